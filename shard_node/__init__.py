@@ -1,0 +1,40 @@
+"""What a bot's process loads: the node, the bridge to disnake, the wire.
+
+The package is lazy (PEP 562): ``import shard_node.wire`` loads neither disnake nor lmdb,
+and ``import shard_node`` alone loads nothing but this file.
+
+Public names:
+
+- ``run(bot, token=None)``: run a bot as a node of the fleet, or alone without one.
+- ``once_per_fleet``: a decorator for ``tasks.loop``; its body runs on one node only.
+- ``node``: the node that this process is, or ``None`` outside a fleet.
+- ``ShardNodeError`` and its children.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shard_node.errors import BrokerUnavailable as BrokerUnavailable
+    from shard_node.errors import ShardNodeError as ShardNodeError
+    from shard_node.leases import once_per_fleet as once_per_fleet
+    from shard_node.runner import run as run
+
+_HOMES = {
+    "BrokerUnavailable": "shard_node.errors",
+    "ShardNodeError": "shard_node.errors",
+    "once_per_fleet": "shard_node.leases",
+    "run": "shard_node.runner",
+}
+
+__all__ = ["BrokerUnavailable", "ShardNodeError", "once_per_fleet", "run"]
+
+
+def __getattr__(name: str) -> Any:
+    home = _HOMES.get(name)
+    if home is None:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(importlib.import_module(home), name)

@@ -1,0 +1,248 @@
+"""Typed bodies of the built-in topics. Fields are only ever appended, with defaults."""
+
+from __future__ import annotations
+
+import enum
+from typing import Any
+
+import msgspec
+
+
+class Body(msgspec.Struct, array_like=True, frozen=True):
+    """Root of the bodies: an array on the wire."""
+
+
+class ShardState(enum.StrEnum):
+    """States of a shard, in the words that `status --json` prints."""
+
+    QUEUED = "queued"
+    IDENTIFYING = "identifying"
+    RESUMING = "resuming"
+    READY = "ready"
+    DRAINING = "draining"
+    LOST = "lost"
+    GONE = "gone"
+
+
+class ErrorBody(Body):
+    """Body of an ERROR frame. ``code`` is stable; ``hint`` says what to do next."""
+
+    code: str
+    message: str
+    hint: str = ""
+    retryable: bool = False
+    details: dict[str, Any] = {}
+
+
+# --- a node and its broker
+
+
+class ShardReport(Body):
+    """One shard as its node sees it. ``latency_ms`` is -1 before the first ACK."""
+
+    id: int
+    state: ShardState
+    guilds: int = 0
+    latency_ms: float = -1.0
+    sequence: int = 0
+
+
+class Register(Body):
+    """First message of a node, and again after the broker was away."""
+
+    name: str
+    epoch: int
+    pid: int
+    num_shards: int
+    shards: tuple[ShardReport, ...]
+    topics: tuple[str, ...] = ()
+    disnake: str = ""
+    uptime_s: float = 0.0
+
+
+class Welcome(Body):
+    """The broker's answer. ``accepted`` False means: an old epoch; end yourself."""
+
+    accepted: bool
+    fleet: str
+    broker_pid: int
+    heartbeat_interval_s: float
+    drain_s: float
+    reason: str = ""
+
+
+class Heartbeat(Body):
+    """Once a second, from the node's heartbeat thread.
+
+    ``loop_lag_ms`` is how long the event loop has not turned; the memory is the resident
+    set; ``queue`` counts what waits in the node's outbox.
+    """
+
+    counter: int
+    loop_lag_ms: float
+    rss_bytes: int
+    queue: int
+    shards: tuple[ShardReport, ...]
+
+
+class HeartbeatAck(Body):
+    """``registered`` False asks the node to register again (the broker is new)."""
+
+    counter: int
+    registered: bool
+    broker_pid: int
+
+
+class PermitRequest(Body):
+    """A node asks to IDENTIFY one shard; the reply comes when it may."""
+
+    shard: int
+    num_shards: int
+
+
+class PermitGrant(Body):
+    """May IDENTIFY now. Unused for ``use_within_s``, the permit lapses."""
+
+    permit: int
+    use_within_s: float
+
+
+class IdentifySent(Body):
+    """The IDENTIFY of a permit left ``ago_ms`` ago; the 5 s of its key count from then."""
+
+    permit: int
+    shard: int
+    ago_ms: float = 0.0
+
+
+class PermitReturn(Body):
+    """A permit that will not be used: the connection failed before its IDENTIFY."""
+
+    permit: int
+    shard: int
+
+
+class ShardReady(Body):
+    """SHARD_READY: a shard's initialisation is complete."""
+
+    shard: int
+    num_shards: int
+    guilds: int
+    resumed: bool = False
+
+
+class ShardDisconnect(Body):
+    """SHARD_DISCONNECT: a shard's connection ended. ``code`` 0: no close code seen."""
+
+    shard: int
+    num_shards: int
+    code: int = 0
+    resumable: bool = True
+    reason: str = ""
+
+
+class NodeFatal(Body):
+    """A node met what no restart mends, such as close code 4004."""
+
+    code: int
+    reason: str
+    hint: str = ""
+
+
+class NodeStop(Body):
+    """The broker asks a node to stop gracefully."""
+
+    reason: str
+    drain_s: float
+    discard_sessions: bool = False
+
+
+class LeaseRequest(Body):
+    """Acquire or renew the lease ``name`` for ``ttl_s``, counted from the request."""
+
+    name: str
+    ttl_s: float
+
+
+class LeaseReply(Body):
+    """``holder`` is the node's name that holds the lease now."""
+
+    granted: bool
+    holder: str
+
+
+class LeaseRelease(Body):
+    """Give a lease back."""
+
+    name: str
+
+
+class CommandSync(Body):
+    """COMMAND_SYNC: a node has this set of commands; ``digest`` is its hash.
+
+    ``done`` False asks whether to sync, True reports that it was synced.
+    """
+
+    digest: str
+    done: bool = False
+
+
+class CommandSyncReply(Body):
+    """``action`` is ``sync`` (you do it), ``wait`` (another does) or ``skip`` (done)."""
+
+    action: str
+    holder: str = ""
+
+
+class Subscribe(Body):
+    """The whole set of topics that a node now listens to."""
+
+    topics: tuple[str, ...]
+
+
+# --- the operator and the broker
+
+
+class StatusRequest(Body):
+    """Asks for what `shardctl status` shows."""
+
+
+class RespawnRequest(Body):
+    """Start again the processes that hold these shards."""
+
+    shards: tuple[int, ...]
+    dry_run: bool = False
+
+
+class RespawnReply(Body):
+    """``nodes`` maps each node that is started again to all the shards it holds."""
+
+    nodes: dict[str, tuple[int, ...]]
+
+
+class StopRequest(Body):
+    """Stop the fleet."""
+
+    discard_sessions: bool = False
+
+
+class StopReply(Body):
+    """The stop has begun; ``drain_s`` bounds how long handlers may still run."""
+
+    drain_s: float
+
+
+class WhereRequest(Body):
+    """Who owns this guild?"""
+
+    guild: int
+
+
+class WhereReply(Body):
+    """``route`` is ``formula`` or ``override``; ``node`` is None where nobody holds it."""
+
+    guild: int
+    shard: int
+    num_shards: int
+    node: str | None
+    route: str

@@ -1,0 +1,63 @@
+"""The header: the first part of every frame, all that the broker reads of it."""
+
+from __future__ import annotations
+
+import enum
+
+import msgspec
+
+from shard_node.wire.lanes import Lane
+from shard_node.wire.limits import PROTOCOL_VERSION
+from shard_node.wire.targets import Target
+
+
+class Kind(enum.IntEnum):
+    """What a frame is, and so how it is delivered."""
+
+    EVENT = 0
+    """At most once; may be dropped under overload, and is counted then."""
+    MESSAGE = 1
+    """At least once with a receipt; part of the vocabulary, routed like an event so far."""
+    REQUEST = 2
+    """Answered by a REPLY or an ERROR before its deadline, always."""
+    REPLY = 3
+    ERROR = 4
+    RECEIPT = 5
+    """Answers a MESSAGE."""
+    CREDIT = 6
+    """Gives a peer room to send."""
+
+
+class Header(msgspec.Struct, array_like=True, frozen=True):
+    """An array; fields are only ever appended, each with a default.
+
+    ``topic`` names the type of the body. ``correlation`` ties a reply to its request and
+    is chosen by the requester (0: none). ``ttl_ms`` is what remains of the deadline when
+    the frame is sent (0: none). ``sender`` is written by the broker from the socket's
+    identity when it forwards; what a peer puts there is ignored. ``seq`` counts a
+    sender's frames in a lane, from 1.
+    """
+
+    version: int
+    kind: Kind
+    target: Target
+    topic: str
+    lane: Lane = Lane.NORMAL
+    correlation: int = 0
+    ttl_ms: int = 0
+    sender: str = ""
+    seq: int = 0
+
+
+def header(
+    kind: Kind,
+    target: Target,
+    topic: str,
+    *,
+    lane: Lane = Lane.NORMAL,
+    correlation: int = 0,
+    ttl_ms: int = 0,
+    sender: str = "",
+) -> Header:
+    """A header of this protocol version."""
+    return Header(PROTOCOL_VERSION, kind, target, topic, lane, correlation, ttl_ms, sender)

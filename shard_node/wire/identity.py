@@ -1,0 +1,68 @@
+"""Socket identities: how a peer is named on the ROUTER socket.
+
+| peer | routing id |
+| --- | --- |
+| node | ``name#epoch`` |
+| its heartbeat thread | ``name#epoch!hb`` |
+| operator (the command line) | ``op-<pid>-<counter>`` |
+"""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from shard_node.wire.limits import NAME_MAX_CHARS
+
+NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]*")
+_HEARTBEAT = "!hb"
+_OPERATOR = "op-"
+
+
+class Peer(NamedTuple):
+    """A parsed routing id. ``role`` is ``node``, ``heartbeat`` or ``operator``."""
+
+    role: str
+    name: str
+    epoch: int
+
+
+def is_node_name(name: str) -> bool:
+    """Whether ``name`` can name a node: lower-case letters, digits, ``_`` and ``-``."""
+    return (
+        len(name) <= NAME_MAX_CHARS
+        and NAME_PATTERN.fullmatch(name) is not None
+        and not name.startswith(_OPERATOR)
+    )
+
+
+def node_id(name: str, epoch: int) -> bytes:
+    """The routing id of a node's main socket."""
+    return f"{name}#{epoch}".encode()
+
+
+def heartbeat_id(name: str, epoch: int) -> bytes:
+    """The routing id of the socket of a node's heartbeat thread."""
+    return node_id(name, epoch) + _HEARTBEAT.encode()
+
+
+def operator_id(pid: int, counter: int) -> bytes:
+    """The routing id of a command line."""
+    return f"{_OPERATOR}{pid}-{counter}".encode()
+
+
+def parse_peer(routing_id: bytes) -> Peer | None:
+    """Who is behind a routing id; None where it has no form that we give out."""
+    try:
+        text = routing_id.decode("ascii")
+    except UnicodeDecodeError:
+        return None
+    if text.startswith(_OPERATOR):
+        return Peer("operator", text, 0)
+    role = "node"
+    if text.endswith(_HEARTBEAT):
+        role, text = "heartbeat", text.removesuffix(_HEARTBEAT)
+    name, _, epoch = text.partition("#")
+    if not is_node_name(name) or not epoch.isdecimal() or len(epoch) > 18:
+        return None
+    return Peer(role, name, int(epoch))

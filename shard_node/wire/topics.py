@@ -1,0 +1,83 @@
+"""The vocabulary: every built-in topic with its body, lane and delivery class.
+
+The five protocol types and the eight categories come from the protocol's specification.
+Bodies that belong to later parts of the protocol are open maps (``dict``).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple
+
+from shard_node.wire import bodies
+from shard_node.wire.header import Kind
+from shard_node.wire.lanes import Lane
+
+SHARD_READY: Final = "SHARD_READY"
+SHARD_DISCONNECT: Final = "SHARD_DISCONNECT"
+GUILD_SYNC: Final = "GUILD_SYNC"
+STATE_UPDATE: Final = "STATE_UPDATE"
+BROADCAST: Final = "BROADCAST"
+
+GUILD_INFO: Final = "GUILD_INFO"
+MEMBER_UPDATE: Final = "MEMBER_UPDATE"
+COMMAND_SYNC: Final = "COMMAND_SYNC"
+STATS_UPDATE: Final = "STATS_UPDATE"
+USER_UPDATE: Final = "USER_UPDATE"
+PRESENCE_UPDATE: Final = "PRESENCE_UPDATE"
+COMMAND_EXEC: Final = "COMMAND_EXEC"
+CACHE_INVALIDATE: Final = "CACHE_INVALIDATE"
+
+REGISTER: Final = "node.register"
+HEARTBEAT: Final = "node.heartbeat"
+FATAL: Final = "node.fatal"
+NODE_STOP: Final = "node.stop"
+SUBSCRIBE: Final = "node.subscribe"
+PERMIT: Final = "identify.permit"
+IDENTIFY_SENT: Final = "identify.sent"
+PERMIT_RETURN: Final = "identify.return"
+LEASE: Final = "lease.acquire"
+LEASE_RELEASE: Final = "lease.release"
+STATUS: Final = "fleet.status"
+RESPAWN: Final = "fleet.respawn"
+STOP: Final = "fleet.stop"
+WHERE: Final = "fleet.where"
+
+
+class TopicSpec(NamedTuple):
+    """How a built-in topic travels. ``reply`` is the body of its REPLY, if it has one."""
+
+    kind: Kind
+    lane: Lane
+    body: type[Any]
+    reply: type[Any] | None = None
+
+
+TOPICS: Final[dict[str, TopicSpec]] = {
+    SHARD_READY: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.ShardReady),
+    SHARD_DISCONNECT: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.ShardDisconnect),
+    GUILD_SYNC: TopicSpec(Kind.MESSAGE, Lane.HIGH, dict),
+    STATE_UPDATE: TopicSpec(Kind.MESSAGE, Lane.NORMAL, dict),
+    BROADCAST: TopicSpec(Kind.EVENT, Lane.NORMAL, dict),
+    GUILD_INFO: TopicSpec(Kind.MESSAGE, Lane.NORMAL, dict),
+    MEMBER_UPDATE: TopicSpec(Kind.MESSAGE, Lane.NORMAL, dict),
+    COMMAND_SYNC: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.CommandSync, bodies.CommandSyncReply),
+    STATS_UPDATE: TopicSpec(Kind.EVENT, Lane.LOW, dict),
+    USER_UPDATE: TopicSpec(Kind.MESSAGE, Lane.NORMAL, dict),
+    PRESENCE_UPDATE: TopicSpec(Kind.EVENT, Lane.LOW, dict),
+    COMMAND_EXEC: TopicSpec(Kind.REQUEST, Lane.HIGH, dict, dict),
+    CACHE_INVALIDATE: TopicSpec(Kind.MESSAGE, Lane.HIGH, dict),
+    REGISTER: TopicSpec(Kind.REQUEST, Lane.CONTROL, bodies.Register, bodies.Welcome),
+    HEARTBEAT: TopicSpec(Kind.REQUEST, Lane.CONTROL, bodies.Heartbeat, bodies.HeartbeatAck),
+    FATAL: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.NodeFatal),
+    NODE_STOP: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.NodeStop),
+    SUBSCRIBE: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.Subscribe),
+    PERMIT: TopicSpec(Kind.REQUEST, Lane.CONTROL, bodies.PermitRequest, bodies.PermitGrant),
+    IDENTIFY_SENT: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.IdentifySent),
+    PERMIT_RETURN: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.PermitReturn),
+    LEASE: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.LeaseRequest, bodies.LeaseReply),
+    LEASE_RELEASE: TopicSpec(Kind.EVENT, Lane.HIGH, bodies.LeaseRelease),
+    STATUS: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.StatusRequest, dict),
+    RESPAWN: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.RespawnRequest, bodies.RespawnReply),
+    STOP: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.StopRequest, bodies.StopReply),
+    WHERE: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.WhereRequest, bodies.WhereReply),
+}
