@@ -24,7 +24,7 @@ class ShardState(enum.StrEnum):
     GONE = "gone"
 
 
-class ErrorBody(Body):
+class ErrorBody(Body, frozen=True):
     """Body of an ERROR frame. ``code`` is stable; ``hint`` says what to do next."""
 
     code: str
@@ -37,7 +37,7 @@ class ErrorBody(Body):
 # --- a node and its broker
 
 
-class ShardReport(Body):
+class ShardReport(Body, frozen=True):
     """One shard as its node sees it. ``latency_ms`` is -1 before the first ACK."""
 
     id: int
@@ -47,7 +47,7 @@ class ShardReport(Body):
     sequence: int = 0
 
 
-class Register(Body):
+class Register(Body, frozen=True):
     """First message of a node, and again after the broker was away."""
 
     name: str
@@ -60,7 +60,7 @@ class Register(Body):
     uptime_s: float = 0.0
 
 
-class Welcome(Body):
+class Welcome(Body, frozen=True):
     """The broker's answer. ``accepted`` False means: an old epoch; end yourself."""
 
     accepted: bool
@@ -71,7 +71,7 @@ class Welcome(Body):
     reason: str = ""
 
 
-class Heartbeat(Body):
+class Heartbeat(Body, frozen=True):
     """Once a second, from the node's heartbeat thread.
 
     ``loop_lag_ms`` is how long the event loop has not turned; the memory is the resident
@@ -85,7 +85,7 @@ class Heartbeat(Body):
     shards: tuple[ShardReport, ...]
 
 
-class HeartbeatAck(Body):
+class HeartbeatAck(Body, frozen=True):
     """``registered`` False asks the node to register again (the broker is new)."""
 
     counter: int
@@ -93,21 +93,21 @@ class HeartbeatAck(Body):
     broker_pid: int
 
 
-class PermitRequest(Body):
+class PermitRequest(Body, frozen=True):
     """A node asks to IDENTIFY one shard; the reply comes when it may."""
 
     shard: int
     num_shards: int
 
 
-class PermitGrant(Body):
+class PermitGrant(Body, frozen=True):
     """May IDENTIFY now. Unused for ``use_within_s``, the permit lapses."""
 
     permit: int
     use_within_s: float
 
 
-class IdentifySent(Body):
+class IdentifySent(Body, frozen=True):
     """The IDENTIFY of a permit left ``ago_ms`` ago; the 5 s of its key count from then."""
 
     permit: int
@@ -115,14 +115,14 @@ class IdentifySent(Body):
     ago_ms: float = 0.0
 
 
-class PermitReturn(Body):
+class PermitReturn(Body, frozen=True):
     """A permit that will not be used: the connection failed before its IDENTIFY."""
 
     permit: int
     shard: int
 
 
-class ShardReady(Body):
+class ShardReady(Body, frozen=True):
     """SHARD_READY: a shard's initialisation is complete."""
 
     shard: int
@@ -131,7 +131,7 @@ class ShardReady(Body):
     resumed: bool = False
 
 
-class ShardDisconnect(Body):
+class ShardDisconnect(Body, frozen=True):
     """SHARD_DISCONNECT: a shard's connection ended. ``code`` 0: no close code seen."""
 
     shard: int
@@ -141,7 +141,7 @@ class ShardDisconnect(Body):
     reason: str = ""
 
 
-class NodeFatal(Body):
+class NodeFatal(Body, frozen=True):
     """A node met what no restart mends, such as close code 4004."""
 
     code: int
@@ -149,7 +149,7 @@ class NodeFatal(Body):
     hint: str = ""
 
 
-class NodeStop(Body):
+class NodeStop(Body, frozen=True):
     """The broker asks a node to stop gracefully."""
 
     reason: str
@@ -157,27 +157,27 @@ class NodeStop(Body):
     discard_sessions: bool = False
 
 
-class LeaseRequest(Body):
+class LeaseRequest(Body, frozen=True):
     """Acquire or renew the lease ``name`` for ``ttl_s``, counted from the request."""
 
     name: str
     ttl_s: float
 
 
-class LeaseReply(Body):
+class LeaseReply(Body, frozen=True):
     """``holder`` is the node's name that holds the lease now."""
 
     granted: bool
     holder: str
 
 
-class LeaseRelease(Body):
+class LeaseRelease(Body, frozen=True):
     """Give a lease back."""
 
     name: str
 
 
-class CommandSync(Body):
+class CommandSync(Body, frozen=True):
     """COMMAND_SYNC: a node has this set of commands; ``digest`` is its hash.
 
     ``done`` False asks whether to sync, True reports that it was synced.
@@ -187,14 +187,14 @@ class CommandSync(Body):
     done: bool = False
 
 
-class CommandSyncReply(Body):
+class CommandSyncReply(Body, frozen=True):
     """``action`` is ``sync`` (you do it), ``wait`` (another does) or ``skip`` (done)."""
 
     action: str
     holder: str = ""
 
 
-class Subscribe(Body):
+class Subscribe(Body, frozen=True):
     """The whole set of topics that a node now listens to."""
 
     topics: tuple[str, ...]
@@ -203,42 +203,42 @@ class Subscribe(Body):
 # --- the operator and the broker
 
 
-class StatusRequest(Body):
+class StatusRequest(Body, frozen=True):
     """Asks for what `shardctl status` shows."""
 
 
-class RespawnRequest(Body):
+class RespawnRequest(Body, frozen=True):
     """Start again the processes that hold these shards."""
 
     shards: tuple[int, ...]
     dry_run: bool = False
 
 
-class RespawnReply(Body):
+class RespawnReply(Body, frozen=True):
     """``nodes`` maps each node that is started again to all the shards it holds."""
 
     nodes: dict[str, tuple[int, ...]]
 
 
-class StopRequest(Body):
+class StopRequest(Body, frozen=True):
     """Stop the fleet."""
 
     discard_sessions: bool = False
 
 
-class StopReply(Body):
+class StopReply(Body, frozen=True):
     """The stop has begun; ``drain_s`` bounds how long handlers may still run."""
 
     drain_s: float
 
 
-class WhereRequest(Body):
+class WhereRequest(Body, frozen=True):
     """Who owns this guild?"""
 
     guild: int
 
 
-class WhereReply(Body):
+class WhereReply(Body, frozen=True):
     """``route`` is ``formula`` or ``override``; ``node`` is None where nobody holds it."""
 
     guild: int

@@ -6,7 +6,6 @@ rejected); anything else is ours.
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any, TypeVar
 
 import msgspec
@@ -74,9 +73,14 @@ def encode_body(value: Any) -> bytes:
     return data
 
 
-@cache
-def _decoder(body_type: type[Any]) -> msgspec.msgpack.Decoder[Any]:
-    return msgspec.msgpack.Decoder(body_type)
+_body_decoders: dict[Any, msgspec.msgpack.Decoder[Any]] = {}
+
+
+def _decoder(body_type: Any) -> msgspec.msgpack.Decoder[Any]:
+    decoder = _body_decoders.get(body_type)
+    if decoder is None:
+        decoder = _body_decoders[body_type] = msgspec.msgpack.Decoder(body_type)
+    return decoder
 
 
 def decode_body(data: bytes, body_type: type[T]) -> T:
