@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -71,10 +73,8 @@ def test_any_bytes_are_a_header_or_a_wire_error(data: bytes) -> None:
 def test_a_flipped_byte_is_a_header_or_a_wire_error(value: Header, data: st.DataObject) -> None:
     raw = bytearray(encode_header(value))
     raw[data.draw(st.integers(0, len(raw) - 1))] = data.draw(st.integers(0, 255))
-    try:
+    with contextlib.suppress(WireError):
         decode_header(bytes(raw))
-    except WireError:
-        pass
 
 
 def test_fields_that_a_newer_peer_appends_are_passed_over() -> None:
