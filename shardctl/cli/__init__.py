@@ -1,0 +1,99 @@
+"""The commands. A literal table names them; a command's module is imported when it runs.
+
+So `shardctl --help` loads click and this file only.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+import click
+
+from shardctl.cli.failure import exit_code_of
+
+
+class Entry(NamedTuple):
+    """Where a command lives and what the list of commands says of it."""
+
+    module: str
+    attribute: str
+    summary: str
+
+
+COMMANDS: Final[dict[str, Entry]] = {
+    "start": Entry("shardctl.cli.start", "start", "Start a bot as a fleet."),
+    "stop": Entry("shardctl.cli.stop", "stop", "Stop the fleet; sessions stay resumable."),
+    "status": Entry("shardctl.cli.status", "status", "Show shards, nodes and the budget."),
+    "respawn": Entry("shardctl.cli.respawn", "respawn", "Start shards' processes again."),
+    "where": Entry("shardctl.cli.where", "where", "Say which node handles a guild."),
+    "logs": Entry("shardctl.cli.logs", "logs", "Print or follow the logs."),
+    "dev": Entry("shardctl.cli.dev", "dev", "Run one node and restart it on save."),
+    "sandbox": Entry("shardctl.cli.sandbox", "sandbox", "A Discord of your own, for tests."),
+    "version": Entry("shardctl.cli.version", "version", "Show versions."),
+}
+
+_EXAMPLES: Final = """\
+Examples:
+  shardctl start main.py --shards auto    start your bot, unchanged
+  shardctl start --sandbox                try it without a Discord account
+  shardctl status --watch 2               look at it every 2 seconds
+"""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are the rows of ``COMMANDS``."""
+
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, cmd_name: str) -> click.Command | None:
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command = getattr(importlib.import_module(entry.module), entry.attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in COMMANDS:
+            raise click.UsageError(_unknown(args[0]), ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+
+    def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        formatter.write("\n" + _EXAMPLES + "\n")
+
+    def main(  # type: ignore[override]
+        self,
+        args: Sequence[str] | None = None,
+        prog_name: str | None = None,
+        standalone_mode: bool = True,
+        **extra: Any,
+    ) -> Any:
+        """As in click, but failures are shown and numbered as shardctl(1) says."""
+
+        def run() -> Any:
+            return super(LazyGroup, self).main(args, prog_name, standalone_mode=False, **extra)
+
+        if not standalone_mode:
+            return run()
+        raise SystemExit(exit_code_of(run))
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name, COMMANDS, n=1)
+    meant = f" Did you mean {near[0]!r}?" if near else ""
+    return f"there is no command {name!r}.{meant}"
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """Run a large Discord bot as a fleet: many processes, one broker."""
