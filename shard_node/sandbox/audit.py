@@ -1,0 +1,133 @@
+"""The instrument that judges a bot: every question and event in exactly one class.
+
+Pure: whatever depends on time takes ``now``, monotonic seconds. Memory is bounded, counts are
+exact (the modules `answers` and `ledger` say how).
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Final
+
+from shard_node.sandbox.answers import AnswerCounts, AnswerLedger
+from shard_node.sandbox.interactions import ACKNOWLEDGE_WITHIN_S, InteractionBook
+from shard_node.sandbox.ledger import EventLedger
+
+MESSAGE_ANSWER_WITHIN_S: Final = 5.0
+"""Ours: Discord sets no deadline for an answer to a message. One window of its bucket."""
+MESSAGE_KEEP_S: Final = 900.0
+EVENT_GRACE_S: Final = 5.0
+"""An event without a handler start is pending for so long, and then never."""
+
+COUNTERS: Final = (
+    "identifies",
+    "identifies_rejected",
+    "resumes",
+    "resumes_failed",
+    "invalid_requests",
+    "rest_requests",
+    "rest_429",
+    "rest_global_429",
+    "rest_banned",
+    "guild_joins_seen",
+    "events_unwanted",
+    "messages_unasked",
+    "witness_reports",
+    "witness_unknown",
+)
+"""Plain counters, always present in the report."""
+
+
+class Audit:
+    """All counters of one sandbox. ``counters[name] += 1`` is the interface for plain ones."""
+
+    def __init__(
+        self,
+        *,
+        acknowledge_within_s: float = ACKNOWLEDGE_WITHIN_S,
+        message_answer_within_s: float = MESSAGE_ANSWER_WITHIN_S,
+        event_grace_s: float = EVENT_GRACE_S,
+    ) -> None:
+        self.counters: Counter[str] = Counter()
+        self.interactions = InteractionBook(acknowledge_within_s=acknowledge_within_s)
+        self.messages = AnswerLedger(deadline_s=message_answer_within_s, keep_s=MESSAGE_KEEP_S)
+        self.events = EventLedger(grace_s=event_grace_s)
+
+    def new_nonce(self, guild_id: int | None) -> str:
+        """Nonce for the next event of a guild; None (direct messages) is guild 0."""
+        return self.events.new_nonce(guild_id or 0)
+
+    def event_sent(self, nonce: str, now: float) -> None:
+        """The event carrying ``nonce`` was dispatched."""
+        self.events.sent(nonce, now)
+
+    def event_started(self, nonce: str, at: float) -> None:
+        """A witness saw a handler start at monotonic ``at`` seconds."""
+        self._witnessed(self.events.started(nonce, at), nonce)
+
+    def event_ended(self, nonce: str) -> None:
+        """A witness saw a handler end."""
+        self._witnessed(self.events.ended(nonce), nonce)
+
+    def guild_join_seen(self) -> None:
+        """A witness saw the bot being told that it joined a guild."""
+        self.counters["witness_reports"] += 1
+        self.counters["guild_joins_seen"] += 1
+
+    def report(self, now: float) -> dict[str, int]:
+        """Flat counts as of ``now``; see the classes for what adds up to what."""
+        report = {"schema": 1}
+        report |= _interaction_keys(self.interactions.counts(now))
+        report["interactions_deferred_open"] = self.interactions.deferred_open()
+        report |= _message_keys(self.messages.counts(now))
+        report |= self._event_keys(now)
+        report |= {name: self.counters[name] for name in COUNTERS}
+        report |= dict(sorted(self.counters.items()))
+        return report
+
+    def reset(self) -> None:
+        """All counts begin at zero; what was asked or sent before no longer counts."""
+        self.counters.clear()
+        self.interactions.reset()
+        self.messages.reset()
+        self.events.reset()
+
+    def _witnessed(self, tracked: bool, nonce: str) -> None:
+        self.counters["witness_reports"] += 1
+        if not tracked and not self.events.known(nonce):
+            self.counters["witness_unknown"] += 1
+
+    def _event_keys(self, now: float) -> dict[str, int]:
+        counts = self.events.counts(now)
+        return {
+            "events_sent": counts.sent,
+            "events_handled_once": counts.once,
+            "events_handled_never": counts.never,
+            "events_handled_twice": counts.twice,
+            "events_out_of_order": counts.out_of_order,
+            "events_handled_out_of_order": counts.out_of_order,
+            "events_pending": counts.pending,
+            "events_unfinished": counts.unfinished,
+        }
+
+
+def _interaction_keys(counts: AnswerCounts) -> dict[str, int]:
+    return {
+        "interactions_sent": counts.sent,
+        "answered_once": counts.once,
+        "answered_late": counts.late,
+        "answered_never": counts.never,
+        "answered_twice": counts.twice,
+        "interactions_pending": counts.pending,
+    }
+
+
+def _message_keys(counts: AnswerCounts) -> dict[str, int]:
+    return {
+        "messages_sent": counts.sent,
+        "messages_answered_once": counts.once,
+        "messages_answered_late": counts.late,
+        "messages_answered_never": counts.never,
+        "messages_answered_twice": counts.twice,
+        "messages_pending": counts.pending,
+    }

@@ -1,0 +1,108 @@
+from __future__ import annotations
+
+from shard_node.sandbox.audit import Audit
+from shard_node.sandbox.interactions import Interaction
+
+ISSUE_KEYS = [
+    "interactions_sent",
+    "answered_once",
+    "answered_late",
+    "answered_never",
+    "answered_twice",
+    "interactions_pending",
+    "messages_sent",
+    "messages_answered_once",
+    "messages_answered_late",
+    "messages_answered_never",
+    "messages_answered_twice",
+    "events_sent",
+    "events_handled_once",
+    "events_handled_never",
+    "events_handled_twice",
+    "events_out_of_order",
+    "events_handled_out_of_order",
+    "events_pending",
+    "identifies",
+    "identifies_rejected",
+    "resumes",
+    "resumes_failed",
+    "invalid_requests",
+    "rest_429",
+    "guild_joins_seen",
+]
+
+
+def test_every_promised_key_is_there_from_the_start() -> None:
+    report = Audit().report(0.0)
+    assert set(ISSUE_KEYS) <= set(report)
+    assert all(report[key] == 0 for key in ISSUE_KEYS)
+
+
+def test_plain_counters_show() -> None:
+    audit = Audit()
+    audit.counters["identifies"] += 3
+    audit.counters["something_else"] += 1
+    report = audit.report(0.0)
+    assert (report["identifies"], report["something_else"]) == (3, 1)
+
+
+def test_each_planted_fault_of_an_interaction_is_seen() -> None:
+    audit = Audit()
+    for number in range(4):
+        audit.interactions.open(Interaction(number, f"t{number}", 2, 1, 2, 3, 0.0), 0.0)
+    find = audit.interactions.find
+    for number, times in ((0, (1.0,)), (1, (1.0, 2.0)), (2, (3.5,))):
+        for at in times:
+            interaction = find(number, f"t{number}", at)
+            assert interaction is not None
+            audit.interactions.acknowledge(interaction, 4, at)
+    report = audit.report(4.0)
+    seen = [report[f"answered_{how}"] for how in ("once", "twice", "late", "never")]
+    assert (report["interactions_sent"], seen) == (4, [1, 1, 1, 1])
+
+
+def test_each_planted_fault_of_a_message_is_seen() -> None:
+    audit = Audit()
+    for number in range(4):
+        audit.messages.ask(number, 0.0)
+    for number, at in ((0, 1.0), (1, 1.0), (1, 1.1), (2, 9.0)):
+        audit.messages.answer(number, at)
+    report = audit.report(9.0)
+    seen = [report[f"messages_answered_{how}"] for how in ("once", "twice", "late", "never")]
+    assert (report["messages_sent"], seen) == (4, [1, 1, 1, 1])
+
+
+def test_witness_faults() -> None:
+    audit = Audit()
+    nonces = [audit.new_nonce(5) for _ in range(3)]
+    for nonce in nonces:
+        audit.event_sent(nonce, 0.0)
+    audit.event_started(nonces[1], 1.0)
+    audit.event_started(nonces[0], 2.0)
+    audit.event_started(nonces[0], 3.0)
+    audit.event_started("5:77", 3.0)
+    audit.event_started("garbage", 3.0)
+    report = audit.report(10.0)
+    assert report["events_handled_once"] == 1
+    assert report["events_handled_twice"] == 1
+    assert report["events_handled_never"] == 1
+    assert report["events_out_of_order"] == report["events_handled_out_of_order"] == 1
+    assert report["witness_unknown"] == 2
+
+
+def test_direct_messages_are_guild_zero() -> None:
+    assert Audit().new_nonce(None) == "0:0"
+
+
+def test_reset() -> None:
+    audit = Audit()
+    nonce = audit.new_nonce(1)
+    audit.event_sent(nonce, 0.0)
+    audit.guild_join_seen()
+    audit.counters["resumes"] += 1
+    audit.messages.ask(1, 0.0)
+    audit.reset()
+    audit.event_started(nonce, 0.1)
+    report = audit.report(100.0)
+    witness = report.pop("witness_reports")
+    assert (witness, report.pop("schema"), any(report.values())) == (1, 1, False)
