@@ -1,0 +1,62 @@
+"""Errors of the store, all under one root. ``hint`` says what to do next.
+
+StoreError               code, hint
++-- StoreOpenError       the environment cannot be opened
+|   +-- StoreMemory      the address space does not hold the map
+|   +-- StoreDamaged     the file is no LMDB, of another format, or holds what we cannot read
++-- StoreFull            the disk or the map is full; what was asked is not kept
++-- StoreFailed          a commit failed for another reason; what was asked is not kept
++-- StoreBusy            more waits than the writer may hold; retry
++-- StoreClosed          the writer has ended
+"""
+
+from __future__ import annotations
+
+
+class StoreError(Exception):
+    """Root of the store's errors."""
+
+    code = "E_STORE"
+    hint = "read the broker's log"
+
+
+class StoreOpenError(StoreError):
+    """The environment cannot be opened."""
+
+    hint = "check the owner and the mode of the data folder"
+
+
+class StoreMemory(StoreOpenError):
+    """The address space is too small for the map."""
+
+    code = "E_STORE_MEMORY"
+    hint = "raise the limit of the address space (ulimit -v unlimited)"
+
+
+class StoreDamaged(StoreOpenError):
+    """The store's file cannot be read as ours."""
+
+    code = "E_STORE_DAMAGED"
+    hint = "move the folder `store` away; the fleet then starts with an empty one"
+
+
+class StoreFull(StoreError):
+    """No room on the disk. Reads go on; the same store works again once there is room."""
+
+    code = "E_STORE_FULL"
+    hint = "make room on the disk of the data folder"
+
+
+class StoreFailed(StoreError):
+    """A commit failed."""
+
+
+class StoreBusy(StoreError):
+    """The writer holds as much as it may."""
+
+    code = "E_STORE_BUSY"
+    hint = "retry"
+
+
+class StoreClosed(StoreError):
+    """The writer has ended."""

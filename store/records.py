@@ -1,0 +1,171 @@
+"""What is kept, as typed records, and the key that each has.
+
+Times are seconds of CLOCK_MONOTONIC and mean something within one boot only, so every
+record with a time carries the boot's id. Fields are only ever appended, with defaults.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+SCHEMA: Final = 1
+
+
+class Record(msgspec.Struct, array_like=True, frozen=True):
+    """Root of the records: an array on disk."""
+
+
+class EpochRecord(Record, frozen=True):
+    """The last epoch given to the node ``name``; durable before the process is spawned."""
+
+    name: str
+    epoch: int
+    restarts: int = 0
+
+
+class PlanNode(Record, frozen=True):
+    """A node of the plan: its stable name, its place, its shards."""
+
+    name: str
+    index: int
+    shards: tuple[int, ...]
+
+
+class PlanRecord(Record, frozen=True):
+    """Who holds which shards."""
+
+    num_shards: int
+    nodes: tuple[PlanNode, ...]
+
+
+class PermitRecord(Record, frozen=True):
+    """A permit that was granted and of whose IDENTIFY nothing was heard yet."""
+
+    permit: int
+    shard: int
+    node: str
+    epoch: int
+    lapses_at_s: float
+
+
+class LedgerRecord(Record, frozen=True):
+    """The IDENTIFY ledger.
+
+    ``remaining`` of ``total`` session starts are left until ``reset_at_s``; ``free_at_s``
+    maps a rate-limit key to the moment from which it may be used again.
+    """
+
+    boot_id: str
+    total: int
+    remaining: int
+    reset_at_s: float
+    max_concurrency: int
+    next_permit: int
+    free_at_s: dict[int, float]
+    permits: tuple[PermitRecord, ...] = ()
+
+
+class CommandsRecord(Record, frozen=True):
+    """The set of commands that Discord has for an application."""
+
+    application: str
+    digest: str
+
+
+class LeaseRecord(Record, frozen=True):
+    """Who holds the lease ``name``, and until when."""
+
+    name: str
+    node: str
+    epoch: int
+    expires_at_s: float
+    boot_id: str
+
+
+class Forget(NamedTuple):
+    """Removes the record of this type and name."""
+
+    kind: type[Record]
+    name: str
+
+
+Change = Record | Forget
+
+
+class Table(NamedTuple):
+    """Where records of a type live. ``name_of`` is None where there is but one."""
+
+    prefix: bytes
+    name_of: Callable[[Any], str] | None
+
+
+TABLES: Final[dict[type[Record], Table]] = {
+    EpochRecord: Table(b"epoch/", lambda record: record.name),
+    PlanRecord: Table(b"plan", None),
+    LedgerRecord: Table(b"ledger", None),
+    CommandsRecord: Table(b"commands/", lambda record: record.application),
+    LeaseRecord: Table(b"lease/", lambda record: record.name),
+}
+
+
+@dataclass(slots=True)
+class Durable:
+    """All that the store holds, as read at the start."""
+
+    epochs: dict[str, EpochRecord] = field(default_factory=dict)
+    plan: PlanRecord | None = None
+    ledger: LedgerRecord | None = None
+    digests: dict[str, str] = field(default_factory=dict)
+    leases: dict[str, LeaseRecord] = field(default_factory=dict)
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders = {kind: msgspec.msgpack.Decoder(kind) for kind in TABLES}
+
+
+def key_of(change: Change) -> bytes:
+    """The key that a change touches. Raises KeyError for a type that has no table."""
+    kind = change.kind if isinstance(change, Forget) else type(change)
+    table = TABLES[kind]
+    if table.name_of is None:
+        return table.prefix
+    name = change.name if isinstance(change, Forget) else table.name_of(change)
+    return table.prefix + name.encode()
+
+
+def value_of(record: Record) -> bytes:
+    """The record's bytes."""
+    return _encoder.encode(record)
+
+
+def read_record(key: bytes, value: bytes) -> Record | None:
+    """The record under ``key``; None for a key of no table of ours.
+
+    Raises msgspec.MsgspecError or ValueError where the value is not what the table holds.
+    """
+    for kind, table in TABLES.items():
+        if key == table.prefix or (table.name_of is not None and key.startswith(table.prefix)):
+            return _decoders[kind].decode(value)
+    return None
+
+
+def collect(durable: Durable, record: Record) -> None:
+    """Puts a record in its place in ``durable``."""
+    match record:
+        case EpochRecord():
+            durable.epochs[record.name] = record
+        case PlanRecord():
+            durable.plan = record
+        case LedgerRecord():
+            durable.ledger = record
+        case CommandsRecord():
+            durable.digests[record.application] = record.digest
+        case LeaseRecord():
+            durable.leases[record.name] = record
+        case _:
+            msg = f"no place for {type(record).__name__}"
+            raise TypeError(msg)
