@@ -10,7 +10,11 @@ from collections import Counter
 from typing import Final
 
 from shard_node.sandbox.answers import AnswerCounts, AnswerLedger
-from shard_node.sandbox.interactions import ACKNOWLEDGE_WITHIN_S, InteractionBook
+from shard_node.sandbox.interactions import (
+    ACKNOWLEDGE_WITHIN_S,
+    TOKEN_VALID_S,
+    InteractionBook,
+)
 from shard_node.sandbox.ledger import EventLedger
 
 MESSAGE_ANSWER_WITHIN_S: Final = 5.0
@@ -29,6 +33,7 @@ COUNTERS: Final = (
     "rest_429",
     "rest_global_429",
     "rest_banned",
+    "command_syncs",
     "guild_joins_seen",
     "events_unwanted",
     "messages_unasked",
@@ -45,11 +50,14 @@ class Audit:
         self,
         *,
         acknowledge_within_s: float = ACKNOWLEDGE_WITHIN_S,
+        token_valid_s: float = TOKEN_VALID_S,
         message_answer_within_s: float = MESSAGE_ANSWER_WITHIN_S,
         event_grace_s: float = EVENT_GRACE_S,
     ) -> None:
         self.counters: Counter[str] = Counter()
-        self.interactions = InteractionBook(acknowledge_within_s=acknowledge_within_s)
+        self.interactions = InteractionBook(
+            acknowledge_within_s=acknowledge_within_s, token_valid_s=token_valid_s
+        )
         self.messages = AnswerLedger(deadline_s=message_answer_within_s, keep_s=MESSAGE_KEEP_S)
         self.events = EventLedger(grace_s=event_grace_s)
 

@@ -13,6 +13,7 @@ from aiohttp import web
 from shard_node.sandbox.audit import Audit
 from shard_node.sandbox.config import API_PATH, HOST, SandboxConfig
 from shard_node.sandbox.gate import Gate
+from shard_node.sandbox.memory import Memory
 from shard_node.sandbox.session import Hub
 from shard_node.sandbox.world import World
 
@@ -51,6 +52,7 @@ class SandboxState:
     hub: Hub
     audit: Audit
     gate: Gate
+    memory: Memory
     recommended_shards: int
     storm: Storm = field(default_factory=Storm)
     resume_is_dead: bool = False
@@ -112,7 +114,10 @@ STATE: web.AppKey[SandboxState] = web.AppKey("sandbox", SandboxState)
 
 def new_state(config: SandboxConfig, clock: Clock = SYSTEM_CLOCK) -> SandboxState:
     """A fresh sandbox that listens nowhere yet."""
-    audit = Audit(acknowledge_within_s=config.interaction_deadline_s)
+    audit = Audit(
+        acknowledge_within_s=config.interaction_deadline_s,
+        token_valid_s=config.interaction_token_ttl_s,
+    )
     world = World(config, clock.wall_ms)
     gate = Gate(
         window_s=config.identify_window_s,
@@ -129,5 +134,6 @@ def new_state(config: SandboxConfig, clock: Clock = SYSTEM_CLOCK) -> SandboxStat
         hub=Hub(config, world, audit.counters),
         audit=audit,
         gate=gate,
+        memory=Memory(config, world),
         recommended_shards=config.shards,
     )
