@@ -1,0 +1,1 @@
+"""The broker's pure core: queues, routing table, router, plan, and their vocabulary."""

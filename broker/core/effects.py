@@ -1,0 +1,123 @@
+"""What the broker wants done. The machine carries out the first group itself; the second
+is for the shell.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from broker.core.events import Event, Outcome
+from broker.core.inflight import Ref
+from shard_node.wire.bodies import Body, ErrorBody
+
+
+class Effect:
+    """Root of the effects."""
+
+    __slots__ = ()
+
+
+Effects = list[Effect]
+
+
+# --- carried out by the machine
+
+
+@dataclass(frozen=True, slots=True)
+class Reply(Effect):
+    """Answers a request of a peer."""
+
+    ref: Ref
+    body: Body | dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Refuse(Effect):
+    """Answers a request of a peer with an error."""
+
+    ref: Ref
+    error: ErrorBody
+
+
+@dataclass(frozen=True, slots=True)
+class Tell(Effect):
+    """Sends an event of the broker to one node's process."""
+
+    name: str
+    epoch: int
+    topic: str
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class Publish(Effect):
+    """Sends an event to the subscribers of a topic. ``sender``: on whose behalf."""
+
+    topic: str
+    body: Body
+    sender: str
+
+
+@dataclass(frozen=True, slots=True)
+class Emit(Effect):
+    """Hands an event to all parts of the broker."""
+
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class Keep(Effect):
+    """Makes changes durable; ``then`` is emitted when they are, or with its ``error``.
+
+    Persist, then send: whatever depends on the change hangs on ``then``.
+    """
+
+    changes: tuple[Any, ...]
+    then: Outcome | None = None
+
+
+# --- carried out by the shell
+
+
+@dataclass(frozen=True, slots=True)
+class Commit(Effect):
+    """Changes for the store's writer; it answers with Committed(token)."""
+
+    token: int
+    changes: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Order(Effect):
+    """A line for the supervisor."""
+
+    line: dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class AskGateway(Effect):
+    """Asks Discord GET /gateway/bot; one question at a time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Log(Effect):
+    """A line for the log. ``level`` is one of the names of the logging module."""
+
+    level: str
+    text: str
+    fields: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchProcesses(Effect):
+    """Nobody reports exits any more: watch these (name, epoch, pid) and report them."""
+
+    processes: tuple[tuple[str, int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Quit(Effect):
+    """The daemon's work is done."""
+
+    reason: str

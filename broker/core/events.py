@@ -1,0 +1,223 @@
+"""What happens to the broker. Events from outside come first, those of our own last.
+
+Times never stand in an event: whoever hands it over says what ``now`` is (seconds of
+CLOCK_MONOTONIC).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from broker.core.inflight import Ref
+from shard_node.wire.bodies import Body
+
+
+class Event:
+    """Root of the events."""
+
+    __slots__ = ()
+
+
+# --- from the socket
+
+
+@dataclass(frozen=True, slots=True)
+class FrameReceived(Event):
+    """A frame of two parts from the peer behind ``routing_id``."""
+
+    routing_id: bytes
+    header: bytes
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class WrongParts(Event):
+    """A message that has not the two parts of a frame."""
+
+    routing_id: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class PeerUnreachable(Event):
+    """Nobody is connected under a routing id; what waited for it has been dropped."""
+
+    routing_id: bytes
+
+
+# --- from the supervisor
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """A living node process, as the supervisor knows it."""
+
+    name: str
+    epoch: int
+    pid: int
+    index: int
+    shards: tuple[int, ...]
+    num_shards: int
+    uptime_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorHello(Event):
+    """The supervisor's first line: the node processes that live."""
+
+    supervisor_pid: int
+    processes: tuple[Process, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Spawned(Event):
+    """A node's process runs."""
+
+    name: str
+    epoch: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class SpawnFailed(Event):
+    """A node's process could not be started."""
+
+    name: str
+    epoch: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Exited(Event):
+    """A node's process has ended and was reaped. ``tail`` are the last lines of its log."""
+
+    name: str
+    epoch: int
+    pid: int
+    code: int | None
+    signal: int | None
+    uptime_s: float = 0.0
+    tail: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StopAsked(Event):
+    """The operator wants the fleet down."""
+
+    reason: str
+    discard_sessions: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisorGone(Event):
+    """The supervisor died: the nodes stop by themselves."""
+
+
+# --- from the other ports
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayInfo(Event):
+    """Discord's answer to GET /gateway/bot. ``reset_after_s`` counts from the answer."""
+
+    shards: int
+    total: int
+    remaining: int
+    reset_after_s: float
+    max_concurrency: int
+
+
+@dataclass(frozen=True, slots=True)
+class GatewayFailed(Event):
+    """GET /gateway/bot failed. ``fatal``: no retry mends it (the token is refused)."""
+
+    code: str
+    message: str
+    hint: str = ""
+    fatal: bool = False
+    retry_after_s: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Committed(Event):
+    """What was to be kept under ``token`` is durable, or (``error``) is not kept."""
+
+    token: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Tick(Event):
+    """Time has passed."""
+
+
+# --- our own: from one part of the broker to another
+
+
+@dataclass(frozen=True, slots=True)
+class Asked(Event):
+    """A peer's request or event for the broker, its body decoded."""
+
+    ref: Ref
+    topic: str
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
+class NodeRegistered(Event):
+    """A node's process has registered; ``again``: it had before."""
+
+    name: str
+    epoch: int
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class NodeGone(Event):
+    """A node's process is dead and reaped."""
+
+    name: str
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class EpochStored(Event):
+    """A node's next epoch is durable (or not): its process may be spawned."""
+
+    name: str
+    epoch: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class InfoWanted(Event):
+    """The fleet's start needs a fresh answer of GET /gateway/bot."""
+
+
+@dataclass(frozen=True, slots=True)
+class PermitStored(Event):
+    """The ledger with this permit is durable (or not)."""
+
+    permit: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseStored(Event):
+    """A lease is durable (or not)."""
+
+    ref: Ref
+    name: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class DigestStored(Event):
+    """The digest of the synced commands is durable (or not)."""
+
+    ref: Ref
+    digest: str
+    error: str = ""
+
+
+Outcome = EpochStored | PermitStored | LeaseStored | DigestStored
+"""Events that tell how a commit went."""

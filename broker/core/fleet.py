@@ -1,0 +1,167 @@
+"""The fleet as the broker sees it: one model that the services share.
+
+Lifecycle writes nodes and states, identify writes the budget, everybody may leave a warning.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import Counter, deque
+from dataclasses import dataclass, field
+from typing import Final
+
+from broker.core.settings import Settings
+from broker.core.states import (
+    NODE_TRANSITIONS,
+    REPORTABLE,
+    SHARD_TRANSITIONS,
+    NodeState,
+    step,
+)
+from broker.core.table import Table
+from shard_node.wire.bodies import ShardReport, ShardState
+
+LOOP_LAG_DEGRADED_MS: Final = 1000.0
+
+
+class FleetState(enum.StrEnum):
+    """What the fleet as a whole is doing."""
+
+    STARTING = "starting"
+    RUNNING = "running"
+    STOPPING = "stopping"
+
+
+@dataclass(slots=True)
+class ShardRow:
+    """A shard as last reported."""
+
+    id: int
+    state: ShardState = ShardState.QUEUED
+    guilds: int = 0
+    latency_ms: float = -1.0
+    sequence: int = 0
+
+    def move(self, new: ShardState) -> None:
+        """A transition of ours. Raises StateError outside the table."""
+        self.state = step(SHARD_TRANSITIONS, self.state, new, f"shard {self.id}")
+
+    def observe(self, report: ShardReport) -> bool:
+        """Takes over what its node reports; False where that cannot be."""
+        if report.state not in REPORTABLE[self.state]:
+            return False
+        self.state = report.state
+        self.guilds = report.guilds
+        self.latency_ms = report.latency_ms
+        self.sequence = report.sequence
+        return True
+
+
+@dataclass(slots=True)
+class Node:
+    """A node: its place in the plan, and the process that it is now.
+
+    ``epoch`` is that of the process, ``last_epoch`` the last one ever given out.
+    ``due_at`` is when the state has lasted too long, or (backoff) long enough.
+    """
+
+    name: str
+    place: int
+    shards: tuple[int, ...]
+    rows: dict[int, ShardRow]
+    state: NodeState = NodeState.PLANNED
+    epoch: int = 0
+    last_epoch: int = 0
+    pid: int = 0
+    restarts: int = 0
+    due_at: float | None = None
+    heard_at: float = 0.0
+    heartbeat_at: float | None = None
+    spawned_at: float = 0.0
+    stop_asked: bool = False
+    given_up: bool = False
+    failures: deque[float] = field(default_factory=deque)
+    rss_bytes: int = 0
+    queue: int = 0
+    loop_lag_ms: float = 0.0
+    disnake: str = ""
+    reason: str = ""
+    tail: tuple[str, ...] = ()
+
+    def move(self, new: NodeState, due_at: float | None = None) -> None:
+        """A transition. Raises StateError outside the table."""
+        self.state = step(NODE_TRANSITIONS, self.state, new, f"node {self.name}")
+        self.due_at = due_at
+
+    def move_shards(self, new: ShardState) -> None:
+        """Moves each of the node's shards."""
+        for row in self.rows.values():
+            row.move(new)
+
+    @property
+    def shown_state(self) -> str:
+        """The state for people: a node whose event loop hangs is `degraded`."""
+        if self.state is NodeState.UP and self.loop_lag_ms > LOOP_LAG_DEGRADED_MS:
+            return "degraded"
+        return self.state.value
+
+
+@dataclass(slots=True)
+class Budget:
+    """IDENTIFYs left as Discord said it, less what was granted since."""
+
+    total: int
+    remaining: int
+    reset_at: float
+    max_concurrency: int
+    recommended: int
+
+
+@dataclass(slots=True)
+class Fleet:
+    """Everything that the services share."""
+
+    settings: Settings
+    started_at: float
+    state: FleetState = FleetState.STARTING
+    num_shards: int = 0
+    nodes: dict[str, Node] = field(default_factory=dict)
+    table: Table = field(default_factory=Table)
+    budget: Budget | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+    warnings: dict[str, str] = field(default_factory=dict)
+
+    def resize(self, num_shards: int) -> None:
+        """Sets the number of shards."""
+        self.num_shards = num_shards
+        self.table.resize(num_shards)
+
+    def add(self, name: str, place: int, shards: tuple[int, ...]) -> Node:
+        """Puts a node into the plan."""
+        rows = {shard: ShardRow(shard) for shard in shards}
+        node = self.nodes[name] = Node(name, place, shards, rows)
+        return node
+
+    def current(self, name: str, epoch: int) -> Node | None:
+        """The node of this name, if this epoch is that of its process."""
+        node = self.nodes.get(name)
+        return node if node is not None and node.epoch == epoch > 0 else None
+
+    def holder(self, shard: int) -> Node | None:
+        """The node in whose plan a shard is."""
+        for node in self.nodes.values():
+            if shard in node.rows:
+                return node
+        return None
+
+    def shard_rows(self) -> list[tuple[Node, ShardRow]]:
+        """All shards with their nodes, in order of the shards."""
+        rows = [(node, row) for node in self.nodes.values() for row in node.rows.values()]
+        return sorted(rows, key=lambda pair: pair[1].id)
+
+    def warn(self, key: str, text: str | None) -> None:
+        """Sets a warning for `status`, or (None) takes it back."""
+        if text is None:
+            self.warnings.pop(key, None)
+        else:
+            self.warnings[key] = text

@@ -1,0 +1,27 @@
+"""What the pure core has to know of the world; built once by the shell."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``shards`` and ``nodes`` None stand for auto.
+
+    ``application`` names the Discord application and the API that the fleet talks to, as a
+    hash; ``boot_id`` changes with each boot (CLOCK_MONOTONIC starts anew then); ``seed``
+    feeds the jitter of the backoff.
+    """
+
+    fleet: str
+    application: str
+    boot_id: str
+    broker_pid: int = 0
+    shards: int | None = None
+    nodes: int | None = None
+    cores: int = 1
+    sandbox: bool = False
+    identify_window_s: float = 5.0
+    drain_s: float = 8.0
+    seed: int = 0
