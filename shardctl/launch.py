@@ -145,7 +145,7 @@ def daemon_folder() -> Path:
     """
     package = Path(__file__).resolve().parent
     for folder in (package / "_daemon", package.parent):
-        if (folder / "broker" / "__main__.py").is_file():
+        if (folder / "broker" / "__init__.py").is_file():
             return folder
     msg = f"no broker in {package / '_daemon'} nor in {package.parent}: install shardctl again"
     raise LaunchError(msg)

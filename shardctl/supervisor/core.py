@@ -151,9 +151,10 @@ class Supervisor:
             return [Say("the broker ended during the stop"), *self._term_nodes()]
         return []
 
-    def link_broken(self, why: str) -> Effects:
+    def link_broken(self, why: str, now: float) -> Effects:
         """The broker does not read, or writes what is no line: it is killed."""
-        return [Say(f"the broker is killed: {why}"), *self._signal(BROKER, "KILL")]
+        said = Say(f"the broker is killed: {why}")
+        return [said, *self.link_closed(now), *self._signal(BROKER, "KILL")]
 
     def asked(self, line: Mapping[str, Any], now: float) -> Effects:
         """A line of the broker. Raises KeyError or TypeError for a malformed one."""
@@ -196,7 +197,7 @@ class Supervisor:
             effects += [said, *self._signal(SANDBOX, "KILL")]
         if _past(self._broker_deadline, now):
             self._broker_deadline = None
-            effects += self.link_broken("its link ended but it lives")
+            effects += self.link_broken("its link ended but it lives", now)
         return [*effects, *self._advance(now)]
 
     # --- the broker's wishes
@@ -331,12 +332,18 @@ class Supervisor:
                 return self._begin_end(now, late=late)
         elif self.phase is Phase.ENDING:
             if not self.processes or (self._killed and _past(self._end_deadline, now)):
-                self.phase, self._end_deadline = Phase.DONE, None
-                return [self._result]
+                return self._finish()
             if _past(self._end_deadline, now):
                 self._killed, self._end_deadline = True, now + END_EARLY_S
                 return [effect for key in list(self.processes) for effect in _kill(key)]
         return []
+
+    def _finish(self) -> Effects:
+        self.phase, self._end_deadline = Phase.DONE, None
+        if not self.processes:
+            return [self._result]
+        left = ", ".join(f"{title(p.name)} (pid {p.pid})" for p in self.processes.values())
+        return [Finish(1, f"killed, but not gone: {left}")]
 
     def _begin_end(self, now: float, *, late: bool = False) -> Effects:
         """Nodes that still live are killed; broker and sandbox are told to end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final, NamedTuple
 
+_LINUX: Final = bool(sys.platform.startswith("linux"))
 _START_FIELD: Final = 19
 """Index of ``starttime`` in /proc/<pid>/stat after the name's closing parenthesis: proc(5)."""
 _STATE_FIELD: Final = 0
@@ -28,7 +30,7 @@ class Known(NamedTuple):
 
 def start_of(pid: int) -> str:
     """When the process started, in the system's own form; empty where it does not live."""
-    if sys.platform == "linux":
+    if _LINUX:
         return _linux_start(pid)
     done = subprocess.run(
         ["ps", "-o", "lstart=", "-p", str(pid)],
@@ -63,15 +65,30 @@ def wait_gone(processes: Iterable[Known], timeout_s: float) -> list[Known]:
     """Wait until all have ended; returns those that live on after ``timeout_s``."""
     deadline = time.monotonic() + timeout_s
     left = living(processes)
-    while left and time.monotonic() < deadline:
-        time.sleep(_POLL_S)  # not our children: there is no event to wait for on all systems
+    while left and (rest_s := deadline - time.monotonic()) > 0:
+        _wait_for(left[0], rest_s)
         left = living(left)
     return left
 
 
+def _wait_for(process: Known, timeout_s: float) -> None:
+    """Wait for the end of a process that is no child of ours."""
+    if not _LINUX:
+        time.sleep(min(timeout_s, _POLL_S))  # macOS has no pidfd
+        return
+    try:
+        handle = os.pidfd_open(process.pid)
+    except ProcessLookupError:
+        return
+    try:
+        select.select([handle], [], [], timeout_s)
+    finally:
+        os.close(handle)
+
+
 def kill(process: Known) -> None:
     """SIGKILL this very process, and no other that got its number since."""
-    if sys.platform == "linux":
+    if _LINUX:
         with contextlib.suppress(ProcessLookupError):
             handle = os.pidfd_open(process.pid)
             try:
