@@ -56,9 +56,11 @@ class LedgerRecord(Record, frozen=True):
     """The IDENTIFY ledger.
 
     ``remaining`` of ``total`` session starts are left until ``reset_at_s``; ``free_at_s``
-    maps a rate-limit key to the moment from which it may be used again.
+    maps a rate-limit key to the moment from which it may be used again. All of it holds for
+    one Discord application (``application``, see the broker's Settings).
     """
 
+    application: str
     boot_id: str
     total: int
     remaining: int

@@ -163,6 +163,22 @@ class Asked(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SpawnWanted(Event):
+    """A node that has no process shall have one. ``again``: it had one before."""
+
+    name: str
+    again: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StopWanted(Event):
+    """Something that no restart mends: the fleet shall end."""
+
+    reason: str
+    exit_code: int
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRegistered(Event):
     """A node's process has registered; ``again``: it had before."""
 

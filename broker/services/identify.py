@@ -1,0 +1,256 @@
+"""Permits to IDENTIFY: one for each rate-limit key and window, and never over the budget.
+
+A permit is durable before it is granted, so that a broker that dies forgets none.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from broker.core.backoff import delay_s
+from broker.core.effects import AskGateway, Effects, Keep, Log, Refuse, Reply
+from broker.core.events import (
+    Asked,
+    Event,
+    GatewayFailed,
+    GatewayInfo,
+    InfoWanted,
+    NodeGone,
+    PermitStored,
+)
+from broker.core.fleet import Budget, Fleet, FleetState
+from broker.core.inflight import Ref
+from broker.core.ledger import MARGIN_S, USE_WITHIN_S, Ledger, Permit
+from shard_node.wire.bodies import (
+    ErrorBody,
+    IdentifySent,
+    PermitGrant,
+    PermitRequest,
+    PermitReturn,
+)
+from store.records import Durable, LedgerRecord, PermitRecord
+
+INFO_MAX_AGE_S: Final = 60.0
+INFO_EXHAUSTED_S: Final = 15.0
+"""With no start left, Discord is asked again after this."""
+WARNING: Final = "gateway_info"
+
+
+class Identify:
+    """Waiting requests in order of arrival for each key, and the ledger."""
+
+    def __init__(self, fleet: Fleet, durable: Durable) -> None:
+        self._fleet = fleet
+        self._ledger = _restored(fleet, durable.ledger)
+        self._waiting: dict[int, Ref] = {}
+        self._granting: dict[int, Ref] = {}
+        self._wanted = False
+        self._asking = False
+        self._asked_at = 0.0
+        self._ask_at = fleet.started_at
+        self._failures = 0
+        self._recommended = 0
+        self._show()
+
+    def on(self, event: Event, now: float) -> Effects:
+        effects: Effects = []
+        match event:
+            case Asked(ref=ref, body=PermitRequest() as body):
+                effects = self._request(ref, body, now)
+            case Asked(body=IdentifySent() as body):
+                effects = self._sent(body, now)
+            case Asked(body=PermitReturn() as body):
+                effects = self._returned(body)
+            case PermitStored():
+                effects = self._stored(event)
+            case NodeGone():
+                effects = self._gone(event, now)
+            case InfoWanted():
+                self._wanted = True
+                self._ask_at = now
+            case GatewayInfo():
+                effects = self._learn(event, now)
+            case GatewayFailed():
+                effects = self._failed(event, now)
+        return effects + self._pump(now)
+
+    def next_deadline(self) -> float | None:
+        """When a key gets free, a permit lapses, or Discord is to be asked."""
+        ledger = self._ledger
+        times = [permit.lapses_at for permit in ledger.permits.values()]
+        if self._idle():
+            return min(times, default=None)
+        if self._wanted or self._waiting:
+            times.append(self._ask_at)
+        if self._waiting and ledger.remaining:
+            times += [ledger.ready_at(ledger.key(shard)) for shard in self._waiting]
+        return min(times, default=None)
+
+    # --- what nodes say
+
+    def _request(self, ref: Ref, body: PermitRequest, now: float) -> Effects:
+        node = self._fleet.nodes[ref.peer.name]
+        if body.num_shards != self._fleet.num_shards or body.shard not in node.rows:
+            text = f"shard {body.shard} of {body.num_shards} is not of node {node.name}"
+            return [Refuse(ref, ErrorBody("E_BAD_REQUEST", text))]
+        permit = self._ledger.regrant(body.shard, ref.peer.name, ref.peer.epoch, now)
+        if permit is not None:
+            return self._grant(permit, ref)
+        older = self._waiting.pop(body.shard, None)
+        self._waiting[body.shard] = ref
+        if older is None:
+            return []
+        return [Refuse(older, ErrorBody("E_SUPERSEDED", "the shard's permit was asked for anew"))]
+
+    def _sent(self, body: IdentifySent, now: float) -> Effects:
+        if not 0 <= body.shard < self._fleet.num_shards:
+            self._fleet.counts["rejected_shard"] += 1
+            return []
+        ago_s = min(max(body.ago_ms, 0.0) / 1000, USE_WITHIN_S)
+        self._ledger.sent(body.permit, body.shard, now - ago_s, now)
+        return [self._keep()]
+
+    def _returned(self, body: PermitReturn) -> Effects:
+        if body.shard < 0 or not self._ledger.give_back(body.permit, body.shard):
+            self._fleet.counts["rejected_permit"] += 1
+            return []
+        return [self._keep()]
+
+    def _gone(self, event: NodeGone, now: float) -> Effects:
+        for shard, ref in list(self._waiting.items()):
+            if (ref.peer.name, ref.peer.epoch) == (event.name, event.epoch):
+                del self._waiting[shard]
+        return [self._keep()] if self._ledger.died(event.name, event.epoch, now) else []
+
+    # --- what Discord says
+
+    def _learn(self, info: GatewayInfo, now: float) -> Effects:
+        self._asking = self._wanted = False
+        self._failures = 0
+        self._recommended = info.shards
+        self._ledger.learn(
+            total=info.total,
+            remaining=info.remaining,
+            reset_at=now + info.reset_after_s,
+            max_concurrency=info.max_concurrency,
+            asked_at=self._asked_at,
+        )
+        self._plan_next_question(now, INFO_MAX_AGE_S)
+        self._fleet.warn(WARNING, None)
+        return [self._keep()]
+
+    def _failed(self, event: GatewayFailed, now: float) -> Effects:
+        self._asking = False
+        self._failures += 1
+        wait_s = delay_s(self._failures, self._fleet.settings.seed, self._failures)
+        self._ask_at = now + max(wait_s, event.retry_after_s)
+        text = f"GET /gateway/bot failed: {event.message}"
+        self._fleet.warn(WARNING, text)
+        return [Log("WARNING", text, {"code": event.code, "hint": event.hint})]
+
+    def _plan_next_question(self, now: float, age_s: float) -> None:
+        exhausted = not self._ledger.remaining
+        self._ask_at = now + (INFO_EXHAUSTED_S if exhausted else age_s)
+        if self._ledger.reset_at > now:
+            self._ask_at = min(self._ask_at, self._ledger.reset_at)
+
+    # --- granting
+
+    def _pump(self, now: float) -> Effects:
+        lapsed = self._ledger.lapse(now)
+        effects: Effects = [self._keep()] if lapsed else []
+        if self._idle():
+            return effects
+        if now >= self._ask_at:
+            self._asking, self._asked_at = True, now
+            return [*effects, AskGateway()]
+        return effects + self._grant_free(now)
+
+    def _idle(self) -> bool:
+        """Whether nothing can be done now but wait for an event."""
+        stopping = self._fleet.state is FleetState.STOPPING
+        return stopping or self._asking or not (self._wanted or self._waiting)
+
+    def _grant_free(self, now: float) -> Effects:
+        effects: Effects = []
+        for shard, ref in list(self._waiting.items()):
+            permit = self._ledger.grant(shard, ref.peer.name, ref.peer.epoch, now)
+            if permit is not None:
+                del self._waiting[shard]
+                effects += self._grant(permit, ref)
+        if effects and not self._ledger.remaining:
+            self._plan_next_question(now, INFO_MAX_AGE_S)
+        return effects
+
+    def _grant(self, permit: Permit, ref: Ref) -> Effects:
+        self._granting[permit.number] = ref
+        return [self._keep(PermitStored(permit.number))]
+
+    def _stored(self, event: PermitStored) -> Effects:
+        ref = self._granting.pop(event.permit, None)
+        if ref is None:
+            return []
+        if not event.error:
+            return [Reply(ref, PermitGrant(event.permit, USE_WITHIN_S))]
+        for permit in list(self._ledger.permits.values()):
+            if permit.number == event.permit:
+                self._ledger.give_back(permit.number, permit.shard)
+        return [Refuse(ref, ErrorBody("E_STORE", event.error, "retry", retryable=True))]
+
+    def _keep(self, then: PermitStored | None = None) -> Keep:
+        self._show()
+        return Keep((_record(self._fleet, self._ledger),), then)
+
+    def _show(self) -> None:
+        ledger = self._ledger
+        if ledger.remaining is not None:
+            self._fleet.budget = Budget(
+                ledger.total,
+                ledger.remaining,
+                ledger.reset_at,
+                ledger.max_concurrency,
+                self._recommended,
+            )
+
+
+def _record(fleet: Fleet, ledger: Ledger) -> LedgerRecord:
+    return LedgerRecord(
+        fleet.settings.application,
+        fleet.settings.boot_id,
+        ledger.total,
+        ledger.remaining or 0,
+        ledger.reset_at,
+        ledger.max_concurrency,
+        ledger.next_number,
+        dict(ledger.free_at),
+        tuple(
+            PermitRecord(p.number, p.shard, p.node, p.epoch, p.lapses_at)
+            for p in ledger.permits.values()
+        ),
+    )
+
+
+def _restored(fleet: Fleet, record: LedgerRecord | None) -> Ledger:
+    """The ledger as kept. After another boot its times mean nothing: all keys as just used."""
+    window_s, now = fleet.settings.identify_window_s, fleet.started_at
+    if record is None or record.application != fleet.settings.application:
+        return Ledger(window_s)
+    if record.boot_id != fleet.settings.boot_id:
+        used = now + window_s + MARGIN_S
+        return Ledger(window_s, next_number=record.next_permit, floor_at=used)
+    ledger = Ledger(
+        window_s,
+        record.max_concurrency,
+        record.total,
+        record.remaining,
+        record.reset_at_s,
+        record.next_permit,
+        free_at=dict(record.free_at_s),
+    )
+    for kept in record.permits:
+        granted_at = kept.lapses_at_s - USE_WITHIN_S
+        permit = Permit(
+            kept.permit, kept.shard, kept.node, kept.epoch, granted_at, kept.lapses_at_s
+        )
+        ledger.permits[ledger.key(kept.shard)] = permit
+    return ledger

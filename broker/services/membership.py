@@ -1,0 +1,194 @@
+"""Who is in the fleet: registrations, heartbeats, subscriptions, and what shards report."""
+
+from __future__ import annotations
+
+from broker.core.effects import Effects, Emit, Log, Publish, Refuse, Reply
+from broker.core.events import Asked, Event, NodeRegistered, SupervisorHello
+from broker.core.fleet import Fleet, FleetState, Node
+from broker.core.inflight import Ref
+from broker.core.states import NodeState
+from shard_node.wire.bodies import (
+    ErrorBody,
+    Heartbeat,
+    HeartbeatAck,
+    Register,
+    ShardDisconnect,
+    ShardReady,
+    ShardReport,
+    ShardState,
+    Subscribe,
+    Welcome,
+)
+from shard_node.wire.limits import (
+    HEARTBEAT_INTERVAL_S,
+    HEARTBEAT_LOST_S,
+    TOPIC_MAX_CHARS,
+    TOPICS_PER_NODE_MAX,
+)
+from shard_node.wire.topics import SHARD_DISCONNECT, SHARD_READY
+from store.records import Durable
+
+
+class Membership:
+    """Writes the routing table and what is known of each node and shard."""
+
+    def __init__(self, fleet: Fleet, _durable: Durable) -> None:
+        self._fleet = fleet
+        self._greeted = False
+
+    def on(self, event: Event, now: float) -> Effects:
+        match event:
+            case SupervisorHello():
+                self._greeted = True
+            case Asked(ref=ref, body=Heartbeat() as body):
+                return self._heartbeat(ref, body, now)
+            case Asked(ref=ref, body=Register() as body):
+                return self._register(ref, body, now)
+            case Asked(ref=ref, body=ShardReady() as body):
+                return self._shard_ready(ref, body)
+            case Asked(ref=ref, body=ShardDisconnect() as body):
+                return self._shard_disconnect(ref, body)
+            case Asked(ref=ref, body=Subscribe() as body):
+                self._subscribe(ref.peer.name, body.topics)
+        return []
+
+    def next_deadline(self) -> float | None:
+        """None: silence is lifecycle's matter."""
+        return None
+
+    # --- registration
+
+    def _register(self, ref: Ref, body: Register, now: float) -> Effects:
+        if not self._greeted:
+            text = "the broker does not know its processes yet"
+            return [Refuse(ref, ErrorBody("E_NOT_READY", text, "retry", retryable=True))]
+        if (body.name, body.epoch) != (ref.peer.name, ref.peer.epoch):
+            return [Refuse(ref, ErrorBody("E_BAD_REQUEST", "not the name of its socket"))]
+        node = self._fleet.current(body.name, body.epoch)
+        problem = self._problem(node, body)
+        if node is None or problem:
+            self._fleet.counts["registrations_refused"] += 1
+            return [
+                Log("WARNING", f"{body.name}#{body.epoch} is refused: {problem}"),
+                Reply(ref, self._welcome(problem)),
+            ]
+        return self._join(node, ref, body, now)
+
+    def _problem(self, node: Node | None, body: Register) -> str:
+        if node is None:
+            return "not the current process of its name"
+        if node.given_up:
+            return f"given up: {node.reason}"
+        if body.num_shards != self._fleet.num_shards:
+            return f"has {body.num_shards} shards in all; the fleet has {self._fleet.num_shards}"
+        if {report.id for report in body.shards} - set(node.shards):
+            return f"holds shards that are not its own; its own are {list(node.shards)}"
+        return ""
+
+    def _join(self, node: Node, ref: Ref, body: Register, now: float) -> Effects:
+        again = self._fleet.table.node(node.name) is not None
+        if node.state in (NodeState.SPAWNING, NodeState.STARTING):
+            node.move(NodeState.UP)
+        node.heard_at = now
+        node.disnake = body.disnake
+        self._fleet.table.join(node.name, node.epoch, node.shards)
+        self._subscribe(node.name, body.topics)
+        self._observe(node, body.shards)
+        text = f"node {node.name}#{node.epoch} registered{' again' if again else ''}"
+        return [
+            Log("INFO", text, {"node": node.name, "epoch": node.epoch, "pid": body.pid}),
+            Reply(ref, self._welcome("")),
+            Emit(NodeRegistered(node.name, node.epoch, again)),
+        ]
+
+    def _welcome(self, problem: str) -> Welcome:
+        settings = self._fleet.settings
+        return Welcome(
+            not problem,
+            settings.fleet,
+            settings.broker_pid,
+            HEARTBEAT_INTERVAL_S,
+            settings.drain_s,
+            problem,
+        )
+
+    def _subscribe(self, name: str, topics: tuple[str, ...]) -> None:
+        if self._fleet.table.node(name) is None:
+            return
+        kept = frozenset(topic for topic in topics if len(topic) <= TOPIC_MAX_CHARS)
+        if len(kept) < len(set(topics)) or len(kept) > TOPICS_PER_NODE_MAX:
+            self._fleet.counts["rejected_topics"] += 1
+            kept = frozenset(sorted(kept)[:TOPICS_PER_NODE_MAX])
+        self._fleet.table.subscribe(name, kept)
+
+    # --- heartbeats
+
+    def _heartbeat(self, ref: Ref, body: Heartbeat, now: float) -> Effects:
+        node = self._fleet.current(ref.peer.name, ref.peer.epoch)
+        if node is None:
+            return [self._ack(ref, body, registered=False)]
+        node.heard_at = node.heartbeat_at = now
+        node.loop_lag_ms = body.loop_lag_ms
+        node.rss_bytes = body.rss_bytes
+        node.queue = body.queue
+        if node.state is NodeState.STARTING and node.due_at is not None:
+            # It lives, and may still be importing the bot.
+            node.due_at = max(node.due_at, now + HEARTBEAT_LOST_S)
+        owner = self._fleet.table.node(node.name)
+        registered = owner is not None and owner.epoch == node.epoch
+        if registered:
+            self._observe(node, body.shards)
+        return [self._ack(ref, body, registered=registered)]
+
+    def _ack(self, ref: Ref, body: Heartbeat, *, registered: bool) -> Reply:
+        broker_pid = self._fleet.settings.broker_pid
+        return Reply(ref, HeartbeatAck(body.counter, registered, broker_pid))
+
+    def _observe(self, node: Node, reports: tuple[ShardReport, ...]) -> None:
+        if node.given_up:
+            return
+        for report in reports:
+            row = node.rows.get(report.id)
+            if row is None or not row.observe(report):
+                self._fleet.counts["rejected_shard_state"] += 1
+        self._notice_ready()
+
+    def _notice_ready(self) -> None:
+        """The start is over when every shard has been ready at one time."""
+        rows = self._fleet.shard_rows()
+        if self._fleet.state is FleetState.STARTING and all(
+            row.state is ShardState.READY for _, row in rows
+        ):
+            self._fleet.state = FleetState.RUNNING
+
+    # --- events of shards
+
+    def _shard_ready(self, ref: Ref, body: ShardReady) -> Effects:
+        node = self._fleet.nodes[ref.peer.name]
+        row = node.rows.get(body.shard)
+        if row is None:
+            self._fleet.counts["rejected_shard"] += 1
+            return []
+        report = ShardReport(
+            body.shard, ShardState.READY, body.guilds, row.latency_ms, row.sequence
+        )
+        self._observe(node, (report,))
+        how = "resumed" if body.resumed else "ready"
+        return [
+            Log("INFO", f"shard {body.shard} is {how} on node {node.name}"),
+            Publish(SHARD_READY, body, f"{node.name}#{node.epoch}"),
+        ]
+
+    def _shard_disconnect(self, ref: Ref, body: ShardDisconnect) -> Effects:
+        node = self._fleet.nodes[ref.peer.name]
+        row = node.rows.get(body.shard)
+        if row is None:
+            self._fleet.counts["rejected_shard"] += 1
+            return []
+        if row.state is ShardState.READY:
+            row.move(ShardState.RESUMING if body.resumable else ShardState.QUEUED)
+        text = f"shard {body.shard} of node {node.name} lost its connection ({body.code})"
+        return [
+            Log("INFO", text, {"reason": body.reason[:200], "resumable": body.resumable}),
+            Publish(SHARD_DISCONNECT, body, f"{node.name}#{node.epoch}"),
+        ]

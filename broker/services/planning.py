@@ -1,0 +1,177 @@
+"""The fleet's plan: made anew at a fresh start, taken over where node processes live.
+
+`shards: auto` is what Discord recommends. The budget is checked before anything starts.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from broker.core import plan
+from broker.core.effects import Effects, Emit, Keep, Log
+from broker.core.events import (
+    Event,
+    GatewayFailed,
+    GatewayInfo,
+    InfoWanted,
+    Process,
+    SpawnWanted,
+    StopWanted,
+    SupervisorHello,
+)
+from broker.core.fleet import Fleet, FleetState, Node
+from broker.core.processes import signal
+from broker.core.states import NodeState
+from shard_node.wire.bodies import ErrorBody
+from store.records import Durable, EpochRecord, PlanNode, PlanRecord
+
+ADOPT_S: Final = 10.0
+"""A living process that does not register with a new broker within this is given up."""
+WARNING: Final = "recommended_shards"
+
+
+class Planning:
+    """Decides once, at the supervisor's hello or at Discord's first answer."""
+
+    def __init__(self, fleet: Fleet, durable: Durable) -> None:
+        self._fleet = fleet
+        self._epochs = durable.epochs
+        self._plan = durable.plan
+        self._planned = False
+        self._awaiting = False
+
+    def on(self, event: Event, now: float) -> Effects:
+        match event:
+            case SupervisorHello() if not self._planned and not self._awaiting:
+                return self._hello(event, now)
+            case GatewayInfo():
+                return self._info(event, now)
+            case GatewayFailed(fatal=True) if self._awaiting:
+                self._awaiting = False
+                reason = f"{event.code}: {event.message}"
+                return [Emit(StopWanted(f"{reason}; hint: {event.hint}", 1))]
+        return []
+
+    def next_deadline(self) -> float | None:
+        """None: asking again is identify's matter."""
+        return None
+
+    # --- processes that live
+
+    def _hello(self, event: SupervisorHello, now: float) -> Effects:
+        if not event.processes:
+            self._awaiting = True
+            return [Emit(InfoWanted())]
+        self._planned = True
+        living = {process.name: process for process in event.processes}
+        record = self._plan or _plan_of(event.processes)
+        self._take_over(record)
+        effects: Effects = []
+        for node in self._fleet.nodes.values():
+            process = living.pop(node.name, None)
+            effects += self._adopt(node, process, now)
+        effects += [signal(_stranger(process), "TERM") for process in living.values()]
+        return [*effects, Keep((record,)), Emit(InfoWanted())]
+
+    def _take_over(self, record: PlanRecord) -> None:
+        self._fleet.resize(record.num_shards)
+        for planned in record.nodes:
+            self._add(planned.name, planned.index, planned.shards)
+
+    def _adopt(self, node: Node, process: Process | None, now: float) -> Effects:
+        if process is None:
+            return [Emit(SpawnWanted(node.name, again=node.last_epoch > 0))]
+        node.epoch = process.epoch
+        node.last_epoch = max(node.last_epoch, process.epoch)
+        node.pid = process.pid
+        node.spawned_at = now - process.uptime_s
+        node.heard_at = now
+        node.move(NodeState.STARTING, now + ADOPT_S)
+        fields = {"node": node.name, "epoch": node.epoch, "pid": node.pid}
+        return [Log("INFO", f"node {node.name}#{node.epoch} lives on", fields)]
+
+    # --- a fresh start
+
+    def _info(self, info: GatewayInfo, now: float) -> Effects:
+        if self._awaiting:
+            self._awaiting = False
+            return self._start(info, now)
+        self._compare(info)
+        return []
+
+    def _start(self, info: GatewayInfo, now: float) -> Effects:
+        if self._fleet.state is FleetState.STOPPING:
+            return []
+        shards = self._fleet.settings.shards or info.shards
+        problem = budget_problem(self._fleet, shards, now)
+        if problem is not None:
+            text = f"{problem.code}: {problem.message} hint: {problem.hint}"
+            return [Emit(StopWanted(text, 1))]
+        record = self._make_plan(shards)
+        self._take_over(record)
+        self._planned = True
+        for node in self._fleet.nodes.values():
+            node.restarts = 0
+        self._compare(info)
+        text = f"{shards} shards on {len(record.nodes)} nodes"
+        spawns = [Emit(SpawnWanted(node.name, again=False)) for node in record.nodes]
+        return [Log("INFO", text), Keep((record,)), *spawns]
+
+    def _make_plan(self, shards: int) -> PlanRecord:
+        settings = self._fleet.settings
+        nodes = plan.node_count(
+            shards, asked=settings.nodes, cores=settings.cores, sandbox=settings.sandbox
+        )
+        planned = plan.plan(shards, nodes)
+        return PlanRecord(shards, tuple(PlanNode(n.name, n.place, n.shards) for n in planned))
+
+    def _add(self, name: str, place: int, shards: tuple[int, ...]) -> None:
+        node = self._fleet.add(name, place, shards)
+        known = self._epochs.get(name, EpochRecord(name, 0))
+        node.last_epoch = known.epoch
+        node.restarts = known.restarts
+
+    def _compare(self, info: GatewayInfo) -> None:
+        fleet = self._fleet
+        differs = fleet.settings.shards is None and fleet.num_shards not in (0, info.shards)
+        text = f"Discord recommends {info.shards} shards; the fleet runs {fleet.num_shards}"
+        fleet.warn(WARNING, text if differs else None)
+
+
+def budget_problem(fleet: Fleet, starts: int, now: float) -> ErrorBody | None:
+    """What is wrong with ``starts`` more IDENTIFYs now; None where they are left."""
+    budget = fleet.budget
+    if budget is None or starts <= budget.remaining:
+        return None
+    wait = duration(max(0.0, budget.reset_at - now))
+    text = (
+        f"needs {starts} session starts; {budget.remaining} remain (reset in {wait}). "
+        "Going over makes Discord reset your token."
+    )
+    details = {"needed": starts, "remaining": budget.remaining}
+    return ErrorBody("E_IDENTIFY_BUDGET", text, f"retry in {wait}", True, details)
+
+
+def duration(seconds: float) -> str:
+    """Seconds for people.
+
+    >>> duration(7440), duration(61), duration(0.2)
+    ('2 h 04 min', '1 min 01 s', '1 s')
+    """
+    whole = max(1, round(seconds))
+    if whole >= 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    if whole >= 60:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole} s"
+
+
+def _plan_of(processes: tuple[Process, ...]) -> PlanRecord:
+    """The plan that living processes follow, where the store has none."""
+    ordered = sorted(processes, key=lambda process: process.index)
+    nodes = tuple(PlanNode(p.name, p.index, p.shards) for p in ordered)
+    return PlanRecord(max(p.num_shards for p in processes), nodes)
+
+
+def _stranger(process: Process) -> Node:
+    return Node(process.name, process.index, process.shards, {}, epoch=process.epoch)
