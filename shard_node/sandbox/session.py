@@ -9,25 +9,25 @@ Sources: Discord's gateway documentation, "Connections", "Resuming", "Sharding".
 from __future__ import annotations
 
 import json
-from collections import Counter, deque
-from collections.abc import Iterator
+from collections import Counter
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any, Protocol
 
 from shard_node.sandbox import intents as intent
+from shard_node.sandbox.codes import REASONS, SESSION_ENDS, Close
 from shard_node.sandbox.config import API_VERSION, SandboxConfig
 from shard_node.sandbox.payloads import APPLICATION_FLAGS, Payload
+from shard_node.sandbox.replay import ReplayBuffer
+from shard_node.sandbox.requests import Identify
 from shard_node.sandbox.snowflake import mix, shard_of
 from shard_node.sandbox.world import SandboxGuild, World
 
 PRESENCE_MEMBERS_MAX = 75_000
 """Guilds above it send no members but the bot, whatever the intents."""
 
-SESSION_TAKEN = 4000
+SESSION_TAKEN = Close.UNKNOWN_ERROR
 """Close code for the old connection of a session that another connection resumed."""
-
-TOKEN_VOID = 4004
 
 
 def encode(data: Any) -> str:
@@ -43,8 +43,8 @@ def frame(op: int, data: Any = None) -> str:
 class Link(Protocol):
     """A connection's sending half. Every call returns at once."""
 
-    def send(self, text: str, delay_s: float = 0.0) -> None:
-        """Queue a payload, ``delay_s`` from now at the earliest; order is kept."""
+    def send(self, text: str, delay_s: float | None = None) -> None:
+        """Queue a payload. One with a delay leaves in order, no earlier than that from now."""
 
     def close(self, code: int, reason: str = "") -> None:
         """Close with a code once what is queued has gone out."""
@@ -54,30 +54,6 @@ class Link(Protocol):
 
     def wake(self) -> None:
         """The session has startup guilds to send: call `Hub.pump` until it says no."""
-
-
-class ReplayBuffer:
-    """The last dispatches of a session, bounded in number and bytes."""
-
-    def __init__(self, events_max: int, bytes_max: int) -> None:
-        self._events_max = events_max
-        self._bytes_max = bytes_max
-        self._bytes = 0
-        self._events: deque[tuple[int, str, str]] = deque()
-        self.floor = 0
-        """The oldest sequence number from which a RESUME can be served."""
-
-    def append(self, seq: int, event: str, text: str) -> None:
-        """Keep a dispatch; ``text`` is the encoded ``d``, shared between sessions."""
-        self._events.append((seq, event, text))
-        self._bytes += len(text)
-        while len(self._events) > self._events_max or self._bytes > self._bytes_max:
-            self.floor, _, dropped = self._events.popleft()
-            self._bytes -= len(dropped)
-
-    def since(self, seq: int) -> Iterator[tuple[int, str, str]]:
-        """What followed ``seq``, oldest first."""
-        return (kept for kept in self._events if kept[0] > seq)
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,17 +131,6 @@ class ResumeVerdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Identify:
-    """What an IDENTIFY asks for, checked."""
-
-    shard: int
-    num_shards: int
-    intents: int
-    large_threshold: int
-    presence: Payload | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Target:
     """Which sessions a trouble is for: None means any."""
 
@@ -240,12 +205,12 @@ class Hub:
         return self.dispatch("GUILD_DELETE", {"id": str(guild_id)}, guild_id=guild_id)
 
     def pump(self, session: GatewaySession) -> bool:
-        """Send one startup guild of a connected session; False when none is left."""
+        """Send one startup guild of a connected session; False when there was none."""
         guild_id = next(iter(session.pending), None)
         if guild_id is None or not session.connected:
             return False
         self._send_startup_guild(session, guild_id)
-        return bool(session.pending)
+        return True
 
     def _send_startup_guild(self, session: GatewaySession, guild_id: int) -> None:
         session.pending.pop(guild_id, None)
@@ -388,12 +353,25 @@ class Hub:
         if not shards:
             del self._shards[session.num_shards]
 
+    def close(self, session: GatewaySession, code: int, reason: str) -> None:
+        """Close a session's connection; the session lives or dies as the code says."""
+        if code in SESSION_ENDS:
+            self.kill(session.id)
+        if session.link is not None:
+            session.link.close(code, reason)
+
     def expire(self, now: float) -> None:
         """End the sessions that nobody resumed in time."""
         ttl_s = self._config.session_ttl_s
         for session in list(self.sessions.values()):
-            if session.disconnected_at is not None and now - session.disconnected_at > ttl_s:
+            if session.disconnected_at is not None and now - session.disconnected_at >= ttl_s:
                 self.kill(session.id)
+
+    def expiries(self) -> list[float]:
+        """When the sessions without a connection end."""
+        ttl_s = self._config.session_ttl_s
+        waiting = (session.disconnected_at for session in self.sessions.values())
+        return [since + ttl_s for since in waiting if since is not None]
 
     def void_token(self) -> None:
         """The budget is overspent: a new token, every session ended, every client closed."""
@@ -402,7 +380,9 @@ class Hub:
         for session in list(self.sessions.values()):
             self.kill(session.id)
             if session.link is not None:
-                session.link.close(TOKEN_VOID, "Authentication failed.")
+                session.link.close(
+                    Close.AUTHENTICATION_FAILED, REASONS[Close.AUTHENTICATION_FAILED]
+                )
 
 
 def _dispatch(event: str, seq: int, text: str) -> str:

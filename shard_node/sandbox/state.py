@@ -88,12 +88,11 @@ class SandboxState:
     def take_storm(self) -> Storm | None:
         """The storm that this REST request runs into, counted; None in fair weather."""
         storm = self.storm
+        if self.now() >= storm.until or storm.left == 0:
+            return None
         if storm.left is not None:
-            if storm.left <= 0:
-                return None
             storm.left -= 1
-            return storm
-        return storm if self.now() < storm.until else None
+        return storm
 
     def info(self) -> dict[str, Any]:
         """What a client needs to find its way in: the info file and ``GET /sandbox/info``."""
