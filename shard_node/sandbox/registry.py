@@ -43,11 +43,11 @@ class Registry:
     def __init__(self, application_id: int, next_id: Callable[[], int]) -> None:
         self._application_id = application_id
         self._next_id = next_id
-        self._scopes: dict[Scope, dict[int, Payload]] = {None: {}}
+        self._scopes: dict[Scope, dict[int, Payload]] = {}
 
     def commands(self, scope: Scope) -> list[Payload]:
         """All commands of a scope, in the order of their making."""
-        return list(self._scopes.get(scope, {}).values())
+        return list(self._of(scope).values())
 
     def slash_commands(self, guild_id: int | None) -> list[Payload]:
         """What a user can type in a guild: the global slash commands and the guild's own."""
@@ -56,14 +56,14 @@ class Registry:
 
     def find(self, scope: Scope, command_id: int) -> Payload | None:
         """A command of a scope."""
-        return self._scopes.get(scope, {}).get(command_id)
+        return self._of(scope).get(command_id)
 
     def upsert(self, scope: Scope, given: Payload) -> tuple[Payload, bool]:
         """Make a command, or replace the one of its type and name; True when it is new."""
         check(given)
         old = self._named(scope, given.get("type", CHAT_INPUT), given["name"])
         command = self._build(scope, given, old)
-        commands = self._scopes.setdefault(scope, {})
+        commands = self._of(scope)
         if old is None:
             _check_room([*commands.values(), command])
         commands[int(command["id"])] = command
@@ -92,12 +92,15 @@ class Registry:
         merged = {**old, **{key: changes[key] for key in _EDITABLE if key in changes}}
         check(merged)
         command = self._build(scope, merged, old)
-        self._scopes[scope][int(old["id"])] = command
+        self._of(scope)[int(old["id"])] = command
         return command
 
     def delete(self, scope: Scope, command: Payload) -> None:
         """Remove a command."""
-        del self._scopes[scope][int(command["id"])]
+        del self._of(scope)[int(command["id"])]
+
+    def _of(self, scope: Scope) -> dict[int, Payload]:
+        return self._scopes.setdefault(scope, {})
 
     def _named(self, scope: Scope, kind: int, name: str) -> Payload | None:
         for command in self.commands(scope):
