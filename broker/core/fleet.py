@@ -129,6 +129,8 @@ class Fleet:
     table: Table = field(default_factory=Table)
     budget: Budget | None = None
     counts: Counter[str] = field(default_factory=Counter)
+    rejected: Counter[str] = field(default_factory=Counter)
+    rejected_total: int = 0
     warnings: dict[str, str] = field(default_factory=dict)
 
     def resize(self, num_shards: int) -> None:
@@ -158,6 +160,11 @@ class Fleet:
         """All shards with their nodes, in order of the shards."""
         rows = [(node, row) for node in self.nodes.values() for row in node.rows.values()]
         return sorted(rows, key=lambda pair: pair[1].id)
+
+    def reject(self, reason: str) -> None:
+        """Counts something that a peer sent and that was not accepted."""
+        self.rejected[reason] += 1
+        self.rejected_total += 1
 
     def warn(self, key: str, text: str | None) -> None:
         """Sets a warning for `status`, or (None) takes it back."""

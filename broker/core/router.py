@@ -77,7 +77,7 @@ class Router:
 
     def reject(self, reason: str) -> None:
         """Counts a frame that was not accepted."""
-        self._fleet.counts[f"rejected_{reason}"] += 1
+        self._fleet.reject(reason)
 
     def _receive(self, routing_id: bytes, head: bytes, body: bytes, now: float) -> Asked | None:
         peer = parse_peer(routing_id)

@@ -104,7 +104,7 @@ class Identify:
 
     def _sent(self, body: IdentifySent, now: float) -> Effects:
         if not 0 <= body.shard < self._fleet.num_shards:
-            self._fleet.counts["rejected_shard"] += 1
+            self._fleet.reject("shard")
             return []
         ago_s = min(max(body.ago_ms, 0.0) / 1000, USE_WITHIN_S)
         self._ledger.sent(body.permit, body.shard, now - ago_s, now)
@@ -112,7 +112,7 @@ class Identify:
 
     def _returned(self, body: PermitReturn) -> Effects:
         if body.shard < 0 or not self._ledger.give_back(body.permit, body.shard):
-            self._fleet.counts["rejected_permit"] += 1
+            self._fleet.reject("permit")
             return []
         return [self._keep()]
 

@@ -117,7 +117,7 @@ class Membership:
             return
         kept = frozenset(topic for topic in topics if len(topic) <= TOPIC_MAX_CHARS)
         if len(kept) < len(set(topics)) or len(kept) > TOPICS_PER_NODE_MAX:
-            self._fleet.counts["rejected_topics"] += 1
+            self._fleet.reject("topics")
             kept = frozenset(sorted(kept)[:TOPICS_PER_NODE_MAX])
         self._fleet.table.subscribe(name, kept)
 
@@ -150,7 +150,7 @@ class Membership:
         for report in reports:
             row = node.rows.get(report.id)
             if row is None or not row.observe(report):
-                self._fleet.counts["rejected_shard_state"] += 1
+                self._fleet.reject("shard_state")
         self._notice_ready()
 
     def _notice_ready(self) -> None:
@@ -167,7 +167,7 @@ class Membership:
         node = self._fleet.nodes[ref.peer.name]
         row = node.rows.get(body.shard)
         if row is None:
-            self._fleet.counts["rejected_shard"] += 1
+            self._fleet.reject("shard")
             return []
         report = ShardReport(
             body.shard, ShardState.READY, body.guilds, row.latency_ms, row.sequence
@@ -183,7 +183,7 @@ class Membership:
         node = self._fleet.nodes[ref.peer.name]
         row = node.rows.get(body.shard)
         if row is None:
-            self._fleet.counts["rejected_shard"] += 1
+            self._fleet.reject("shard")
             return []
         if row.state is ShardState.READY:
             row.move(ShardState.RESUMING if body.resumable else ShardState.QUEUED)

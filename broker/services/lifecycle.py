@@ -1,0 +1,301 @@
+"""The processes of nodes: started, watched, given up, started again.
+
+An exit other than 0 waits with a backoff; 5 in 10 minutes are a crash loop, and the node
+stays down while the others stay up. A node whose heartbeat thread is silent is killed, and
+started again once its exit is reported: its shards are never held twice.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from broker.core.backoff import delay_s
+from broker.core.effects import Effects, Emit, Keep, Log, Order, Refuse, Reply
+from broker.core.events import (
+    Asked,
+    EpochStored,
+    Event,
+    Exited,
+    NodeGone,
+    Spawned,
+    SpawnFailed,
+    SpawnWanted,
+    StopWanted,
+    Tick,
+)
+from broker.core.fleet import Fleet, FleetState, Node
+from broker.core.inflight import Ref
+from broker.core.processes import ask_stop, kill
+from broker.core.states import ALIVE, NodeState
+from broker.services.planning import budget_problem
+from shard_node.wire.bodies import ErrorBody, RespawnReply, RespawnRequest, ShardState
+from shard_node.wire.limits import HEARTBEAT_LOST_S
+from store.records import Durable, EpochRecord
+
+REGISTER_LOST_S: Final = 60.0
+"""From the spawn to the first sign of life: importing a bot can take long."""
+CLEAN_RESTART_S: Final = 1.0
+"""A node that ends by itself with 0 is started at most once in this."""
+CRASHES_MAX: Final = 5
+CRASHES_WITHIN_S: Final = 600.0
+EXIT_CONFIG: Final = 78
+"""The bot cannot be loaded: no restart mends it (EX_CONFIG of sysexits.h)."""
+STORE_RETRY_S: Final = 1.0
+TICK_S: Final = 1.0
+STALL_S: Final = 3.0
+"""A gap before a tick that says: it was the broker that did not run."""
+TAIL_SHOWN_LINES: Final = 5
+
+
+class Lifecycle:
+    """Every transition of a node's process."""
+
+    def __init__(self, fleet: Fleet, _durable: Durable) -> None:
+        self._fleet = fleet
+        self._ticked_at = self._ran_at = fleet.started_at
+        self._draws = 0
+        self._was_ready = False
+
+    def on(self, event: Event, now: float) -> Effects:
+        gap, self._ran_at = now - self._ran_at, now
+        match event:
+            case Tick():
+                return self._tick(now, gap)
+            case SpawnWanted():
+                return self._store_epoch(event)
+            case EpochStored():
+                return self._spawn(event, now)
+            case Spawned():
+                self._spawned(event, now)
+            case SpawnFailed(name=name, epoch=epoch, error=error):
+                return self._exited(Exited(name, epoch, 0, 1, None, 0.0, (error,)), now)
+            case Exited():
+                return self._exited(event, now)
+            case Asked(ref=ref, body=RespawnRequest() as body):
+                return self._respawn(ref, body, now)
+        return []
+
+    def next_deadline(self) -> float | None:
+        """When a state has lasted long enough, or the next look at the heartbeats."""
+        nodes = self._fleet.nodes.values()
+        times = [node.due_at for node in nodes if node.due_at is not None]
+        if any(node.state in ALIVE for node in nodes):
+            times.append(self._ticked_at + TICK_S)
+        return min(times, default=None)
+
+    # --- time
+
+    def _tick(self, now: float, gap: float) -> Effects:
+        self._ticked_at = now
+        effects: Effects = []
+        for node in list(self._fleet.nodes.values()):
+            if gap > STALL_S:
+                _forgive(node, gap, now)
+            effects += self._overdue(node, now)
+        return effects
+
+    def _overdue(self, node: Node, now: float) -> Effects:
+        if node.state is NodeState.UP and now - node.heard_at >= HEARTBEAT_LOST_S:
+            return self._give_up(node, f"silent for {HEARTBEAT_LOST_S:.0f} s", now)
+        if node.due_at is None or node.due_at > now:
+            return []
+        match node.state:
+            case NodeState.BACKOFF:
+                return [Emit(SpawnWanted(node.name, again=True))]
+            case NodeState.SPAWNING | NodeState.STARTING:
+                return self._give_up(node, "did not register in time", now)
+            case NodeState.STOPPING:
+                return kill(node, node.reason if node.given_up else "did not end in time", now)
+        return []
+
+    def _give_up(self, node: Node, reason: str, now: float) -> Effects:
+        node.given_up = True
+        return kill(node, reason, now)
+
+    # --- starting
+
+    def _store_epoch(self, event: SpawnWanted) -> Effects:
+        node = self._fleet.nodes[event.name]
+        if self._fleet.state is FleetState.STOPPING or node.state is NodeState.STORING:
+            return []
+        node.move(NodeState.STORING)
+        node.last_epoch += 1
+        node.restarts += event.again
+        record = EpochRecord(node.name, node.last_epoch, node.restarts)
+        return [Keep((record,), EpochStored(node.name, node.last_epoch))]
+
+    def _spawn(self, event: EpochStored, now: float) -> Effects:
+        node = self._fleet.nodes[event.name]
+        if node.state is not NodeState.STORING:
+            return []
+        key = f"store_{node.name}"
+        text = f"node {node.name} waits: {event.error}"
+        self._fleet.warn(key, text if event.error else None)
+        if event.error:
+            node.move(NodeState.BACKOFF, now + STORE_RETRY_S)
+            return []
+        _renew(node, event.epoch, now)
+        line = {
+            "op": "spawn",
+            "name": f"node:{node.name}",
+            "epoch": node.epoch,
+            "index": node.place,
+            "shards": list(node.shards),
+            "num_shards": self._fleet.num_shards,
+        }
+        text = f"node {node.name}#{node.epoch} is started with shards {_ranges(node.shards)}"
+        return [Log("INFO", text), Order(line)]
+
+    def _spawned(self, event: Spawned, now: float) -> None:
+        node = self._fleet.current(event.name, event.epoch)
+        if node is None:
+            return
+        node.pid = event.pid
+        if node.state is NodeState.SPAWNING:
+            node.move(NodeState.STARTING, now + REGISTER_LOST_S)
+
+    # --- exits
+
+    def _exited(self, event: Exited, now: float) -> Effects:
+        node = self._fleet.current(event.name, event.epoch)
+        if node is None:
+            return []
+        self._was_ready |= any(row.state is ShardState.READY for row in node.rows.values())
+        asked, given_up = node.stop_asked, node.given_up
+        clean = asked or event.code == 0
+        _end_shards(node, ShardState.GONE if clean else ShardState.LOST)
+        self._fleet.table.leave(node.name)
+        node.epoch = node.pid = 0
+        node.tail = event.tail
+        how = _how(event)
+        if not given_up:
+            node.reason = how
+        effects: Effects = [
+            Log("INFO" if clean else "WARNING", f"node {node.name}#{event.epoch} {how}"),
+            Emit(NodeGone(node.name, event.epoch)),
+        ]
+        return effects + self._after_exit(node, event, now, asked=asked, given_up=given_up)
+
+    def _after_exit(
+        self, node: Node, event: Exited, now: float, *, asked: bool, given_up: bool
+    ) -> Effects:
+        if self._fleet.state is FleetState.STOPPING:
+            node.move(NodeState.GONE)
+            return []
+        if asked:
+            return [Emit(SpawnWanted(node.name, again=True))]
+        if event.code == EXIT_CONFIG:
+            return self._fail(node, "its bot cannot be loaded")
+        if event.code == 0:
+            return self._later(node, node.spawned_at + CLEAN_RESTART_S, now)
+        node.failures.append(now)
+        while node.failures[0] <= now - CRASHES_WITHIN_S:
+            node.failures.popleft()
+        if len(node.failures) >= CRASHES_MAX:
+            return self._fail(node, f"ended {CRASHES_MAX} times in 10 min")
+        if given_up and len(node.failures) == 1:
+            return self._later(node, now, now)
+        return self._later(node, now + self._delay_s(node), now)
+
+    def _later(self, node: Node, at: float, now: float) -> Effects:
+        if at <= now:
+            return [Emit(SpawnWanted(node.name, again=True))]
+        node.move(NodeState.BACKOFF, at)
+        return []
+
+    def _delay_s(self, node: Node) -> float:
+        self._draws += 1
+        return delay_s(len(node.failures), self._fleet.settings.seed, self._draws)
+
+    def _fail(self, node: Node, why: str) -> Effects:
+        """A crash loop. A fleet of which no bot can be loaded has nothing to do."""
+        node.move(NodeState.FAILED)
+        node.reason = f"{why}: {node.reason}"
+        _end_shards(node, ShardState.LOST)
+        tail = "\n".join(node.tail[-TAIL_SHOWN_LINES:])
+        self._fleet.warn(f"node_{node.name}", f"node {node.name} stays down: {node.reason}")
+        effects: Effects = [
+            Log("ERROR", f"node {node.name} stays down: {node.reason}", {"tail": tail})
+        ]
+        others = self._fleet.nodes.values()
+        if not self._was_ready and all(other.state is NodeState.FAILED for other in others):
+            text = f"E_CRASH_LOOP: no node came up; node {node.name} {node.reason}\n{tail}"
+            effects.append(Emit(StopWanted(text, 1)))
+        return effects
+
+    # --- respawn
+
+    def _respawn(self, ref: Ref, body: RespawnRequest, now: float) -> Effects:
+        nodes = {shard: self._fleet.holder(shard) for shard in body.shards}
+        problem = self._respawn_problem(nodes, now)
+        if problem is not None:
+            return [Refuse(ref, problem)]
+        chosen = {node.name: node for node in nodes.values() if node is not None}
+        reply = Reply(ref, RespawnReply({name: node.shards for name, node in chosen.items()}))
+        if body.dry_run:
+            return [reply]
+        effects: Effects = [reply]
+        for node in chosen.values():
+            effects += self._restart(node, now)
+        return effects
+
+    def _respawn_problem(self, nodes: dict[int, Node | None], now: float) -> ErrorBody | None:
+        fleet = self._fleet
+        if fleet.state is FleetState.STOPPING:
+            return ErrorBody("E_STOPPING", "the fleet is stopping")
+        if not fleet.num_shards:
+            return ErrorBody("E_NOT_READY", "the fleet has no plan yet", "retry", True)
+        unknown = sorted(shard for shard, node in nodes.items() if node is None)
+        if unknown or not nodes:
+            exists = [row.id for _, row in fleet.shard_rows()]
+            text = f"no shard {', '.join(map(str, unknown))} in the fleet"
+            return ErrorBody("E_NOT_FOUND", text, details={"exists": exists})
+        names = {node.name: len(node.shards) for node in nodes.values() if node is not None}
+        return budget_problem(fleet, sum(names.values()), now)
+
+    def _restart(self, node: Node, now: float) -> Effects:
+        node.failures.clear()
+        self._fleet.warn(f"node_{node.name}", None)
+        if node.state in (NodeState.BACKOFF, NodeState.FAILED):
+            return [Emit(SpawnWanted(node.name, again=True))]
+        if node.state in ALIVE and node.state is not NodeState.STOPPING:
+            return ask_stop(self._fleet, node, "respawn", now)
+        return []
+
+
+def _forgive(node: Node, gap: float, now: float) -> None:
+    """The broker itself did not run for ``gap``: nobody was silent."""
+    node.heard_at = min(now, node.heard_at + gap)
+    if node.due_at is not None and node.state in ALIVE:
+        node.due_at += gap
+
+
+def _renew(node: Node, epoch: int, now: float) -> None:
+    """The node becomes a new process."""
+    node.move(NodeState.SPAWNING, now + REGISTER_LOST_S)
+    node.epoch = epoch
+    node.heard_at = node.spawned_at = now
+    node.heartbeat_at = None
+    node.stop_asked = node.given_up = False
+    node.loop_lag_ms = 0.0
+    node.rss_bytes = node.queue = 0
+    for row in node.rows.values():
+        row.move(ShardState.QUEUED)
+        row.guilds, row.latency_ms, row.sequence = 0, -1.0, 0
+
+
+def _end_shards(node: Node, state: ShardState) -> None:
+    for row in node.rows.values():
+        if row.state not in (ShardState.GONE, ShardState.LOST):
+            row.move(state)
+
+
+def _how(event: Exited) -> str:
+    if event.signal is not None:
+        return f"was ended by signal {event.signal}"
+    return "ended" if event.code is None else f"ended with {event.code}"
+
+
+def _ranges(shards: tuple[int, ...]) -> str:
+    first, last = shards[0], shards[-1]
+    return str(first) if first == last else f"{first}-{last}"

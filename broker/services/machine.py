@@ -1,0 +1,167 @@
+"""The broker as one pure machine: an event and a time in, effects for the shell out.
+
+Frames for peers go into ``outbox``, from which the shell sends while the sockets take them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from dataclasses import replace
+from typing import Final
+
+from broker.core.effects import (
+    Commit,
+    Effect,
+    Effects,
+    Emit,
+    Keep,
+    Log,
+    Publish,
+    Refuse,
+    Reply,
+    Tell,
+)
+from broker.core.events import (
+    Asked,
+    Committed,
+    Event,
+    FrameReceived,
+    NodeGone,
+    Outcome,
+    PeerUnreachable,
+    Tick,
+    WrongParts,
+)
+from broker.core.fleet import Fleet
+from broker.core.queues import Outbox
+from broker.core.router import Router
+from broker.core.settings import Settings
+from broker.services.registry import SERVED, SERVICES, Service
+from shard_node.wire.identity import heartbeat_id, node_id
+from store.records import Durable
+
+REJECTS_LOGGED_S: Final = 1.0
+"""Garbage is logged at most once in this; the line carries the counts."""
+
+
+class Broker:
+    """Router and services over one fleet. Not thread-safe: one loop drives it."""
+
+    def __init__(self, settings: Settings, durable: Durable, now: float) -> None:
+        self.fleet = Fleet(settings, now)
+        self.outbox = Outbox(self.fleet.counts)
+        served = {topic: entry[1] for topic, entry in SERVED.items()}
+        self.router = Router(self.fleet, self.outbox, served)
+        self._services: dict[str, Service] = {
+            name: service(self.fleet, durable) for name, service in SERVICES.items()
+        }
+        self._outcomes: dict[int, Outcome | None] = {}
+        self._next_token = 1
+        self._rejects = Rejects()
+        self._deadline: float | None = now
+
+    def on(self, event: Event, now: float) -> Effects:
+        """Takes an event in; returns what the shell has to do, in order."""
+        match event:
+            case FrameReceived(routing_id=routing_id, header=header, body=body):
+                asked = self.router.receive(routing_id, header, body, now)
+                effects = self._work(asked, now) if asked is not None else []
+            case WrongParts():
+                self.router.reject("parts")
+                effects = []
+            case PeerUnreachable(routing_id=routing_id):
+                self.router.lose(routing_id)
+                effects = []
+            case Committed():
+                effects = self._committed(event, now)
+            case Tick():
+                self.router.expire(now)
+                effects = self._work(event, now)
+            case _:
+                effects = self._work(event, now)
+        return effects + self._rejects.look(self.fleet, now)
+
+    def next_deadline(self) -> float | None:
+        """When the next Tick is due at the latest."""
+        times = (self._deadline, self.router.in_flight.next_deadline(), self._rejects.due_at)
+        return min((time for time in times if time is not None), default=None)
+
+    def _work(self, first: Event, now: float) -> Effects:
+        """Hands an event, and all that follow from it, to the services."""
+        out: Effects = []
+        events = deque([first])
+        while events:
+            event = events.popleft()
+            for effect in self._dispatch(event, now):
+                self._carry_out(effect, events, out)
+            if isinstance(event, NodeGone):
+                self.router.lose(node_id(event.name, event.epoch))
+                self.router.lose(heartbeat_id(event.name, event.epoch))
+        deadlines = (service.next_deadline() for service in self._services.values())
+        self._deadline = min((time for time in deadlines if time is not None), default=None)
+        return out
+
+    def _dispatch(self, event: Event, now: float) -> Effects:
+        if isinstance(event, Asked):
+            return self._services[SERVED[event.topic][0]].on(event, now)
+        effects: Effects = []
+        for service in self._services.values():
+            effects += service.on(event, now)
+        return effects
+
+    def _carry_out(self, effect: Effect, events: deque[Event], out: Effects) -> None:
+        match effect:
+            case Reply(ref=ref, body=body):
+                self.router.reply(ref, body)
+            case Refuse(ref=ref, error=error):
+                self.router.refuse(ref, error)
+            case Tell(name=name, epoch=epoch, topic=topic, body=body):
+                self.router.tell(node_id(name, epoch), name, topic, body)
+            case Publish(topic=topic, body=body, sender=sender):
+                self.router.publish(topic, body, sender)
+            case Emit(event=event):
+                events.append(event)
+            case Keep():
+                out.append(self._commit(effect))
+            case _:
+                out.append(effect)
+
+    def _commit(self, keep: Keep) -> Commit:
+        token = self._next_token
+        self._next_token += 1
+        self._outcomes[token] = keep.then
+        return Commit(token, keep.changes)
+
+    def _committed(self, event: Committed, now: float) -> Effects:
+        outcome = self._outcomes.pop(event.token, None)
+        self.fleet.warn("store", f"the store keeps nothing: {event.error}" if event.error else None)
+        effects: Effects = []
+        if event.error:
+            self.fleet.counts["commits_failed"] += 1
+            effects.append(Log("ERROR", f"a commit failed: {event.error}"))
+        if outcome is not None:
+            effects += self._work(replace(outcome, error=event.error), now)
+        return effects
+
+
+class Rejects:
+    """Turns counts of rejected frames into at most one line a second."""
+
+    def __init__(self) -> None:
+        self._logged: Counter[str] = Counter()
+        self._logged_total = 0
+        self._logged_at: float | None = None
+        self.due_at: float | None = None
+
+    def look(self, fleet: Fleet, now: float) -> Effects:
+        """The line that is due, if one is."""
+        if fleet.rejected_total == self._logged_total:
+            return []
+        if self._logged_at is not None and now < self._logged_at + REJECTS_LOGGED_S:
+            self.due_at = self._logged_at + REJECTS_LOGGED_S
+            return []
+        text = f"{fleet.rejected_total - self._logged_total} frames rejected"
+        fresh = dict(fleet.rejected - self._logged)
+        self._logged, self._logged_total = fleet.rejected.copy(), fleet.rejected_total
+        self._logged_at, self.due_at = now, None
+        return [Log("WARNING", text, {"by_reason": fresh})]

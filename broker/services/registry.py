@@ -1,0 +1,69 @@
+"""All services, and who serves which topic to whom. Literal, so that it can be read."""
+
+from __future__ import annotations
+
+from typing import Final, Protocol
+
+from broker.core.effects import Effects
+from broker.core.events import Event
+from broker.core.fleet import Fleet
+from broker.core.router import Served
+from broker.services.commands import Commands
+from broker.services.identify import Identify
+from broker.services.leases import Leases
+from broker.services.lifecycle import Lifecycle
+from broker.services.membership import Membership
+from broker.services.planning import Planning
+from broker.services.status import Status
+from broker.services.stopping import Stopping
+from shard_node.wire import topics
+from store.records import Durable
+
+
+class Service(Protocol):
+    """What every service is."""
+
+    def __init__(self, fleet: Fleet, durable: Durable, /) -> None: ...
+
+    def on(self, event: Event, now: float) -> Effects:
+        """Takes an event and the time in seconds; returns what is to be done."""
+
+    def next_deadline(self) -> float | None:
+        """When the service wants a Tick at the latest."""
+
+
+SERVICES: Final[dict[str, type[Service]]] = {
+    # Each event goes through in this order: who is there, what may be spent, what to do.
+    "membership": Membership,
+    "identify": Identify,
+    "planning": Planning,
+    "lifecycle": Lifecycle,
+    "stopping": Stopping,
+    "leases": Leases,
+    "commands": Commands,
+    "status": Status,
+}
+
+_NODE = frozenset({"node"})
+_HEARTBEAT = frozenset({"heartbeat"})
+_OPERATOR = frozenset({"operator"})
+_ANYBODY = frozenset({"node", "operator"})
+
+SERVED: Final[dict[str, tuple[str, Served]]] = {
+    topics.REGISTER: ("membership", Served(_NODE, fenced=False)),
+    topics.HEARTBEAT: ("membership", Served(_HEARTBEAT, fenced=False)),
+    topics.SUBSCRIBE: ("membership", Served(_NODE)),
+    topics.SHARD_READY: ("membership", Served(_NODE)),
+    topics.SHARD_DISCONNECT: ("membership", Served(_NODE)),
+    topics.FATAL: ("stopping", Served(_NODE)),
+    topics.PERMIT: ("identify", Served(_NODE)),
+    topics.IDENTIFY_SENT: ("identify", Served(_NODE)),
+    topics.PERMIT_RETURN: ("identify", Served(_NODE)),
+    topics.LEASE: ("leases", Served(_NODE)),
+    topics.LEASE_RELEASE: ("leases", Served(_NODE)),
+    topics.COMMAND_SYNC: ("commands", Served(_NODE)),
+    topics.STATUS: ("status", Served(_ANYBODY)),
+    topics.WHERE: ("status", Served(_ANYBODY)),
+    topics.RESPAWN: ("lifecycle", Served(_OPERATOR)),
+    topics.STOP: ("stopping", Served(_OPERATOR)),
+}

@@ -1,0 +1,130 @@
+"""What `shardctl status --json` and `shardctl where` print."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from broker.core.effects import Effects, Refuse, Reply
+from broker.core.events import Asked, Event
+from broker.core.fleet import Fleet, Node, ShardRow
+from broker.core.inflight import Ref
+from shard_node.wire.bodies import (
+    ErrorBody,
+    ShardState,
+    StatusRequest,
+    WhereReply,
+    WhereRequest,
+)
+from store.records import Durable
+
+SCHEMA: Final = 1
+GUILD_MAX: Final = (1 << 64) - 1
+
+
+class Status:
+    """Reads the fleet; changes nothing."""
+
+    def __init__(self, fleet: Fleet, _durable: Durable) -> None:
+        self._fleet = fleet
+
+    def on(self, event: Event, now: float) -> Effects:
+        match event:
+            case Asked(ref=ref, body=StatusRequest()):
+                return [Reply(ref, self._status(now))]
+            case Asked(ref=ref, body=WhereRequest(guild=guild)):
+                return self._where(ref, guild)
+        return []
+
+    def next_deadline(self) -> float | None:
+        """None: nothing waits here."""
+        return None
+
+    def _where(self, ref: Ref, guild: int) -> Effects:
+        fleet = self._fleet
+        if not 0 <= guild <= GUILD_MAX:
+            text = f"{guild} is no id of a guild"
+            return [Refuse(ref, ErrorBody("E_BAD_REQUEST", text))]
+        if not fleet.num_shards:
+            text = "the fleet has no plan yet"
+            return [Refuse(ref, ErrorBody("E_NOT_READY", text, "retry", retryable=True))]
+        place = fleet.table.guild(guild)
+        name = place.owner.name if place.owner is not None else None
+        return [Reply(ref, WhereReply(guild, place.shard, fleet.num_shards, name, place.route))]
+
+    def _status(self, now: float) -> dict[str, Any]:
+        fleet = self._fleet
+        return {
+            "schema": SCHEMA,
+            "fleet": fleet.settings.fleet,
+            "fleet_state": fleet.state.value,
+            "num_shards": fleet.num_shards,
+            "broker": self._broker(now),
+            "identify": self._identify(now),
+            "nodes": [_node(node, now) for node in fleet.nodes.values()],
+            "shards": [_shard(fleet, node, row, now) for node, row in fleet.shard_rows()],
+            "warnings": list(fleet.warnings.values()),
+        }
+
+    def _broker(self, now: float) -> dict[str, Any]:
+        fleet = self._fleet
+        return {
+            "pid": fleet.settings.broker_pid,
+            "uptime_s": round(now - fleet.started_at, 3),
+            "counts": dict(sorted(fleet.counts.items())),
+            "rejected": dict(sorted(fleet.rejected.items())),
+        }
+
+    def _identify(self, now: float) -> dict[str, Any]:
+        budget = self._fleet.budget
+        if budget is None:
+            return {"remaining": None, "total": None, "reset_after_s": None}
+        return {
+            "remaining": budget.remaining,
+            "total": budget.total,
+            "reset_after_s": round(max(0.0, budget.reset_at - now), 3),
+            "max_concurrency": budget.max_concurrency,
+            "recommended_shards": budget.recommended or None,
+        }
+
+
+def _node(node: Node, now: float) -> dict[str, Any]:
+    running = node.epoch > 0
+    return {
+        "id": node.name,
+        "index": node.place,
+        "pid": node.pid or None,
+        "epoch": node.epoch or node.last_epoch,
+        "state": node.shown_state,
+        "rss_bytes": node.rss_bytes if running else 0,
+        "shards": list(node.shards),
+        "restarts": node.restarts,
+        "uptime_s": round(now - node.spawned_at, 3) if running else None,
+        "heartbeat_age_s": _age(node, now),
+        "loop_lag_ms": node.loop_lag_ms,
+        "queue": node.queue,
+        "disnake": node.disnake,
+        "reason": node.reason,
+        "tail": list(node.tail),
+    }
+
+
+def _shard(fleet: Fleet, node: Node, row: ShardRow, now: float) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "num_shards": fleet.num_shards,
+        "node": node.name,
+        "state": row.state.value,
+        "guilds": row.guilds,
+        "latency_ms": row.latency_ms if row.latency_ms >= 0 else None,
+        "heartbeat_age_s": _age(node, now) if row.state is not ShardState.GONE else None,
+        "sequence": row.sequence,
+        "restarts": node.restarts,
+        "queue": node.queue,
+        "uptime_s": round(now - node.spawned_at, 3) if node.epoch else None,
+    }
+
+
+def _age(node: Node, now: float) -> float | None:
+    if node.heartbeat_at is None or not node.epoch:
+        return None
+    return round(max(0.0, now - node.heartbeat_at), 3)
