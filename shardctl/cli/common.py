@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import click
 
+from shardctl.config import load
 from shardctl.paths import FleetPaths, fleet_name, fleet_paths
 
 JSON_SCHEMA: Final = 1
@@ -23,9 +25,15 @@ fleet_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 
 
+def dry_run_option(text: str) -> Callable[[Any], Any]:
+    """``--dry-run``, which every verb that changes something has."""
+    return click.option("--dry-run", is_flag=True, help=text)
+
+
 def chosen_fleet(fleet: str | None, folder: Path | None = None) -> FleetPaths:
-    """The places of the fleet that ``--fleet``, its variable or the folder names."""
-    return fleet_paths(fleet or fleet_name(folder or Path.cwd()))
+    """The places of the fleet: ``--fleet`` or its variable, the folder's file, its path."""
+    folder = folder or Path.cwd()
+    return fleet_paths(fleet or load(folder).get("fleet") or fleet_name(folder))
 
 
 def echo_json(value: dict[str, Any]) -> None:

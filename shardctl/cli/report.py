@@ -1,0 +1,114 @@
+"""What the answer of `fleet.status` says, in words. Pure."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any, Final
+
+READY: Final = "ready"
+_UP: Final = "up"
+FAILED: Final = "failed"
+_UNITS: Final = (("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40))
+
+Report = Mapping[str, Any]
+
+
+def all_ready(report: Report) -> bool:
+    """Whether every shard is ready and every node well."""
+    shards = report["shards"]
+    return (
+        bool(shards)
+        and all(shard["state"] == READY for shard in shards)
+        and all(node["state"] == _UP for node in report["nodes"])
+    )
+
+
+def settled(report: Report) -> bool:
+    """Whether a start goes no further: each shard ready, or its node failed for good."""
+    failed = {node["id"] for node in report["nodes"] if node["state"] == FAILED}
+    shards = report["shards"]
+    return bool(shards) and all(s["state"] == READY or s["node"] in failed for s in shards)
+
+
+def ready_count(report: Report) -> tuple[int, int]:
+    """Shards that are ready, and all."""
+    shards = report["shards"]
+    return sum(shard["state"] == READY for shard in shards), len(shards)
+
+
+def headline(report: Report) -> str:
+    """The fleet in one line: `4 of 4 shards ready on 2 nodes, broker up 3 min (pid 12)`."""
+    ready, total = ready_count(report)
+    broker = report["broker"]
+    state = report.get("fleet_state", "")
+    lead = f"{report['fleet']}: " + (f"{state}, " if state not in ("", "running") else "")
+    others = Counter(s["state"] for s in report["shards"] if s["state"] != READY)
+    rest = "".join(f", {count} {state}" for state, count in sorted(others.items()))
+    up = span(broker["uptime_s"])
+    nodes = len(report["nodes"])
+    return (
+        f"{lead}{ready} of {total} shards ready{rest} on {nodes} node{'s' * (nodes != 1)}; "
+        f"broker up {up} (pid {broker['pid']})"
+    )
+
+
+def budget_line(report: Report) -> str:
+    """The IDENTIFY budget in one line."""
+    budget = report.get("identify") or {}
+    remaining, total = budget.get("remaining"), budget.get("total")
+    if remaining is None or total is None:
+        return "IDENTIFY budget: not known yet"
+    reset = budget.get("reset_after_s")
+    after = f", reset in {span(reset)}" if reset is not None else ""
+    return f"IDENTIFY budget: {remaining} of {total} remain{after}"
+
+
+def troubles(report: Report, lines_max: int = 3) -> list[str]:
+    """Warnings, and each node that is not well with its reason and last lines."""
+    found = [f"warning: {warning}" for warning in report.get("warnings", ())]
+    for node in report["nodes"]:
+        reason = node.get("reason") or ""
+        if node["state"] == _UP or not reason:
+            continue
+        found.append(f"node {node['id']} {node['state']}: {reason}")
+        found += [f"    | {line}" for line in list(node.get("tail") or ())[-lines_max:]]
+    return found
+
+
+def span(seconds: float | None) -> str:
+    """A duration for people: `12 s`, `3 min 05 s`, `2 h 04 min`, `3 d 2 h`."""
+    if seconds is None:
+        return "-"
+    whole = max(0, int(seconds))
+    minutes, s = divmod(whole, 60)
+    hours, m = divmod(minutes, 60)
+    days, h = divmod(hours, 24)
+    if days:
+        return f"{days} d {h} h"
+    if hours:
+        return f"{h} h {m:02} min"
+    return f"{m} min {s:02} s" if minutes else f"{s} s"
+
+
+def size(count: float | None) -> str:
+    """Bytes for people, in binary units."""
+    if not count:
+        return "-"
+    name, unit = next((n, u) for n, u in reversed(_UNITS) if count >= u)
+    return f"{count / unit:.0f} {name}"
+
+
+def ranges(numbers: list[int]) -> str:
+    """`0-3, 7` for [0, 1, 2, 3, 7].
+
+    >>> ranges([0, 1, 2, 3, 7]), ranges([4]), ranges([])
+    ('0-3, 7', '4', '-')
+    """
+    parts: list[list[int]] = []
+    for number in sorted(numbers):
+        if parts and number == parts[-1][-1] + 1:
+            parts[-1] = [parts[-1][0], number]
+        else:
+            parts.append([number])
+    return ", ".join(f"{p[0]}-{p[-1]}" if len(p) > 1 else str(p[0]) for p in parts) or "-"

@@ -1,0 +1,156 @@
+"""Asks the broker: one DEALER socket, one request at a time, a deadline on each."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from types import TracebackType
+from typing import Any, Final, Self
+
+import zmq
+
+from shard_node.wire import topics
+from shard_node.wire.bodies import (
+    ErrorBody,
+    RespawnReply,
+    RespawnRequest,
+    StatusRequest,
+    StopReply,
+    StopRequest,
+    WhereReply,
+    WhereRequest,
+)
+from shard_node.wire.codec import WireError, decode_body, decode_header, encode_body, encode_header
+from shard_node.wire.header import Kind, header
+from shard_node.wire.identity import operator_id
+from shard_node.wire.limits import FRAME_MAX_BYTES
+from shard_node.wire.targets import BROKER
+from shardctl.errors import EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_TEMPFAIL, NoBroker, Refused
+from shardctl.paths import FleetPaths, known_fleets
+
+TIMEOUT_S: Final = 5.0
+_EXITS: Final = {"E_NOT_FOUND": EXIT_NOT_FOUND, "E_TIMEOUT": EXIT_TEMPFAIL}
+_counter = itertools.count(1)
+
+
+class Client:
+    """An operator's connection to one fleet's broker. Not for several threads.
+
+    Every call raises NoBroker without an answer in time, Refused for an error answered.
+    """
+
+    def __init__(self, paths: FleetPaths, timeout_s: float = TIMEOUT_S) -> None:
+        self._paths = paths
+        self._timeout_s = timeout_s
+        self._context = zmq.Context(io_threads=1)
+        self._socket = self._context.socket(zmq.DEALER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.MAXMSGSIZE, FRAME_MAX_BYTES)
+        self._socket.setsockopt(zmq.ROUTING_ID, operator_id(os.getpid(), next(_counter)))
+        self._socket.connect(paths.endpoint)
+        self._correlations = itertools.count(1)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the socket."""
+        self._socket.close()
+        self._context.term()
+
+    def status(self) -> dict[str, Any]:
+        """What `status --json` prints."""
+        reply: dict[str, Any] = self._request(topics.STATUS, StatusRequest(), dict)
+        return reply
+
+    def respawn(self, shards: tuple[int, ...], *, dry_run: bool) -> RespawnReply:
+        """Start the shards' processes again."""
+        reply: RespawnReply = self._request(
+            topics.RESPAWN, RespawnRequest(shards, dry_run), RespawnReply
+        )
+        return reply
+
+    def where(self, guild: int) -> WhereReply:
+        """Who handles a guild."""
+        reply: WhereReply = self._request(topics.WHERE, WhereRequest(guild), WhereReply)
+        return reply
+
+    def stop(self, *, discard_sessions: bool) -> StopReply:
+        """Begin to stop the fleet."""
+        reply: StopReply = self._request(topics.STOP, StopRequest(discard_sessions), StopReply)
+        return reply
+
+    def _request(self, topic: str, body: Any, reply_type: type[Any]) -> Any:
+        correlation = next(self._correlations)
+        head = header(
+            Kind.REQUEST,
+            BROKER,
+            topic,
+            lane=topics.TOPICS[topic].lane,
+            correlation=correlation,
+            ttl_ms=int(self._timeout_s * 1000),
+        )
+        deadline = time.monotonic() + self._timeout_s
+        self._socket.send_multipart([encode_header(head), encode_body(body)], flags=zmq.NOBLOCK)
+        while True:
+            kind, data = self._answer(correlation, deadline)
+            if kind is Kind.ERROR:
+                raise refused(decode_body(data, ErrorBody))
+            if kind is Kind.REPLY:
+                return decode_body(data, reply_type)
+
+    def _answer(self, correlation: int, deadline: float) -> tuple[Kind | None, bytes]:
+        """The next frame, if it answers ``correlation``. Raises NoBroker at the deadline."""
+        rest_ms = int(max(0.0, deadline - time.monotonic()) * 1000)
+        if not self._socket.poll(rest_ms, zmq.POLLIN):
+            raise no_broker(self._paths, self._timeout_s)
+        parts = self._socket.recv_multipart(flags=zmq.NOBLOCK)
+        if len(parts) != 2:
+            return None, b""
+        try:
+            head = decode_header(parts[0])
+        except WireError:
+            return None, b""
+        return (head.kind, parts[1]) if head.correlation == correlation else (None, b"")
+
+
+def refused(body: ErrorBody) -> Refused:
+    """The broker's error in the words of the command line."""
+    exists = body.details.get("exists")
+    consequence = f"There are: {_listed(exists)}." if exists else ""
+    return Refused(
+        body.message,
+        consequence=consequence,
+        hint=body.hint,
+        code=body.code,
+        exit_code=_EXITS.get(body.code, EXIT_REFUSED),
+    )
+
+
+_LISTED_MAX: Final = 32
+
+
+def _listed(values: Any) -> str:
+    names = [str(value) for value in values] if isinstance(values, list | tuple) else [str(values)]
+    more = f" and {len(names) - _LISTED_MAX} more" if len(names) > _LISTED_MAX else ""
+    return ", ".join(names[:_LISTED_MAX]) + more
+
+
+def no_broker(paths: FleetPaths, timeout_s: float) -> NoBroker:
+    """Nobody answers; the likely causes, and what to type for each."""
+    others = [name for name in known_fleets() if name != paths.fleet]
+    known = f"Other fleets that were started here: {_listed(others)}." if others else ""
+    return NoBroker(
+        f"no answer in {timeout_s:g} s from the fleet {paths.fleet}.",
+        consequence=known,
+        hint="not running -> `shardctl start`\nanother fleet -> `--fleet NAME`",
+    )

@@ -1,0 +1,96 @@
+"""Whether a fleet runs, and what the last one left behind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from shardctl.errors import EXIT_FAILED, EXIT_REFUSED, ShardctlError
+from shardctl.launch import DRAIN_S
+from shardctl.paths import FleetPaths
+from shardctl.supervisor import procs
+from shardctl.supervisor.journal import Lock, known_children, read_note
+
+LEFT_MARGIN_S: Final = 2.0
+KILLED_WAIT_S: Final = 5.0
+
+
+def supervisor_pid(paths: FleetPaths) -> int | None:
+    """The pid of the fleet's living supervisor; None when the fleet does not run."""
+    note = read_note(paths.run_dir)
+    if note is None:
+        return None
+    known = procs.Known("supervisor", int(note["pid"]), str(note["started"]))
+    return known.pid if procs.lives(known) else None
+
+
+def refuse_when_running(paths: FleetPaths) -> None:
+    """Raises ShardctlError (exit 77) where a supervisor holds the fleet."""
+    if not paths.data_dir.is_dir():
+        return
+    lock = Lock(paths.data_dir)
+    try:
+        if lock.take():
+            return
+    finally:
+        lock.close()
+    pid = (read_note(paths.run_dir) or {}).get("pid", "unknown")
+    raise ShardctlError(
+        f"the fleet {paths.fleet} runs already (supervisor pid {pid}).",
+        consequence="One bot runs once: two would answer everything twice. Nothing was started.",
+        hint=f"shardctl status --fleet {paths.fleet}\nshardctl stop --fleet {paths.fleet}",
+        code="E_RUNNING",
+        exit_code=EXIT_REFUSED,
+    )
+
+
+def clear_remains(paths: FleetPaths, say: Callable[[str], None], drain_s: float = DRAIN_S) -> None:
+    """Tell of a supervisor that ended without a goodbye, and see its children gone.
+
+    They stop by themselves; those that do not within the drain are killed, each known by
+    pid and start time. Raises ShardctlError where one cannot be killed.
+    """
+    note = read_note(paths.run_dir)
+    if note is None:
+        return
+    say(
+        f"the last supervisor (pid {note['pid']}) ended without a goodbye; "
+        "its children stop by themselves, sessions kept"
+    )
+    left = procs.living(known_children(note))
+    if left:
+        say(f"waiting for {_names(left)}")
+        left = procs.wait_gone(left, drain_s + LEFT_MARGIN_S)
+    if left:
+        say(f"{_names(left)} did not stop and are killed")
+        for process in left:
+            procs.kill(process)
+        left = procs.wait_gone(left, KILLED_WAIT_S)
+    if left:
+        raise _unkillable(left)
+    for path in (paths.supervisor_file, paths.sandbox_file, paths.socket_file):
+        path.unlink(missing_ok=True)
+
+
+def _names(processes: list[procs.Known]) -> str:
+    return ", ".join(f"{p.name.replace('node:', 'node ')} (pid {p.pid})" for p in processes)
+
+
+def _unkillable(left: list[procs.Known]) -> ShardctlError:
+    return ShardctlError(
+        f"cannot end what the last supervisor left: {_names(left)}.",
+        consequence="Its shards would be served twice; nothing was started.",
+        hint="kill -9 " + " ".join(str(process.pid) for process in left),
+        code="E_REMAINS",
+        exit_code=EXIT_FAILED,
+    )
+
+
+def last_exit(paths: FleetPaths, pid: int) -> dict[str, Any] | None:
+    """How the supervisor ``pid`` ended, by its own word; None where it left none."""
+    from shardctl.launch import read_json
+    from shardctl.supervisor.journal import last_exit_file
+
+    note = read_json(last_exit_file(Path(paths.data_dir)))
+    return note if note is not None and note.get("pid") == pid else None
