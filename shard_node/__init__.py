@@ -17,22 +17,45 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shard_node.errors import BotLoadError as BotLoadError
+    from shard_node.errors import BridgeError as BridgeError
     from shard_node.errors import BrokerUnavailable as BrokerUnavailable
+    from shard_node.errors import RequestFailed as RequestFailed
+    from shard_node.errors import RequestTimeout as RequestTimeout
     from shard_node.errors import ShardNodeError as ShardNodeError
     from shard_node.leases import once_per_fleet as once_per_fleet
     from shard_node.runner import run as run
+    from shard_node.runtime import Node
+
+    node: Node | None
 
 _HOMES = {
+    "BotLoadError": "shard_node.errors",
+    "BridgeError": "shard_node.errors",
     "BrokerUnavailable": "shard_node.errors",
+    "RequestFailed": "shard_node.errors",
+    "RequestTimeout": "shard_node.errors",
     "ShardNodeError": "shard_node.errors",
     "once_per_fleet": "shard_node.leases",
     "run": "shard_node.runner",
 }
 
-__all__ = ["BrokerUnavailable", "ShardNodeError", "once_per_fleet", "run"]
+__all__ = [
+    "BotLoadError",
+    "BridgeError",
+    "BrokerUnavailable",
+    "RequestFailed",
+    "RequestTimeout",
+    "ShardNodeError",
+    "node",
+    "once_per_fleet",
+    "run",
+]
 
 
 def __getattr__(name: str) -> Any:
+    if name == "node":
+        return importlib.import_module("shard_node.runtime").current()
     home = _HOMES.get(name)
     if home is None:
         msg = f"module {__name__!r} has no attribute {name!r}"

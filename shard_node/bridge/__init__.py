@@ -1,0 +1,15 @@
+"""The bridge to disnake: the only place that imports it.
+
+| module | takes hold of |
+| --- | --- |
+| ``check`` | nothing; says which private names the others rely on, and checks them |
+| ``install`` | the classes, all patches at one place |
+| ``gateway`` | the websocket and the shard: IDENTIFY, RESUME, close codes |
+| ``hold`` | one bot: its shards, their connecting and recovering |
+| ``permits`` | the broker's permission to IDENTIFY |
+| ``reports`` | what the heartbeat says of the shards |
+| ``stop`` | signals, draining, closing |
+| ``commands`` | the election of the node that syncs commands |
+| ``witness`` | on the sandbox, every dispatch |
+| ``capture`` | the author's file |
+"""

@@ -1,0 +1,126 @@
+"""Every patch of disnake, at one place, on the classes, before the author's file runs."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+from typing import Any
+
+import disnake.shard
+from disnake.asset import Asset
+from disnake.client import Client
+from disnake.ext.commands.interaction_bot_base import InteractionBotBase
+from disnake.http import Route
+from disnake.shard import AutoShardedClient
+
+from shard_node.bridge import check, commands
+from shard_node.bridge.adopt import Adoption
+from shard_node.bridge.gateway import NodeShard, NodeWebSocket, hold_of
+from shard_node.runtime import Node
+from shard_node.settings import NodeSettings
+
+_CDN_PATH = "/cdn"
+
+
+def install(node: Node) -> Adoption:
+    """Take hold of disnake for ``node``. Raises BridgeError where that cannot be done."""
+    node.disnake_version = check.check()
+    adoption = Adoption(node)
+    _redirect(node.settings)
+    vars(disnake.shard).update(DiscordWebSocket=NodeWebSocket, Shard=NodeShard)
+    _hold_login(adoption)
+    _hold_connecting(adoption)
+    _hold_commands(adoption)
+    if node.settings.sandbox:
+        _hold_events(adoption)
+    return adoption
+
+
+def _redirect(settings: NodeSettings) -> None:
+    """Where REST goes; on the sandbox the CDN too."""
+    if settings.api_base:
+        Route.BASE = settings.api_base
+    if settings.sandbox:
+        origin = settings.api_base.partition("/api/")[0]
+        Asset.BASE = Asset.BASE_MEDIA = origin + _CDN_PATH
+
+
+def _hold_login(adoption: Adoption) -> None:
+    init, login = Client.__init__, Client.login
+
+    @functools.wraps(init)
+    def __init__(self: Client, *args: Any, **kwargs: Any) -> None:  # noqa: N807
+        init(self, *args, **kwargs)
+        adoption.constructed(self)
+
+    @functools.wraps(login)
+    async def held_login(self: Client, token: str) -> None:
+        await adoption.login(self, token, login)
+
+    Client.__init__ = __init__  # type: ignore[method-assign]
+    Client.login = held_login  # type: ignore[method-assign]
+
+
+def _hold_connecting(adoption: Adoption) -> None:
+    connect, close = AutoShardedClient.connect, AutoShardedClient.close
+    launch_shards = AutoShardedClient.launch_shards
+
+    @functools.wraps(connect)
+    async def held_connect(
+        self: AutoShardedClient, *, reconnect: bool = True, ignore_session_start_limit: bool = True
+    ) -> None:
+        # The broker watches the budget; disnake would compare it with the whole fleet's count.
+        del ignore_session_start_limit
+        stock = functools.partial(
+            connect, self, reconnect=reconnect, ignore_session_start_limit=True
+        )
+        await adoption.connect(self, stock)
+
+    @functools.wraps(launch_shards)
+    async def held_launch_shards(
+        self: AutoShardedClient, *, ignore_session_start_limit: bool = False
+    ) -> None:
+        hold = hold_of(self)
+        if hold is None:
+            await launch_shards(self, ignore_session_start_limit=ignore_session_start_limit)
+        else:
+            await hold.launch()
+
+    @functools.wraps(close)
+    async def held_close(self: AutoShardedClient) -> None:
+        await adoption.close(self, close)
+
+    async def before_identify_hook(
+        self: Client, shard_id: int | None, *, initial: bool = False
+    ) -> None:
+        """Stock disnake sleeps 5 s here; the permit has seen to that already."""
+
+    AutoShardedClient.connect = held_connect  # type: ignore[method-assign]
+    AutoShardedClient.launch_shards = held_launch_shards  # type: ignore[method-assign]
+    AutoShardedClient.close = held_close  # type: ignore[method-assign]
+    Client.before_identify_hook = before_identify_hook  # type: ignore[method-assign]
+
+
+def _hold_commands(adoption: Adoption) -> None:
+    stock = InteractionBotBase._sync_application_commands
+
+    @functools.wraps(stock)
+    async def held_sync(self: Any) -> None:
+        if hold_of(self) is None:
+            await stock(self)
+        else:
+            await commands.sync(adoption.node, self, stock)
+
+    InteractionBotBase._sync_application_commands = held_sync  # type: ignore[method-assign]
+
+
+def _hold_events(adoption: Adoption) -> None:
+    schedule = Client._schedule_event
+
+    @functools.wraps(schedule)
+    def held_schedule(
+        self: Client, coro: Any, event_name: str, *args: Any, **kwargs: Any
+    ) -> asyncio.Task[None]:
+        return schedule(self, adoption.schedule(coro), event_name, *args, **kwargs)
+
+    Client._schedule_event = held_schedule  # type: ignore[method-assign]

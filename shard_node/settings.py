@@ -1,0 +1,107 @@
+"""What the supervisor tells a node through the environment, read once into one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from shard_node.wire.identity import is_node_name
+from shard_node.wire.limits import SHARDS_MAX
+
+TOKEN_ENV = "DISCORD_TOKEN"
+_PREFIX = "SHARDCTL_"
+_NEEDED = ("ENDPOINT", "NODE", "EPOCH", "SHARDS", "NUM_SHARDS", "BOT_FOLDER", "BOT_TARGET")
+DRAIN_DEFAULT_S = 8.0
+
+
+class NotANode(Exception):
+    """The environment is not that of a node. The message names the variable."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSettings:
+    """A node's settings. ``drain_s`` bounds how long handlers may run on after a stop."""
+
+    fleet: str
+    endpoint: str
+    name: str
+    index: int
+    epoch: int
+    shards: tuple[int, ...]
+    num_shards: int
+    folder: Path
+    target: str
+    factory: bool
+    api_base: str
+    sandbox: bool
+    witness_url: str
+    drain_s: float
+    lifeline_fd: int | None
+
+
+def read_settings(env: Mapping[str, str]) -> NodeSettings:
+    """The settings in ``env``. Raises NotANode for a variable that is missing or wrong."""
+    missing = [_PREFIX + name for name in _NEEDED if not env.get(_PREFIX + name)]
+    if missing:
+        raise NotANode(f"{', '.join(missing)} not set")
+    name = env["SHARDCTL_NODE"]
+    if not is_node_name(name):
+        raise NotANode(f"SHARDCTL_NODE={name!r} is no node name")
+    num_shards = _number(env, "NUM_SHARDS", minimum=1, maximum=SHARDS_MAX)
+    lifeline = _number(env, "LIFELINE_FD", default=-1)
+    return NodeSettings(
+        fleet=env.get("SHARDCTL_FLEET", ""),
+        endpoint=env["SHARDCTL_ENDPOINT"],
+        name=name,
+        index=_number(env, "NODE_INDEX", default=0),
+        epoch=_number(env, "EPOCH"),
+        shards=_shards(env["SHARDCTL_SHARDS"], num_shards),
+        num_shards=num_shards,
+        folder=Path(env["SHARDCTL_BOT_FOLDER"]),
+        target=env["SHARDCTL_BOT_TARGET"],
+        factory=_flag(env, "BOT_FACTORY"),
+        api_base=env.get("SHARDCTL_API_BASE", "").rstrip("/"),
+        sandbox=_flag(env, "SANDBOX"),
+        witness_url=env.get("SHARDCTL_WITNESS_URL", ""),
+        drain_s=_seconds(env, "DRAIN_S", DRAIN_DEFAULT_S),
+        lifeline_fd=None if lifeline < 0 else lifeline,
+    )
+
+
+def _flag(env: Mapping[str, str], name: str) -> bool:
+    return env.get(_PREFIX + name, "0") == "1"
+
+
+def _number(
+    env: Mapping[str, str],
+    name: str,
+    *,
+    default: int = 0,
+    minimum: int = 0,
+    maximum: int | None = None,
+) -> int:
+    text = env.get(_PREFIX + name, "")
+    if not text:
+        return default
+    if not text.isdecimal() or int(text) < minimum or (maximum and int(text) > maximum):
+        raise NotANode(f"{_PREFIX}{name}={text!r} is no number from {minimum}")
+    return int(text)
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
+    text = env.get(_PREFIX + name, "")
+    try:
+        value = float(text) if text else default
+    except ValueError:
+        value = -1.0
+    if not 0 <= value < float("inf"):
+        raise NotANode(f"{_PREFIX}{name}={text!r} is no time in seconds")
+    return value
+
+
+def _shards(text: str, num_shards: int) -> tuple[int, ...]:
+    parts = text.split(",")
+    if not all(part.isdecimal() and int(part) < num_shards for part in parts):
+        raise NotANode(f"SHARDCTL_SHARDS={text!r} is no list of shards below {num_shards}")
+    return tuple(dict.fromkeys(int(part) for part in parts))
