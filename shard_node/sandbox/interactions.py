@@ -7,6 +7,8 @@ Pure: every call takes ``now`` in monotonic seconds. Source: Discord documentati
 
 from __future__ import annotations
 
+import base64
+import binascii
 from dataclasses import dataclass
 from typing import Final
 
@@ -18,6 +20,22 @@ TOKEN_VALID_S: Final = 900.0
 DEFERRED_REPLY: Final = 5
 DEFERRED_UPDATE: Final = 6
 UPDATE_MESSAGE: Final = 7
+_TOKEN_PREFIX: Final = "interaction:"
+
+
+def make_token(interaction_id: int, secret: str) -> str:
+    """A token of the real shape: base64 of ``interaction:<id>:<secret>``."""
+    text = f"{_TOKEN_PREFIX}{interaction_id}:{secret}"
+    return base64.urlsafe_b64encode(text.encode()).rstrip(b"=").decode()
+
+
+def looks_like_token(text: str) -> bool:
+    """Whether a text has the shape of an interaction's token, however old."""
+    try:
+        raw = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    except (binascii.Error, ValueError):
+        return False
+    return raw.startswith(_TOKEN_PREFIX.encode())
 
 
 @dataclass(slots=True)

@@ -61,7 +61,7 @@ class Registry:
     def upsert(self, scope: Scope, given: Payload) -> tuple[Payload, bool]:
         """Make a command, or replace the one of its type and name; True when it is new."""
         check(given)
-        old = self._named(scope, given.get("type", CHAT_INPUT), given["name"])
+        old = self._named(scope, _kind(given), given["name"])
         command = self._build(scope, given, old)
         commands = self._of(scope)
         if old is None:
@@ -73,10 +73,7 @@ class Registry:
         """Put the whole set of a scope; a command keeps its id by type and name."""
         for index, command in enumerate(given):
             check(command, prefix=f"{index}.")
-        built = [
-            self._build(scope, c, self._named(scope, c.get("type", CHAT_INPUT), c["name"]))
-            for c in given
-        ]
+        built = [self._build(scope, c, self._named(scope, _kind(c), c["name"])) for c in given]
         if len({(c["type"], c["name"]) for c in built}) < len(built):
             raise invalid_field(
                 "name",
@@ -84,12 +81,14 @@ class Registry:
                 "Application command names must be unique",
             )
         _check_room(built)
-        self._scopes[scope] = {int(command["id"]): command for command in built}
+        commands: dict[int, Payload] = {int(command["id"]): command for command in built}
+        self._scopes[scope] = commands
         return built
 
     def edit(self, scope: Scope, old: Payload, changes: Payload) -> Payload:
         """Change some fields of a command."""
-        merged = {**old, **{key: changes[key] for key in _EDITABLE if key in changes}}
+        merged: Payload = dict(old)
+        merged.update((key, changes[key]) for key in _EDITABLE if key in changes)
         check(merged)
         command = self._build(scope, merged, old)
         self._of(scope)[int(old["id"])] = command
@@ -113,7 +112,7 @@ class Registry:
             "id": old["id"] if old else str(self._next_id()),
             "application_id": str(self._application_id),
             "version": str(self._next_id()),
-            "type": given.get("type") or CHAT_INPUT,
+            "type": _kind(given),
             "name": given["name"],
             "name_localizations": given.get("name_localizations"),
             "description": given.get("description") or "",
@@ -132,11 +131,15 @@ class Registry:
         return command
 
 
+def _kind(command: Payload) -> int:
+    return command.get("type") or CHAT_INPUT
+
+
 def check(command: Payload, prefix: str = "") -> None:
     """Raise 50035 for a command that Discord would not take."""
     if not isinstance(command, dict):
         raise invalid_field(prefix + "0", "MODEL_TYPE_CONVERT", "Only dictionaries may be used")
-    name, kind = command.get("name"), command.get("type") or CHAT_INPUT
+    name, kind = command.get("name"), _kind(command)
     if kind not in COMMANDS_MAX:
         raise invalid_field(prefix + "type", "BASE_TYPE_CHOICES", "Value must be one of 1, 2, 3, 4")
     if not isinstance(name, str) or not 1 <= len(name) <= _NAME_MAX_CHARS:

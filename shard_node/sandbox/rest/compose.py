@@ -35,8 +35,9 @@ def fields_of(call: Call, given: dict[str, Any], *, old: Payload | None = None) 
     """
     fields = _given_fields(given)
     if call.files or "attachments" in fields:
-        kept = fields.get("attachments", old["attachments"] if old else [])
-        fields["attachments"] = _attachments(call, kept, old)
+        before: list[Payload] = old["attachments"] if old else []
+        kept = fields.get("attachments")
+        fields["attachments"] = _attachments(call, before if kept is None else kept, before)
     if "embeds" in fields:
         fields["embeds"] = [{"type": "rich", **embed} for embed in fields["embeds"]]
     if "components" in fields:
@@ -85,11 +86,11 @@ def _objects(name: str, value: object, most: int) -> list[dict[str, Any]]:
     return items
 
 
-def _attachments(call: Call, kept: list[Payload], old: Payload | None) -> list[Payload]:
+def _attachments(call: Call, kept: list[Payload], before: list[Payload]) -> list[Payload]:
     """What stays of the old ones, then the uploads, described by the body where it does."""
-    before = {a["id"]: a for a in (old or {}).get("attachments", [])}
-    described = {str(a.get("id")): a for a in kept}
-    stay = [before[key] for key in described if key in before]
+    old = {attachment["id"]: attachment for attachment in before}
+    described = {str(attachment.get("id")): attachment for attachment in kept}
+    stay = [old[key] for key in described if key in old]
     return stay + [
         _attachment(call.state, upload, described.get(str(index), {}))
         for index, upload in enumerate(call.files)

@@ -11,7 +11,7 @@ from shard_node.sandbox import faults
 from shard_node.sandbox.answers import Answer
 from shard_node.sandbox.archive import Entry
 from shard_node.sandbox.faults import ApiError, invalid_field
-from shard_node.sandbox.interactions import Interaction
+from shard_node.sandbox.interactions import Interaction, looks_like_token
 from shard_node.sandbox.payloads import Payload
 from shard_node.sandbox.rest import compose
 from shard_node.sandbox.rest.call import Call, Reply, Route
@@ -187,11 +187,14 @@ def _complete(call: Call, interaction: Interaction, entry: Entry, fields: Payloa
 
 
 def _of_token(call: Call) -> Interaction:
-    """The interaction that opened this webhook. Raises 10015, and 50027 after 15 minutes."""
-    interaction = call.state.audit.interactions.of_token(call.params["token"], call.now)
-    if interaction is None or call.id("application") != call.state.world.application_id:
+    """The interaction that opened this webhook. Raises 10015; 50027 for an old one."""
+    token = call.params["token"]
+    interaction = call.state.audit.interactions.of_token(token, call.now)
+    if call.id("application") != call.state.world.application_id:
         raise ApiError(faults.UNKNOWN_WEBHOOK)
-    if not interaction.acknowledged:
+    if interaction is None and looks_like_token(token):
+        raise ApiError(faults.INVALID_WEBHOOK_TOKEN)
+    if interaction is None or not interaction.acknowledged:
         raise ApiError(faults.UNKNOWN_WEBHOOK)
     return interaction
 
