@@ -27,7 +27,7 @@ from shard_node.wire.identity import operator_id
 from shard_node.wire.limits import FRAME_MAX_BYTES
 from shard_node.wire.targets import BROKER
 from shardctl.errors import EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_TEMPFAIL, NoBroker, Refused
-from shardctl.paths import FleetPaths, known_fleets
+from shardctl.paths import FleetPaths, known_fleets, running_names
 
 TIMEOUT_S: Final = 5.0
 _EXITS: Final = {"E_NOT_FOUND": EXIT_NOT_FOUND, "E_TIMEOUT": EXIT_TEMPFAIL}
@@ -37,10 +37,15 @@ _counter = itertools.count(1)
 class Client:
     """An operator's connection to one fleet's broker. Not for several threads.
 
-    Every call raises NoBroker without an answer in time, Refused for an error answered.
+    Raises NoBroker where the fleet does not run. Every call raises it without an answer in
+    time, and Refused for an error answered.
     """
 
-    def __init__(self, paths: FleetPaths, timeout_s: float = TIMEOUT_S) -> None:
+    def __init__(
+        self, paths: FleetPaths, timeout_s: float = TIMEOUT_S, *, must_run: bool = True
+    ) -> None:
+        if must_run and not (paths.socket_file.exists() or paths.supervisor_file.exists()):
+            raise no_broker(paths, f"the fleet {paths.fleet} does not run.")
         self._paths = paths
         self._timeout_s = timeout_s
         self._context = zmq.Context(io_threads=1)
@@ -112,7 +117,10 @@ class Client:
         """The next frame, if it answers ``correlation``. Raises NoBroker at the deadline."""
         rest_ms = int(max(0.0, deadline - time.monotonic()) * 1000)
         if not self._socket.poll(rest_ms, zmq.POLLIN):
-            raise no_broker(self._paths, self._timeout_s)
+            raise no_broker(
+                self._paths,
+                f"no answer in {self._timeout_s:g} s from the fleet {self._paths.fleet}.",
+            )
         parts = self._socket.recv_multipart(flags=zmq.NOBLOCK)
         if len(parts) != 2:
             return None, b""
@@ -145,12 +153,13 @@ def _listed(values: Any) -> str:
     return ", ".join(names[:_LISTED_MAX]) + more
 
 
-def no_broker(paths: FleetPaths, timeout_s: float) -> NoBroker:
+def no_broker(paths: FleetPaths, message: str) -> NoBroker:
     """Nobody answers; the likely causes, and what to type for each."""
     others = [name for name in known_fleets() if name != paths.fleet]
-    known = f"Other fleets that were started here: {_listed(others)}." if others else ""
+    running = running_names(others)
+    known = f"Other fleets that run here: {_listed(running)}." if running else ""
     return NoBroker(
-        f"no answer in {timeout_s:g} s from the fleet {paths.fleet}.",
+        message,
         consequence=known,
         hint="not running -> `shardctl start`\nanother fleet -> `--fleet NAME`",
     )

@@ -144,6 +144,11 @@ def _digest(text: str, chars: int) -> str:
     return hashlib.sha256(os.fsencode(text)).hexdigest()[:chars]
 
 
+def running_names(names: list[str], environ: Mapping[str, str] = os.environ) -> list[str]:
+    """Those of ``names`` whose supervisor has left no goodbye: they run, or died."""
+    return [n for n in names if fleet_paths(n, environ).supervisor_file.exists()]
+
+
 def known_fleets(environ: Mapping[str, str] = os.environ) -> list[str]:
     """Names of all fleets that were ever started here, sorted."""
     root = data_root(environ)

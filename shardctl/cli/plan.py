@@ -1,0 +1,141 @@
+"""`start --dry-run`: what would be started, and how long that takes at best."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import urllib.error
+import urllib.request
+from typing import Any, Final, NamedTuple
+
+import click
+
+from shardctl import __version__
+from shardctl.cli.report import span
+from shardctl.errors import EXIT_TEMPFAIL, ConfigError, ShardctlError
+from shardctl.launch import TOKEN_VARIABLE, Record, Sandbox
+
+HTTP_TIMEOUT_S: Final = 10.0
+SHARDS_PER_NODE: Final = 8
+SANDBOX_NODES: Final = 2
+SANDBOX_BUDGET: Final = 1000
+_ANSWER_MAX_BYTES: Final = 1 << 16
+_UNAUTHORIZED: Final = 401
+
+
+class Gateway(NamedTuple):
+    """What /gateway/bot says (Discord, Gateway, "Get Gateway Bot")."""
+
+    recommended: int
+    max_concurrency: int
+    total: int
+    remaining: int
+    reset_after_s: float
+
+
+class Plan(NamedTuple):
+    """``seconds`` is (ceil(shards / keys) - 1) times the window of a key."""
+
+    shards: int
+    nodes: int
+    keys: int
+    seconds: float
+    gateway: Gateway
+
+
+def make_plan(record: Record, gateway: Gateway, cores: int) -> Plan:
+    """Shards, nodes, keys and time of this record. Pure."""
+    shards = gateway.recommended if record.shards == "auto" else int(record.shards)
+    if record.nodes != "auto":
+        nodes = int(record.nodes)
+    elif record.sandbox is not None:
+        nodes = SANDBOX_NODES
+    else:
+        nodes = min(math.ceil(shards / SHARDS_PER_NODE), max(1, cores - 1))
+    keys = min(gateway.max_concurrency, shards)
+    rounds = math.ceil(shards / gateway.max_concurrency)
+    seconds = (rounds - 1) * record.identify_window_s
+    return Plan(shards, max(1, min(nodes, shards)), keys, seconds, gateway)
+
+
+def print_plan(record: Record, secrets: dict[str, str]) -> None:
+    """Ask Discord (the sandbox's sizes are known) and print the plan on stdout."""
+    if record.sandbox is not None:
+        gateway = _of_sandbox(record.sandbox)
+    else:
+        gateway = ask_gateway(record.api_base, secrets[TOKEN_VARIABLE])
+    plan = make_plan(record, gateway, os.cpu_count() or 1)
+    for name, value in _rows(record, plan):
+        click.echo(f"{name:<10}{value}")
+    if plan.shards > gateway.remaining:
+        click.echo(
+            f"warning: needs {plan.shards} session starts, {gateway.remaining} remain "
+            f"(reset in {span(gateway.reset_after_s)}); `start` would refuse",
+            err=True,
+        )
+
+
+def _rows(record: Record, plan: Plan) -> list[tuple[str, str]]:
+    gateway = plan.gateway
+    return [
+        ("fleet", record.fleet),
+        ("bot", f"{record.bot.target} in {record.bot.folder}"),
+        ("discord", "sandbox" if record.sandbox else record.api_base),
+        ("shards", f"{plan.shards} (recommended: {gateway.recommended})"),
+        ("nodes", str(plan.nodes)),
+        ("keys", f"{plan.keys} at a time (max_concurrency {gateway.max_concurrency})"),
+        ("budget", f"{plan.shards} of {gateway.remaining} session starts that remain"),
+        ("time", f"{span(plan.seconds)} at least"),
+        ("data", record.data_dir),
+    ]
+
+
+def _of_sandbox(sandbox: Sandbox) -> Gateway:
+    return Gateway(sandbox.shards, sandbox.max_concurrency, SANDBOX_BUDGET, SANDBOX_BUDGET, 0.0)
+
+
+def ask_gateway(api_base: str, token: str) -> Gateway:
+    """GET /gateway/bot. Raises ConfigError for a refused token, ShardctlError otherwise."""
+    agent = f"DiscordBot (https://pypi.org/project/shardctl, {__version__})"
+    request = urllib.request.Request(f"{api_base}/gateway/bot", headers={"User-Agent": agent})
+    request.add_unredirected_header("Authorization", f"Bot {token}")
+    try:
+        with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as answer:
+            return _parse(json.loads(answer.read(_ANSWER_MAX_BYTES)))
+    except urllib.error.HTTPError as error:
+        if error.code == _UNAUTHORIZED:
+            raise _bad_token() from None
+        raise _no_answer(f"it answered {error.code}") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise _no_answer(str(getattr(error, "reason", error))) from None
+
+
+def _parse(body: dict[str, Any]) -> Gateway:
+    limit = body["session_start_limit"]
+    return Gateway(
+        int(body["shards"]),
+        int(limit["max_concurrency"]),
+        int(limit["total"]),
+        int(limit["remaining"]),
+        int(limit["reset_after"]) / 1000,
+    )
+
+
+def _bad_token() -> ConfigError:
+    return ConfigError(
+        "Discord refused the token (401).",
+        consequence="It was reset or copied wrongly; no shard could IDENTIFY.",
+        hint="https://discord.com/developers/applications, Bot, Reset Token.",
+        code="E_TOKEN",
+    )
+
+
+def _no_answer(reason: str) -> ShardctlError:
+    return ShardctlError(
+        f"Discord's /gateway/bot could not be asked: {reason}.",
+        consequence="Without it the plan is not known; nothing was started.",
+        hint="try again in a minute",
+        code="E_DISCORD",
+        exit_code=EXIT_TEMPFAIL,
+    )
