@@ -43,13 +43,13 @@ class NodeState(enum.StrEnum):
 _N = NodeState
 
 NODE_TRANSITIONS: Final[Mapping[NodeState, frozenset[NodeState]]] = {
-    _N.PLANNED: frozenset({_N.STORING, _N.STARTING, _N.GONE}),
+    _N.PLANNED: frozenset({_N.STORING, _N.STARTING, _N.BACKOFF, _N.GONE}),
     _N.STORING: frozenset({_N.SPAWNING, _N.BACKOFF, _N.GONE}),
     _N.SPAWNING: frozenset({_N.STARTING, _N.UP, _N.STOPPING, _N.BACKOFF, _N.FAILED, _N.GONE}),
     _N.STARTING: frozenset({_N.UP, _N.STOPPING, _N.STORING, _N.BACKOFF, _N.FAILED, _N.GONE}),
     _N.UP: frozenset({_N.STOPPING, _N.STORING, _N.BACKOFF, _N.FAILED, _N.GONE}),
     _N.STOPPING: frozenset({_N.STORING, _N.BACKOFF, _N.FAILED, _N.GONE}),
-    _N.BACKOFF: frozenset({_N.STORING, _N.GONE}),
+    _N.BACKOFF: frozenset({_N.STORING, _N.FAILED, _N.GONE}),
     _N.FAILED: frozenset({_N.STORING, _N.GONE}),
     _N.GONE: frozenset(),
 }

@@ -157,7 +157,7 @@ class Lifecycle:
     # --- exits
 
     def _exited(self, event: Exited, now: float) -> Effects:
-        node = self._fleet.current(event.name, event.epoch)
+        node = self._fleet.current(event.name, event.epoch) or self._missed(event)
         if node is None:
             return []
         self._was_ready |= any(row.state is ShardState.READY for row in node.rows.values())
@@ -175,6 +175,13 @@ class Lifecycle:
             Emit(NodeGone(node.name, event.epoch)),
         ]
         return effects + self._after_exit(node, event, now, asked=asked, given_up=given_up)
+
+    def _missed(self, event: Exited) -> Node | None:
+        """The node whose process ended while the broker was away."""
+        node = self._fleet.nodes.get(event.name)
+        if node is None or node.state is not NodeState.BACKOFF or node.tail or node.reason:
+            return None
+        return node if node.last_epoch == event.epoch else None
 
     def _after_exit(
         self, node: Node, event: Exited, now: float, *, asked: bool, given_up: bool

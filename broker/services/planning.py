@@ -27,6 +27,8 @@ from store.records import Durable, EpochRecord, PlanNode, PlanRecord
 
 ADOPT_S: Final = 10.0
 """A living process that does not register with a new broker within this is given up."""
+MISSED_EXIT_S: Final = 0.25
+"""The supervisor's word on a node that ended while the broker was away comes within this."""
 WARNING: Final = "recommended_shards"
 
 
@@ -80,7 +82,8 @@ class Planning:
 
     def _adopt(self, node: Node, process: Process | None, now: float) -> Effects:
         if process is None:
-            return [Emit(SpawnWanted(node.name, again=node.last_epoch > 0))]
+            node.move(NodeState.BACKOFF, now + MISSED_EXIT_S)
+            return []
         node.epoch = process.epoch
         node.last_epoch = max(node.last_epoch, process.epoch)
         node.pid = process.pid

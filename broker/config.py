@@ -1,0 +1,191 @@
+"""The launch record and the environment, read once into one frozen value."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from broker.core.settings import Settings
+from broker.errors import ByHand, ConfigError
+from shard_node.wire.limits import SHARDS_MAX
+
+RECORD_SCHEMA: Final = 1
+NODES_MAX: Final = 4096
+API_BASE: Final = "https://discord.com/api/v10"
+LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_KEY: Final = re.compile(r"`\$\.([^`]*)`")
+
+
+class LaunchRecord(msgspec.Struct, frozen=True):
+    """`fleet.json`, as far as the broker reads it. Unknown keys are let be."""
+
+    schema: int
+    fleet: str
+    endpoint: str
+    data_dir: str
+    run_dir: str
+    shards: int | str = "auto"
+    nodes: int | str = "auto"
+    identify_window_s: float = 5.0
+    drain_s: float = 8.0
+    log_level: str = "info"
+    sandbox: dict[str, Any] | None = None
+    api_base: str = API_BASE
+    token_env: str = "DISCORD_TOKEN"
+
+
+@dataclass(frozen=True)
+class Config:
+    """All that the daemon is told. ``token`` is never printed.
+
+    ``supervisor_fd`` carries JSON lines both ways; end of file on ``lifeline_fd`` means that
+    the supervisor is dead.
+    """
+
+    record: LaunchRecord
+    token: str = field(repr=False)
+    api_base: str
+    supervisor_fd: int
+    lifeline_fd: int | None
+
+    @property
+    def data_dir(self) -> Path:
+        """The fleet's data folder."""
+        return Path(self.record.data_dir)
+
+    def settings(self) -> Settings:
+        """What the pure core needs of it."""
+        record = self.record
+        boot_id = _boot_id()
+        return Settings(
+            fleet=record.fleet,
+            application=application_key(self.api_base, self.token),
+            boot_id=boot_id,
+            broker_pid=os.getpid(),
+            shards=_count(record.shards),
+            nodes=_count(record.nodes),
+            cores=_cores(),
+            sandbox=record.sandbox is not None,
+            identify_window_s=_window_s(record),
+            drain_s=record.drain_s,
+            seed=int.from_bytes(os.urandom(8), "big"),
+        )
+
+
+def read_config(environ: Mapping[str, str]) -> Config:
+    """The config in the environment and the file that it names.
+
+    Raises ByHand where the environment is not a supervisor's, ConfigError for bad content.
+    """
+    file, supervisor = environ.get("SHARDCTL_FLEET_FILE"), environ.get("SHARDCTL_SUPERVISOR_FD")
+    if not file or not supervisor:
+        text = "the broker is started by the supervisor, not by hand"
+        raise ByHand(text, "run: shardctl start")
+    record = read_record(Path(file))
+    token = environ.get("DISCORD_TOKEN") or environ.get(record.token_env) or ""
+    if not token:
+        text = f"no token: the environment variable {record.token_env} is not set"
+        raise ConfigError(text, f"set {record.token_env}, or write it to .env in the bot's folder")
+    return Config(
+        record=record,
+        token=token,
+        api_base=(environ.get("SHARDCTL_API_BASE") or record.api_base).rstrip("/"),
+        supervisor_fd=_descriptor("SHARDCTL_SUPERVISOR_FD", supervisor),
+        lifeline_fd=_optional_descriptor(environ),
+    )
+
+
+def read_record(path: Path) -> LaunchRecord:
+    """The launch record in ``path``. Raises ConfigError with the file and the key."""
+    hint = "run: shardctl start   (it writes the file anew)"
+    try:
+        record = msgspec.json.decode(path.read_bytes(), type=LaunchRecord)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}", hint) from error
+    except (msgspec.MsgspecError, RecursionError, ValueError) as error:
+        raise ConfigError(f"{path}: {_where(error)}", hint) from None
+    problem = _problem(record)
+    if problem:
+        raise ConfigError(f"{path}: {problem}", hint)
+    return record
+
+
+def application_key(api_base: str, token: str) -> str:
+    """A name for the application behind a token (its first segment) at an API."""
+    public = token.partition(".")[0]
+    return hashlib.sha256(f"{api_base}\0{public}".encode()).hexdigest()[:32]
+
+
+def _problem(record: LaunchRecord) -> str:
+    checks = (
+        (record.schema == RECORD_SCHEMA, "schema", f"must be {RECORD_SCHEMA}"),
+        (_is_count(record.shards, SHARDS_MAX), "shards", f'must be "auto" or 1-{SHARDS_MAX}'),
+        (_is_count(record.nodes, NODES_MAX), "nodes", f'must be "auto" or 1-{NODES_MAX}'),
+        (0 < record.identify_window_s <= 3600, "identify_window_s", "must be 0-3600 seconds"),
+        (0 <= record.drain_s <= 3600, "drain_s", "must be 0-3600 seconds"),
+        (record.log_level in LOG_LEVELS, "log_level", f"must be one of {', '.join(LOG_LEVELS)}"),
+        (record.endpoint.startswith("ipc://"), "endpoint", "must begin with ipc://"),
+        (record.data_dir.startswith("/"), "data_dir", "must be an absolute path"),
+        (record.run_dir.startswith("/"), "run_dir", "must be an absolute path"),
+        (bool(record.fleet), "fleet", "must not be empty"),
+        (record.api_base.startswith(("http://", "https://")), "api_base", "must be an http(s) URL"),
+    )
+    return next((f"key {key}: {rule}" for good, key, rule in checks if not good), "")
+
+
+def _where(error: Exception) -> str:
+    """msgspec names the key as a path, ``$.drain_s``; people want the key."""
+    text = str(error)
+    found = _KEY.search(text)
+    return f"key {found[1]}: {text.partition(' - at')[0]}" if found else text
+
+
+def _is_count(value: int | str, most: int) -> bool:
+    return value == "auto" or (isinstance(value, int) and 1 <= value <= most)
+
+
+def _count(value: int | str) -> int | None:
+    return value if isinstance(value, int) else None
+
+
+def _window_s(record: LaunchRecord) -> float:
+    """The sandbox may have a shorter window of its own."""
+    own = (record.sandbox or {}).get("identify_window_s")
+    return float(own) if isinstance(own, int | float) else record.identify_window_s
+
+
+def _descriptor(name: str, text: str) -> int:
+    if not text.isdecimal():
+        raise ConfigError(f"{name}={text!r} is no file descriptor", "run: shardctl start")
+    try:
+        os.fstat(int(text))
+    except OSError as error:
+        raise ByHand(f"{name}={text} is not open", "run: shardctl start") from error
+    return int(text)
+
+
+def _optional_descriptor(environ: Mapping[str, str]) -> int | None:
+    text = environ.get("SHARDCTL_LIFELINE_FD")
+    return _descriptor("SHARDCTL_LIFELINE_FD", text) if text else None
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _boot_id() -> str:
+    """What changes with each boot; where the system has none, no time outlives the daemon."""
+    try:
+        return BOOT_ID.read_text().strip()
+    except OSError:
+        return f"process-{os.getpid()}"

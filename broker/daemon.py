@@ -1,0 +1,291 @@
+"""The daemon's life, to be read from top to bottom: run, startup, main loop, shutdown.
+
+One loop waits for the next deadline on five descriptors: the ROUTER socket, the supervisor,
+the lifeline, and the pipe by which signals and the two waiting threads (LMDB's commit,
+Discord's REST) wake it. All decisions are the machine's.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import queue
+import resource
+import select
+import signal
+import time
+from collections import deque
+from typing import Final
+
+from broker.config import Config
+from broker.core.effects import (
+    AskGateway,
+    Commit,
+    Effect,
+    Effects,
+    Log,
+    Order,
+    Quit,
+    WatchProcesses,
+)
+from broker.core.events import Committed, Event, Exited, SupervisorGone, SupervisorHello, Tick
+from broker.errors import FolderError, SupervisorSilent
+from broker.ports.folders import check_endpoint, check_folder, take_lock
+from broker.ports.gateway_info import GatewayPort
+from broker.ports.router import BLOCKED_RETRY_S, RouterPort
+from broker.ports.supervisor import LineError, SupervisorPort, read_line
+from broker.ports.wake import Signals, Wake
+from broker.services.machine import Broker
+from store.environment import Environment
+from store.errors import StoreError
+from store.writer import Done, Writer
+
+HELLO_MAX_S: Final = 10.0
+WRITER_END_S: Final = 2.0
+WATCH_S: Final = 0.25
+"""How often processes are looked at that nobody reaps for us."""
+WAIT_MAX_S: Final = 60.0
+DESCRIPTORS_WANTED: Final = 65_536
+"""libzmq aborts the process when descriptors run out while it accepts."""
+_END: Final = (signal.SIGTERM, signal.SIGINT)
+
+
+def run(config: Config, log: logging.Logger) -> int:
+    """Runs the daemon to its end; returns the exit code. Raises BrokerError at the start."""
+    with contextlib.ExitStack() as stack:
+        daemon = Daemon(config, log, stack)
+        daemon.startup()
+        daemon.serve()
+        log.info("the broker ends: %s", daemon.quit_reason)
+    return 0
+
+
+class Daemon:
+    """Ports around one machine. ``stack`` closes what the startup opened, last first."""
+
+    def __init__(self, config: Config, log: logging.Logger, stack: contextlib.ExitStack) -> None:
+        self.quit_reason = ""
+        self._config = config
+        self._log = log
+        self._stack = stack
+        self._wake = Wake()
+        self._signals = Signals(self._wake, _END)
+        self._supervisor = SupervisorPort(config.supervisor_fd)
+        self._lifeline = config.lifeline_fd
+        self._gateway = GatewayPort(config.api_base, config.token, self._wake.wake)
+        self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
+        self._inner: deque[Event] = deque()
+        self._watched: dict[int, tuple[str, int]] = {}
+        self._greeted = False
+        self._orphaned = False
+
+    # --- startup
+
+    def startup(self) -> None:
+        """Everything that can be refused, then the socket, then word to the supervisor."""
+        raise_descriptor_limit()
+        config = self._config
+        path = check_endpoint(config.record.endpoint)
+        check_folder(config.data_dir, "data", local=True)
+        check_folder(path.parent, "run", local=False)
+        self._stack.callback(os.close, take_lock(config.data_dir))
+        self._open_store()
+        self._await_hello()
+        self._router = RouterPort(config.record.endpoint, path)
+        self._stack.callback(self._router.close)
+        self._supervisor.send({"op": "serving"})
+        self._log.info("the broker serves at %s", config.record.endpoint)
+
+    def _open_store(self) -> None:
+        try:
+            environment = Environment.open(self._config.data_dir / "store")
+            self._stack.callback(environment.close)
+            durable = environment.read()
+        except StoreError as error:
+            text = f"the store cannot be opened: {error}"
+            raise FolderError(text, error.hint, error.code) from error
+        self._writer = Writer(environment, self._committed)
+        self._stack.callback(self._writer.close, WRITER_END_S)
+        self._machine = Broker(self._config.settings(), durable, time.monotonic())
+
+    def _await_hello(self) -> None:
+        """No frame is read before the living processes are known."""
+        deadline = time.monotonic() + HELLO_MAX_S
+        poll = select.poll()
+        poll.register(self._supervisor.fileno(), select.POLLIN)
+        while not self._greeted:
+            left_s = deadline - time.monotonic()
+            if left_s <= 0 or self._supervisor.gone:
+                text = "the supervisor says nothing"
+                raise SupervisorSilent(text, "run: shardctl start")
+            poll.poll(left_s * 1000)
+            self._read_supervisor()
+
+    # --- main loop
+
+    def serve(self) -> None:
+        """Until a signal or the machine ends it."""
+        collect_no_more_garbage()
+        while not self.quit_reason:
+            self._wait()
+            self._wake.drain()
+            self._read_signals()
+            self._read_supervisor()
+            self._read_lifeline()
+            self._read_threads()
+            self._read_watched()
+            for event in self._router.receive():
+                self._take(event)
+            self._tick()
+            self._send()
+
+    def _wait(self) -> None:
+        poll = select.poll()
+        poll.register(self._router.fileno(), select.POLLIN)
+        poll.register(self._wake.fileno(), select.POLLIN)
+        if not self._supervisor.gone:
+            out = select.POLLOUT if self._supervisor.wants_to_write else 0
+            poll.register(self._supervisor.fileno(), select.POLLIN | out)
+        if self._lifeline is not None:
+            poll.register(self._lifeline, select.POLLIN)
+        # The ROUTER's descriptor tells of changes only: ask before waiting, never after.
+        poll.poll(0 if self._router.readable else self._timeout_s() * 1000)
+
+    def _timeout_s(self) -> float:
+        now = time.monotonic()
+        times = [now + WAIT_MAX_S]
+        deadline = self._machine.next_deadline()
+        if deadline is not None:
+            times.append(deadline)
+        if self._router.blocked:
+            times.append(now + BLOCKED_RETRY_S)
+        elif len(self._machine.outbox):
+            times.append(now)
+        if self._watched:
+            times.append(now + WATCH_S)
+        return max(0.0, min(times) - now)
+
+    def _read_signals(self) -> None:
+        received = self._signals.received & set(_END)
+        if received:
+            self.quit_reason = signal.Signals(min(received)).name
+
+    def _read_supervisor(self) -> None:
+        for line in self._supervisor.lines():
+            try:
+                event = read_line(line)
+            except LineError as error:
+                self._log.error("the supervisor sent a line without meaning: %s", error)
+                continue
+            self._greeted |= isinstance(event, SupervisorHello)
+            self._take(event)
+        self._supervisor.flush()
+        if self._supervisor.gone:
+            self._orphan()
+
+    def _read_lifeline(self) -> None:
+        if self._lifeline is None:
+            return
+        poll = select.poll()
+        poll.register(self._lifeline, select.POLLIN)
+        if poll.poll(0) and not os.read(self._lifeline, 1):
+            self._lifeline = None
+            self._orphan()
+
+    def _orphan(self) -> None:
+        if self._greeted and not self._orphaned:
+            self._orphaned = True
+            self._take(SupervisorGone())
+
+    def _read_threads(self) -> None:
+        while not self._done.empty():
+            done = self._done.get()
+            self._take(Committed(done.token, str(done.error) if done.error else ""))
+        for answer in self._gateway.answers():
+            self._take(answer)
+
+    def _read_watched(self) -> None:
+        for pid, (name, epoch) in list(self._watched.items()):
+            if not lives(pid):
+                del self._watched[pid]
+                self._take(Exited(name, epoch, pid, None, None))
+
+    def _tick(self) -> None:
+        deadline = self._machine.next_deadline()
+        if deadline is not None and deadline <= time.monotonic():
+            self._take(Tick())
+
+    def _send(self) -> None:
+        for lost in self._router.send(self._machine.outbox):
+            self._take(lost)
+
+    # --- events in, effects out
+
+    def _take(self, event: Event) -> None:
+        """Hands an event to the machine, and what follows from it."""
+        self._inner.append(event)
+        while self._inner:
+            self._carry_out(self._machine.on(self._inner.popleft(), time.monotonic()))
+
+    def _carry_out(self, effects: Effects) -> None:
+        for effect in effects:
+            self._do(effect)
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Commit(token=token, changes=changes):
+                self._commit(token, changes)
+            case Order(line=line):
+                self._supervisor.send(line)
+            case AskGateway():
+                self._gateway.ask()
+            case Log(level=level, text=text, fields=fields):
+                number = logging.getLevelNamesMapping()[level]
+                self._log.log(number, "%s", text, extra={"fields": fields})
+            case WatchProcesses(processes=processes):
+                self._watched = {pid: (name, epoch) for name, epoch, pid in processes if pid}
+            case Quit(reason=reason):
+                self.quit_reason = reason
+            case _:
+                msg = f"nobody carries out {type(effect).__name__}"
+                raise TypeError(msg)
+
+    def _commit(self, token: int, changes: tuple[object, ...]) -> None:
+        try:
+            self._writer.submit(token, changes)  # type: ignore[arg-type]
+        except StoreError as error:
+            self._inner.append(Committed(token, str(error)))
+
+    def _committed(self, group: tuple[Done, ...]) -> None:
+        """On the writer's thread."""
+        for done in group:
+            self._done.put(done)
+        self._wake.wake()
+
+
+def lives(pid: int) -> bool:
+    """Whether a process of this number exists."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+def raise_descriptor_limit() -> None:
+    """Lifts the soft limit of descriptors as far as the hard one allows."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = DESCRIPTORS_WANTED if hard == resource.RLIM_INFINITY else min(hard, DESCRIPTORS_WANTED)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+def collect_no_more_garbage() -> None:
+    """The loop makes no cycles; looking for them costs it 4 %."""
+    gc.collect()
+    gc.freeze()
+    gc.disable()

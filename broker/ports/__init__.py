@@ -1,0 +1,1 @@
+"""The daemon's thin shells: sockets, supervisor, store, Discord's REST, folders, logs."""
