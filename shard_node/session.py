@@ -38,8 +38,10 @@ REGISTER_TIMEOUT_S: Final = 2.0
 REQUESTS_MAX: Final = 4096
 HELD_EVENTS_MAX: Final = 1024
 EVENT_TTL_S: Final = 60.0
-NOT_REGISTERED: Final = "E_NOT_REGISTERED"
-"""The broker's answer to a node that it does not know (yet)."""
+REGISTER_RETRY_S: Final = 0.25
+NOT_REGISTERED: Final = frozenset({"E_OLD_EPOCH", "E_NOT_REGISTERED"})
+"""The broker's answers to a node that it does not know (yet); the registration that follows
+tells a new broker from an old epoch."""
 
 
 class Link(enum.Enum):
@@ -277,7 +279,8 @@ class NodeSession:
 
     def _registration_answered(self, head: Header, body: bytes, now: float) -> list[Effect]:
         if head.kind is Kind.ERROR:
-            return []  # asked again when REGISTER_TIMEOUT_S is over
+            self._register_again_at = now + REGISTER_RETRY_S
+            return []
         try:
             welcome = decode_body(body, Welcome)
         except WireError:
@@ -344,7 +347,7 @@ class NodeSession:
 
     def _refused(self, correlation: int, error: ErrorBody, now: float) -> list[Effect]:
         pending = self._pending[correlation]
-        if error.code == NOT_REGISTERED:
+        if error.code in NOT_REGISTERED:
             pending.sent = False  # it was not looked at, so it may be asked again
             return self._lost(now)
         del self._pending[correlation]
