@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from typing import Any, Final, NoReturn
@@ -18,6 +19,7 @@ from shardctl.launch import LaunchError, daemon_folder, save_record
 from shardctl.paths import FleetPaths, create_folders
 from shardctl.running import clear_remains, last_exit, refuse_when_running
 
+LOOPBACK: Final = "127.0.0.1"
 _EPILOG: Final = """\
 TARGET is main.py, main:bot or a folder; without it main.py or bot.py of this folder, or,
 with --sandbox, an example bot.
@@ -61,8 +63,24 @@ def prepare(launch: Launch) -> None:
         raise ShardctlError(f"{error}.", code="E_INSTALL") from None
     create_folders(launch.paths)
     refuse_when_running(launch.paths)
+    _check_port(launch.record.sandbox.port if launch.record.sandbox else 0)
     clear_remains(launch.paths, lambda line: click.echo(line, err=True), launch.record.drain_s)
     save_record(launch.record, launch.paths.record_file)
+
+
+def _check_port(port: int) -> None:
+    """Whether the sandbox will get the port that was asked for. Raises ShardctlError."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((LOOPBACK, port))
+        except OSError as error:
+            raise ShardctlError(
+                f"port {port} of {LOOPBACK} cannot be used: {error.strerror}.",
+                consequence="The sandbox would not listen; nothing was started.",
+                hint="sandbox.port = 0 in shardctl.toml lets the system choose one",
+                code="E_PORT",
+            ) from None
 
 
 def supervisor_argv(launch: Launch, *flags: str) -> list[str]:

@@ -1,0 +1,114 @@
+"""`shardctl dev`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from shardctl.cli.settle import Launch, launch_options, settle
+from shardctl.cli.start import prepare, supervisor_argv
+from shardctl.client import Client
+from shardctl.errors import EXIT_OK, NoBroker, Refused
+from shardctl.follow import Follower
+from shardctl.saves import Saves
+
+POLL_S: Final = 0.3
+SETTLE_S: Final = 0.2
+"""An editor may save several files: a restart waits until nothing is saved for so long."""
+ASK_TIMEOUT_S: Final = 2.0
+END_MARGIN_S: Final = 5.0
+SANDBOX: Final = {"shards": 1, "guilds": 3, "identify_window_s": 0.2}
+_NODE: Final = "a"
+
+
+@click.command()
+@click.argument("target", required=False)
+@launch_options
+@click.pass_context
+def dev(ctx: click.Context, /, target: str | None, **options: Any) -> None:
+    """Run TARGET in one process that starts again when you save.
+
+    With --sandbox it needs no token. Its fleet is apart from that of `start`: its name ends
+    in -dev. What the bot prints is shown here; Ctrl-C ends all.
+    """
+    options["nodes"] = 1
+    launch = settle(ctx, target, options, suffix="-dev", sandbox_defaults=SANDBOX)
+    prepare(launch)
+    folder = launch.record.bot.folder
+    click.echo(f"fleet {launch.record.fleet}; watching {folder}, Ctrl-C ends", err=True)
+    ctx.exit(_Session(launch).run())
+
+
+class _Session:
+    """A foreground fleet of one node, and the eye on the author's files."""
+
+    def __init__(self, launch: Launch) -> None:
+        self._launch = launch
+        self._saves = Saves(Path(launch.record.bot.folder))
+        log = launch.paths.logs_dir / f"node-{_NODE}.log"
+        self._output = Follower(log, log.stat().st_size if log.exists() else 0)
+        self._fleet = self._start()
+        self._down_said = False
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        env = {**os.environ, **self._launch.secrets}
+        return subprocess.Popen(supervisor_argv(self._launch, "--foreground"), env=env, cwd="/")
+
+    def run(self) -> int:
+        """Until Ctrl-C; returns the exit code."""
+        try:
+            while True:
+                self._look()
+                time.sleep(POLL_S)
+        except KeyboardInterrupt:
+            # The terminal sent the same Ctrl-C to the supervisor, which stops the fleet.
+            return self._end()
+
+    def _look(self) -> None:
+        for line in self._output.read():
+            click.echo(line)
+        changed = self._saves.changed()
+        if changed:
+            self._settle()
+            names = ", ".join(path.name for path in changed[:3])
+            click.echo(f"saved: {names}; starting again", err=True)
+            self._restart()
+        elif self._fleet.poll() is not None and not self._down_said:
+            self._down_said = True
+            click.echo("the fleet has stopped; save a file to start it again", err=True)
+
+    def _settle(self) -> None:
+        while True:
+            time.sleep(SETTLE_S)
+            if not self._saves.changed():
+                return
+
+    def _restart(self) -> None:
+        """Start the node's process again; where the whole fleet is down, all of it."""
+        if self._fleet.poll() is not None:
+            prepare(self._launch)
+            self._fleet, self._down_said = self._start(), False
+            return
+        try:
+            with Client(self._launch.paths, ASK_TIMEOUT_S) as client:
+                shards = [shard["id"] for shard in client.status()["shards"]]
+                if shards:
+                    client.respawn((shards[0],), dry_run=False)
+        except (NoBroker, Refused) as error:
+            click.echo(f"not started again: {error.message}", err=True)
+
+    def _end(self) -> int:
+        while True:
+            try:
+                self._fleet.wait(self._launch.record.drain_s + END_MARGIN_S)
+            except KeyboardInterrupt:
+                continue  # the second Ctrl-C hurries the supervisor
+            except subprocess.TimeoutExpired:
+                self._fleet.kill()
+                self._fleet.wait()
+            return EXIT_OK
