@@ -101,14 +101,18 @@ class Daemon:
     def _open_store(self) -> None:
         try:
             environment = Environment.open(self._config.data_dir / "store")
-            self._stack.callback(environment.close)
             durable = environment.read()
         except StoreError as error:
             text = f"the store cannot be opened: {error}"
             raise FolderError(text, error.hint, error.code) from error
         self._writer = Writer(environment, self._committed)
-        self._stack.callback(self._writer.close, WRITER_END_S)
+        self._stack.callback(self._close_store, environment)
         self._machine = Broker(self._config.settings(), durable, time.monotonic())
+
+    def _close_store(self, environment: Environment) -> None:
+        """A commit that hangs keeps its environment: closing it under the thread would crash."""
+        if self._writer.close(WRITER_END_S):
+            environment.close()
 
     def _await_hello(self) -> None:
         """No frame is read before the living processes are known."""
