@@ -15,13 +15,14 @@ from shardctl.follow import Follower, last_lines
 
 POLL_S: Final = 0.25
 LINES: Final = 20
+_BROKER_JSON: Final = "broker.log"
 _NODE_PREFIX: Final = "node-"
 
 
 @click.command()
 @click.option("--follow", "-f", "follow", is_flag=True, help="Go on as lines come, until Ctrl-C.")
 @click.option("--node", "node", metavar="NAME", help="A node's output, for example a.")
-@click.option("--broker", is_flag=True, help="The broker's log (JSON) and its stderr.")
+@click.option("--broker", is_flag=True, help="The broker (broker.log has the same as JSON).")
 @click.option("--supervisor", is_flag=True, help="What was started, ended, restarted.")
 @click.option("--sandbox", is_flag=True, help="The sandbox's output.")
 @click.option(
@@ -60,7 +61,7 @@ def logs(
 
 def _chosen(folder: Path, names: list[str]) -> list[Path]:
     """The log files of these processes, or all. Raises ShardctlError for one without any."""
-    found = sorted(folder.glob("*.log")) if folder.is_dir() else []
+    found = _logs_in(folder)
     if not found:
         raise _none(f"there are no logs in {folder}.", "the fleet was never started here", found)
     chosen = [path for path in found if not names or _process_of(path) in names]
@@ -68,6 +69,11 @@ def _chosen(folder: Path, names: list[str]) -> list[Path]:
         if name not in map(_process_of, found):
             raise _none(f"there is no log of {name.replace('-', ' ')}.", "", found)
     return chosen
+
+
+def _logs_in(folder: Path) -> list[Path]:
+    """All logs for people: of the broker its stderr, not the same lines again as JSON."""
+    return sorted(path for path in folder.glob("*.log") if path.name != _BROKER_JSON)
 
 
 def _process_of(path: Path) -> str:
@@ -93,14 +99,14 @@ def _print_end(path: Path, lines: int, prefixed: bool) -> Follower:
 
 def _print(path: Path, lines: list[str], prefixed: bool) -> None:
     for line in lines:
-        click.echo(f"{path.stem} | {line}" if prefixed else line)
+        click.echo(f"{_process_of(path)} | {line}" if prefixed else line)
 
 
 def _follow(folder: Path, followers: list[Follower], prefixed: bool, *, all_files: bool) -> None:
     while True:
         if all_files:
             known = {follower.path for follower in followers}
-            followers += [Follower(path) for path in folder.glob("*.log") if path not in known]
+            followers += [Follower(path) for path in _logs_in(folder) if path not in known]
         for follower in followers:
             _print(follower.path, follower.read(), prefixed)
         time.sleep(POLL_S)

@@ -159,6 +159,7 @@ def main() -> None:
             from shardctl.cli.show import console_for, print_status
 
             print_status(report, console_for())
+            click.echo("Ctrl-C stops the fleet; a second Ctrl-C at once", err=True)
 
 
 if __name__ == "__main__":

@@ -34,7 +34,11 @@ def respawn(shards: tuple[int, ...], dry_run: bool, as_json: bool, fleet: str | 
     does = "would start again" if dry_run else "starts again"
     for name, held in sorted(reply.nodes.items()):
         moved = sorted(set(held) - set(shards))
-        also = f" (shards {ranges(moved)} move with it)" if moved else ""
+        also = f" ({_moving(moved)} with it)" if moved else ""
         click.echo(f"node {name} {does}: shards {ranges(list(held))}{also}")
     if not dry_run:
         click.echo(f"progress: shardctl status --fleet {paths.fleet} --watch 1", err=True)
+
+
+def _moving(shards: list[int]) -> str:
+    return f"shards {ranges(shards)} move" if len(shards) > 1 else f"shard {shards[0]} moves"

@@ -44,6 +44,8 @@ HURRY_S: Final = 0.5
 BROKER_MUTE_S: Final = 2.0
 """A broker whose link ended is killed when it lives on for so long."""
 MISSED_EXITS_MAX: Final = 256
+TAIL_SHOWN_LINES: Final = 3
+"""Quoted of a daemon that is started again; its log has the rest."""
 EXIT_CONFIG: Final = 78
 
 
@@ -266,7 +268,7 @@ class Supervisor:
             return self._give_up(name, end, now)
         delay_s = self._restarts[name].after(lived_s, now)
         text = f"{title(name)} ended ({end}); started again in {delay_s:g} s"
-        return [Say(text, end.tail)]
+        return [Say(text, end.tail[-TAIL_SHOWN_LINES:])]
 
     def _cannot_start(self, name: str, end: Exit) -> bool:
         if name == SANDBOX:
