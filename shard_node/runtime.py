@@ -197,8 +197,12 @@ class Node:
             _log.warning("the broker did not take the node's last words")
 
     def touch(self) -> None:
-        """The loop turns: bring up to date what the heartbeat carries."""
+        """The loop turns."""
         self.vitals.touched_at = time.monotonic()
+        self.refresh()
+
+    def refresh(self) -> None:
+        """Bring up to date what heartbeats and registrations carry."""
         if self.report is not None:
             self.vitals.shards = self.report()
         if self.client is not None:

@@ -114,7 +114,7 @@ class Adoption:
         self.node.on_stop = self._stopper.ask
         commands.disarm(client)
         self._start_witness(client)
-        self.node.touch()
+        self.node.refresh()
         return secret
 
     def _start_witness(self, client: Any) -> None:

@@ -135,7 +135,7 @@ def is_learnt(bot: Any) -> bool:
 
 
 def _names(commands: Any) -> set[tuple[int, str]]:
-    return {(int(command.type), command.name) for command in commands}
+    return {(int(command.type.value), command.name) for command in commands}
 
 
 def _payloads(commands: Any) -> list[str]:

@@ -117,6 +117,7 @@ class Hold:
             ws.forget_session()
         resumable = ws.session_id is not None
         self.node.table.disconnected(shard.id, resumable=resumable)
+        self.node.refresh()
         body = ShardDisconnect(shard.id, self.node.num_shards, code, resumable)
         self.node.send_event(SHARD_DISCONNECT, body)
         self.client.dispatch("disconnect")
@@ -167,6 +168,7 @@ class Hold:
         if way is Way.IDENTIFY:
             permit = await permits.take(self.node, shard_id)
             self.node.table.permitted(shard_id)
+            self.node.refresh()
         attempt = Attempt(permit)
         token = attempt_now.set(attempt)
         timeout_s = RESUME_TIMEOUT_S if permit is None else IDENTIFY_TIMEOUT_S
@@ -206,6 +208,7 @@ class Hold:
         """A shard was disconnected on purpose."""
         if not self.stopping:
             self.node.table.closed(shard.id)
+            self.node.refresh()
 
     def fatal(self, shard_id: int, code: int) -> None:
         """A close code that no reconnecting mends."""
@@ -219,6 +222,7 @@ class Hold:
         """No shard connects any more; the node's shards drain."""
         self.stopping = True
         self.node.table.drain()
+        self.node.refresh()
         for task in (self._launching, *self._tasks.values()):
             if task is not None and task is not asyncio.current_task():
                 task.cancel()

@@ -101,7 +101,7 @@ class Reports:
             guilds = self._guild_counts().get(report.shard, 0)
             body = ShardReady(report.shard, report.num_shards, guilds, report.resumed)
             self._node.send_event(SHARD_READY, body)
-            self._node.touch()
+            self._node.refresh()
 
     def _guild_counts(self) -> dict[int, int]:
         if self._dirty:
