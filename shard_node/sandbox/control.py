@@ -216,7 +216,7 @@ def _guarded(handler: Handler) -> Handler:
 async def _form(request: web.Request) -> dict[str, Any]:
     try:
         args = json.loads(await request.read() or b"{}")
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Refused(400, f"the body is not JSON: {error}") from None
     if not isinstance(args, dict):
         raise Refused(400, "the body must be a JSON object")

@@ -72,11 +72,11 @@ class Options:
         return self._dice.random() < _TRIES_OF_OPTIONAL
 
     def _filled(self, option: Payload) -> Payload:
-        value = self._given.get(option["name"], ...)
-        if value is ...:
-            value = self._value(option)
-        else:
+        if option["name"] in self._given:
+            value = _converted(option, self._given[option["name"]])
             self._resolve_given(option["type"], str(value))
+        else:
+            value = self._value(option)
         return {"name": option["name"], "type": option["type"], "value": value}
 
     def _value(self, option: Payload) -> Any:
@@ -207,6 +207,19 @@ def interaction(
         "context": 0,
         "attachment_size_limit": UPLOAD_MAX_BYTES,
     }
+
+
+def _converted(option: Payload, value: Any) -> Any:
+    """A value that a person gave, perhaps as text, in the option's type."""
+    kind = option["type"]
+    try:
+        if kind == BOOLEAN:
+            return str(value).lower() in ("true", "1", "yes")
+        if kind in (INTEGER, NUMBER):
+            return int(value) if kind == INTEGER else float(value)
+    except (TypeError, ValueError):
+        raise Unplayable(f"option {option['name']!r} takes no {value!r}") from None
+    return value if kind == ATTACHMENT else str(value)
 
 
 def _attachment(identifier: str) -> Payload:

@@ -17,7 +17,7 @@ def take_text(audit: Audit, text: str | bytes) -> int:
     """Count the reports of one message, a report or a list of them; how many were sound."""
     try:
         given = json.loads(text)
-    except ValueError:
+    except (ValueError, RecursionError):
         given = None
     return take(audit, given)
 

@@ -155,7 +155,7 @@ def _json(raw: bytes) -> Any:
         return None
     try:
         return json.loads(raw)
-    except ValueError:
+    except (ValueError, RecursionError):
         raise ApiError(faults.INVALID_JSON) from None
 
 
