@@ -10,10 +10,10 @@ from types import FrameType
 from typing import NoReturn
 
 from shard_node import redact
+from shard_node.effects import StopAsked
 from shard_node.errors import BridgeError
 from shard_node.failure import told
 from shard_node.runtime import Node
-from shard_node.session import StopAsked
 from shard_node.settings import TOKEN_ENV, NodeSettings, NotANode, read_settings
 
 EXIT_USAGE = 2

@@ -16,19 +16,10 @@ from typing import Any, Final
 
 import zmq
 
+from shard_node.effects import Deliver, Effect, Fail, Link, LinkChanged, Settle, StopAsked, Transmit
 from shard_node.errors import BrokerUnavailable
 from shard_node.heartbeat import connect
-from shard_node.session import (
-    Deliver,
-    Effect,
-    Fail,
-    Link,
-    LinkChanged,
-    NodeSession,
-    Settle,
-    StopAsked,
-    Transmit,
-)
+from shard_node.session import NodeSession
 from shard_node.wire.bodies import HeartbeatAck
 from shard_node.wire.codec import WireError, decode_header, encode_header
 from shard_node.wire.lanes import Lane
@@ -68,6 +59,7 @@ class BrokerClient:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._outbox: tuple[deque[Transmit], ...] = tuple(deque() for _ in Lane)
         self._socket: zmq.Socket[bytes] | None = None
+        self._monitor: zmq.Socket[bytes] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._turn: asyncio.Handle | None = None
@@ -83,8 +75,11 @@ class BrokerClient:
         self._loop = loop
         self._socket = connect(self._context, self._endpoint, self._identity)
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
+        self._monitor = _monitor(self._context, self._socket)
         loop.add_reader(_descriptor(self._socket), self._pump)
+        loop.add_reader(_descriptor(self._monitor), self._connection_changed)
         self._perform(self.session.start(time.monotonic()))
+        self._connection_changed()  # a descriptor tells of nothing before the first look
         self._pump()
 
     def close(self) -> None:
@@ -93,13 +88,17 @@ class BrokerClient:
             return
         self._perform(self.session.close())
         self._write()
-        loop, socket = self._loop, self._socket
-        self._socket = None
+        loop, socket, monitor = self._loop, self._socket, self._monitor
+        self._socket = self._monitor = None
         for handle in (self._timer, self._turn):
             if handle is not None:
                 handle.cancel()
+        assert monitor is not None
         if loop is not None and not loop.is_closed():
             loop.remove_reader(_descriptor(socket))
+            loop.remove_reader(_descriptor(monitor))
+        socket.disable_monitor()
+        monitor.close(0)
         socket.close(LINGER_MS)
 
     async def request(
@@ -175,12 +174,21 @@ class BrokerClient:
             if isinstance(effect, StopAsked):
                 self._on_stop(effect)
             elif isinstance(effect, LinkChanged):
+                self._take_back(effect.link)
                 if self._on_link is not None:
                     self._on_link(effect.link)
             elif self._on_deliver is not None:
                 self._on_deliver(effect)
         except Exception:
             _log.exception("a callback of the broker's client failed")
+
+    def _take_back(self, link: Link) -> None:
+        """What the broker that is gone never got waits for the next one's welcome."""
+        if link is Link.REGISTERED:
+            return
+        for lane in self._outbox:
+            self.session.take_back(lane)
+            lane.clear()
 
     def _settle(self, effect: Settle) -> None:
         future = self._waiting.pop(effect.correlation, None)
@@ -193,6 +201,18 @@ class BrokerClient:
             future.set_exception(effect.error)
 
     # --- the socket
+
+    def _connection_changed(self) -> None:
+        """The monitor says that the broker's end closed."""
+        gone = False
+        while self._monitor is not None:
+            try:
+                self._monitor.recv_multipart(zmq.DONTWAIT)
+            except zmq.Again:
+                break
+            gone = True
+        if gone:
+            self._act(self.session.disconnected(time.monotonic()))
 
     def _enqueue(self, frame: Transmit) -> None:
         lane = self._outbox[frame.header.lane]
@@ -291,3 +311,15 @@ class BrokerClient:
 
 def _descriptor(socket: zmq.Socket[bytes]) -> int:
     return int(socket.getsockopt(zmq.FD))
+
+
+def _monitor(
+    context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes]
+) -> zmq.Socket[bytes]:
+    """A socket that gets a message whenever ``socket`` loses its connection."""
+    address = f"inproc://shardctl-monitor-{id(socket)}"
+    socket.monitor(address, zmq.EVENT_DISCONNECTED)
+    monitor = context.socket(zmq.PAIR)
+    monitor.setsockopt(zmq.LINGER, 0)
+    monitor.connect(address)
+    return monitor

@@ -16,9 +16,10 @@ from typing import Any, Final
 import zmq
 
 from shard_node.client import BrokerClient
+from shard_node.effects import Link, StopAsked
 from shard_node.errors import BrokerUnavailable
 from shard_node.heartbeat import HeartbeatThread, Vitals
-from shard_node.session import Link, NodeSession, StopAsked
+from shard_node.session import NodeSession
 from shard_node.settings import NodeSettings
 from shard_node.shards import ShardTable
 from shard_node.wire.bodies import HeartbeatAck, NodeFatal, Register, ShardReport, ShardState
@@ -240,7 +241,7 @@ class Node:
         said = {
             Link.REGISTERED: "the broker is there",
             Link.AWAY: "the broker is silent; the bot goes on without it",
-            Link.UNREGISTERED: "the broker is new; registering again",
+            Link.UNREGISTERED: "the broker is gone; the bot goes on and waits for the next one",
         }
         _log.info("%s", said.get(link, link.value))
 

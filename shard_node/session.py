@@ -13,11 +13,21 @@ and what may be asked twice (``renew``) is asked again of the broker that comes 
 
 from __future__ import annotations
 
-import enum
 import heapq
 from collections import deque
-from typing import Any, Final, NamedTuple
+from collections.abc import Iterable
+from typing import Any, Final
 
+from shard_node.effects import (
+    Deliver,
+    Effect,
+    Fail,
+    Link,
+    LinkChanged,
+    Settle,
+    StopAsked,
+    Transmit,
+)
 from shard_node.errors import BrokerUnavailable, RequestFailed, RequestTimeout, ShardNodeError
 from shard_node.wire.bodies import (
     ErrorBody,
@@ -44,16 +54,6 @@ NOT_REGISTERED: Final = frozenset({"E_OLD_EPOCH", "E_NOT_REGISTERED"})
 tells a new broker from an old epoch."""
 
 
-class Link(enum.Enum):
-    """How the node stands with its broker."""
-
-    UNREGISTERED = "unregistered"
-    REGISTERED = "registered"
-    AWAY = "away"
-    REFUSED = "refused"
-    CLOSED = "closed"
-
-
 TRANSITIONS: Final[dict[tuple[Link, str], Link]] = {
     (Link.UNREGISTERED, "welcomed"): Link.REGISTERED,
     (Link.UNREGISTERED, "refused"): Link.REFUSED,
@@ -68,52 +68,6 @@ TRANSITIONS: Final[dict[tuple[Link, str], Link]] = {
     (Link.REFUSED, "closed"): Link.CLOSED,
 }
 """Every transition; what is missing changes nothing."""
-
-
-class Transmit(NamedTuple):
-    """Send this frame; drop it unsent once ``expires_at`` has passed."""
-
-    header: Header
-    body: bytes
-    expires_at: float
-
-
-class Settle(NamedTuple):
-    """The request ``correlation`` has its reply."""
-
-    correlation: int
-    reply: Any
-
-
-class Fail(NamedTuple):
-    """The request ``correlation`` has failed."""
-
-    correlation: int
-    error: ShardNodeError
-
-
-class Deliver(NamedTuple):
-    """A frame for whoever listens to its topic."""
-
-    header: Header
-    body: bytes
-
-
-class StopAsked(NamedTuple):
-    """The broker asks the node to stop; ``drain_s`` None takes the node's own setting."""
-
-    reason: str
-    drain_s: float | None
-    discard_sessions: bool
-
-
-class LinkChanged(NamedTuple):
-    """The broker came or went."""
-
-    link: Link
-
-
-Effect = Transmit | Settle | Fail | Deliver | StopAsked | LinkChanged
 
 
 class _Pending:
@@ -189,10 +143,7 @@ class NodeSession:
         )
         if self.link is Link.REGISTERED:
             return [frame]
-        if len(self._held) >= HELD_EVENTS_MAX:
-            self._held.popleft()
-            self.dropped += 1
-        self._held.append(frame)
+        self._hold(frame)
         return []
 
     def cancel(self, correlation: int) -> None:
@@ -229,6 +180,18 @@ class NodeSession:
         if not self._move("heard"):
             return []
         return [LinkChanged(self.link), *self._flush(now)]
+
+    def disconnected(self, now: float) -> list[Effect]:
+        """The broker's end of the connection closed: whoever comes there next is new."""
+        return self._lost(now)
+
+    def take_back(self, frames: Iterable[Transmit]) -> None:
+        """Frames that never left: told or asked once the broker is back."""
+        for frame in frames:
+            if frame.header.kind is Kind.EVENT:
+                self._hold(frame)
+            elif frame.header.correlation in self._pending:
+                self._pending[frame.header.correlation].sent = False
 
     def tick(self, now: float) -> list[Effect]:
         """Fail what is overdue, register again, notice the broker's silence."""
@@ -309,6 +272,12 @@ class NodeSession:
                 error = BrokerUnavailable(f"{pending.topic}: the broker ended before its answer")
                 failed.append(Fail(correlation, error))
         return failed
+
+    def _hold(self, frame: Transmit) -> None:
+        if len(self._held) >= HELD_EVENTS_MAX:
+            self._held.popleft()
+            self.dropped += 1
+        self._held.append(frame)
 
     def _flush(self, now: float) -> list[Effect]:
         effects: list[Effect] = [frame for frame in self._held if frame.expires_at > now]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from disnake.shard import AutoShardedClient
 
 from shard_node.bridge.gateway import CLOSE_TIMEOUT_S
-from shard_node.session import StopAsked
+from shard_node.effects import StopAsked
 
 if TYPE_CHECKING:
     from shard_node.bridge.hold import Hold

@@ -13,9 +13,10 @@ import pytest
 import zmq
 
 from shard_node.client import READS_PER_TURN_MAX, BrokerClient
+from shard_node.effects import Deliver, Link, StopAsked
 from shard_node.errors import BrokerUnavailable, RequestTimeout
 from shard_node.heartbeat import HeartbeatThread, Vitals
-from shard_node.session import Deliver, Link, NodeSession, StopAsked
+from shard_node.session import NodeSession
 from shard_node.wire import bodies, topics
 from shard_node.wire.identity import heartbeat_id, node_id
 from tests.node.fake_broker import FakeBroker, Seen
@@ -101,6 +102,35 @@ def test_it_waits_for_a_broker_that_comes_later(context: zmq.Context, endpoint: 
 
     try:
         with_client(context, endpoint, body)
+    finally:
+        for broker in brokers:
+            broker.close()
+
+
+def test_a_new_broker_hears_the_registration_first(context: zmq.Context, endpoint: str) -> None:
+    """Nothing that was meant for the dead broker reaches the new one before it knows us."""
+    brokers = [FakeBroker(endpoint).__enter__()]
+
+    async def body(client: Client) -> None:
+        await client.registered()
+        brokers[0].answers[topics.LEASE] = lambda _: None
+        asked = asyncio.create_task(
+            client.inner.request(topics.LEASE, LEASE, timeout_s=WAIT_S, renew=True)
+        )
+        await client.until(lambda: brokers[0].of(topics.LEASE))
+        await asyncio.to_thread(brokers[0].close)
+        client.inner.send_event(topics.PERMIT_RETURN, bodies.PermitReturn(5, 0))
+        await client.until(lambda: client.inner.session.link is Link.UNREGISTERED)
+        client.inner.send_event(topics.PERMIT_RETURN, bodies.PermitReturn(6, 0))
+        brokers.append(await asyncio.to_thread(FakeBroker(endpoint).__enter__))
+        assert (await asked).granted
+
+    try:
+        with_client(context, endpoint, body)
+        order = [seen.topic for seen in brokers[1].seen]
+        assert order[0] == topics.REGISTER
+        assert order[-1] == topics.LEASE
+        assert topics.PERMIT_RETURN in order
     finally:
         for broker in brokers:
             broker.close()

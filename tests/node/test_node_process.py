@@ -11,7 +11,7 @@ import pytest
 
 from shard_node.wire import bodies, topics
 from tests.node.fake_broker import FakeBroker, Seen
-from tests.node.processes import BOTS, NodeProcess, node
+from tests.node.processes import BOTS, node
 from tests.support.sandbox import call, sandbox_process
 from tests.support.waiting import wait_for
 
@@ -248,7 +248,8 @@ def test_a_dead_broker_costs_no_session_and_no_identify(
         trouble(info, "drop", shard=0)  # a RESUME needs no broker
         wait_for("a RESUME", lambda: audit(info)["resumes"] == 1)
         trouble(info, "invalid_session", shard=1)
-        process.says("the broker is silent")
+        process.says("the broker is gone")
+        wait_for("shard 1 without a session", lambda: len(sessions(info)) == 1)
         assert audit(info)["identifies"] == 2  # an IDENTIFY does
         with FakeBroker(broker.endpoint) as new:
             (register, *_) = new.wait(topics.REGISTER)
@@ -321,7 +322,3 @@ def test_a_loop_ticks_on_the_holder_of_its_lease_alone(
         assert "outer tick" not in b.output
         names = {s.body.name for s in broker.of(topics.LEASE)}
         assert names == {"outer", "__main__.inner"}
-
-
-def process_is_up(process: NodeProcess) -> bool:
-    return process.popen.poll() is None

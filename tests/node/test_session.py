@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shard_node.effects import Deliver, Fail, Link, LinkChanged, Settle, StopAsked, Transmit
 from shard_node.errors import BrokerUnavailable, RequestFailed, RequestTimeout
 from shard_node.session import (
     HELD_EVENTS_MAX,
@@ -15,14 +16,7 @@ from shard_node.session import (
     REGISTER_TIMEOUT_S,
     REQUESTS_MAX,
     TRANSITIONS,
-    Deliver,
-    Fail,
-    Link,
-    LinkChanged,
     NodeSession,
-    Settle,
-    StopAsked,
-    Transmit,
 )
 from shard_node.wire import bodies, topics
 from shard_node.wire.codec import decode_body, encode_body
@@ -314,3 +308,18 @@ def test_every_request_ends_exactly_once(steps: list[tuple[str, float]]) -> None
             take(session.event(topics.PERMIT_RETURN, bodies.PermitReturn(1, 1), now))
     take(session.tick(now + 3.0))
     assert sorted(ended) == sorted(asked)
+
+
+def test_a_broken_connection_is_a_new_broker_and_what_never_left_waits_for_it() -> None:
+    session = registered()
+    told = sent(session.event(topics.PERMIT_RETURN, bodies.PermitReturn(1, 0), 1.0))
+    number, effects = session.request(topics.LEASE, LEASE, 1.0, timeout_s=60, renew=True)
+    asked = sent(effects)
+    effects = session.disconnected(1.5)
+    assert effects[0] == LinkChanged(Link.UNREGISTERED)
+    session.take_back([*told, *asked])
+    (register,) = sent(effects)
+    assert register.header.topic == topics.REGISTER
+    effects = session.frame_received(*reply(register, WELCOME), 2.0)
+    assert sent(effects)[0] == told[0]
+    assert sent(effects)[1].header.correlation == number
