@@ -18,6 +18,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -30,6 +31,7 @@ from tests.support.waiting import wait_for
 COMMAND_TIMEOUT_S = 90.0
 READY_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 12.0
+HTTP_TIMEOUT_S = 10.0
 IDENTIFY_WINDOW_S = 0.3
 
 Completed = subprocess.CompletedProcess[str]
@@ -160,10 +162,46 @@ class Fleet:
         except ValueError:
             return done.stdout
 
+    def info(self) -> dict[str, Any]:
+        """What the sandbox says of itself: addresses and token."""
+        found: dict[str, Any] = json.loads(self.paths.sandbox_file.read_text())
+        return found
+
+    def control(self, verb: str, body: dict[str, Any] | None = None) -> Any:
+        """One call of the sandbox's /sandbox/VERB: GET, or POST with a body."""
+        request = urllib.request.Request(
+            f"{self.info()['control_url']}/{verb}",
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Content-Type": "application/json"},
+        )
+        with urllib.request.urlopen(request, timeout=HTTP_TIMEOUT_S) as answer:
+            return json.loads(answer.read())
+
     def audit(self) -> dict[str, int]:
         """The sandbox's audit."""
-        found: dict[str, int] = self.sandbox("audit", "--json")
+        found: dict[str, int] = self.control("audit")
         return found
+
+    def load(self, interactions_per_s: float, seconds: float, events_per_s: float = 0) -> str:
+        """Begin a load; returns its id for ``wait_load``."""
+        begun = self.control(
+            "load",
+            {
+                "interactions_per_s": interactions_per_s,
+                "events_per_s": events_per_s,
+                "seconds": seconds,
+            },
+        )
+        return str(begun["id"])
+
+    def wait_load(self, load: str, timeout_s: float = 60.0) -> dict[str, Any]:
+        """Wait for the end of a load; returns what it sent."""
+
+        def look() -> dict[str, Any] | None:
+            found: dict[str, Any] = self.control(f"load/{load}")
+            return found if found["done"] else None
+
+        return wait_for("the end of the load", look, timeout_s)
 
     # --- processes
 
