@@ -242,7 +242,7 @@ def test_where_and_respawn(rig: Rig) -> None:
     nodes = rig.fleet()
     operator = rig.operator()
     guild = 3 << 22
-    kind, data = operator.request(topics.WHERE, WhereRequest(guild))
+    _, data = operator.request(topics.WHERE, WhereRequest(guild))
     assert decode_body(data, WhereReply) == WhereReply(guild, 3, 4, "b", "formula")
     _, data = operator.request(topics.RESPAWN, RespawnRequest((9,)))
     error = decode_body(data, ErrorBody)
