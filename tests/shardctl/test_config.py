@@ -1,0 +1,87 @@
+"""Settings from files: strict, and wrong ones named by file, line, key and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from shardctl import config
+from shardctl.errors import ConfigError
+
+
+def write(folder: Path, text: str, name: str = "shardctl.toml") -> Path:
+    path = folder / name
+    path.write_text(text)
+    return path
+
+
+def test_without_a_file_nothing_is_set(tmp_path: Path) -> None:
+    assert config.load(tmp_path) == config.FileConfig()
+    write(tmp_path, "[project]\nname = 'shardctl-user'\n", "pyproject.toml")
+    assert config.load(tmp_path) == config.FileConfig()
+
+
+def test_both_files_mean_the_same(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        "[tool.shardctl]\nshards = 4\n[tool.shardctl.sandbox]\nguilds = 9\n",
+        "pyproject.toml",
+    )
+    found = config.load(tmp_path)
+    assert (found.get("shards"), dict(found.sandbox)) == (4, {"guilds": 9})
+    path = write(tmp_path, 'shards = "auto"\n')
+    assert config.load(tmp_path).get("shards") == "auto"
+    assert config.load(tmp_path).path == path
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "words"),
+    [
+        ("shards = 0\n", 1, ["shards = 0", '"auto" or a whole number from 1']),
+        ("\n# a note\nshards = true\n", 3, ["shards = True"]),
+        ('target = "main.py"\nnodes = "many"\n', 2, ["nodes = 'many'"]),
+        ('log_level = "loud"\n', 1, ['"debug" or "info"']),
+        ("drain_s = -1\n", 1, ["seconds from 0"]),
+        ("shrads = 4\n", 1, ["unknown key 'shrads'", "did you mean 'shards'"]),
+        ("[sandbox]\nguilds = 1\nseeds = 2\n", 3, ["'seeds'", "did you mean 'seed'"]),
+        ("\nsandbox.guilds = -4\n", 2, ["guilds = -4"]),
+        ("sandbox = {guilds = 'x'}\n", 1, ["guilds = 'x'"]),
+        ("sandbox = 4\n", 1, ["a table"]),
+        ('token = "abc"\n', 1, ["token_file"]),
+    ],
+)
+def test_a_bad_value_is_named_by_line_and_key(
+    tmp_path: Path, text: str, line: int, words: list[str]
+) -> None:
+    path = write(tmp_path, text)
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path)
+    shown = caught.value.render()
+    assert f"{path}:{line}:" in shown
+    assert caught.value.exit_code == 78
+    for word in words:
+        assert word in shown
+
+
+def test_the_line_is_found_inside_a_project_file(tmp_path: Path) -> None:
+    write(
+        tmp_path,
+        '[project]\nname = "x"\nshards = 3\n\n[tool.shardctl]\nshards = 0\n',
+        "pyproject.toml",
+    )
+    with pytest.raises(ConfigError, match=r"pyproject\.toml:6: shards"):
+        config.load(tmp_path)
+
+
+def test_what_is_no_toml_is_named_by_line(tmp_path: Path) -> None:
+    write(tmp_path, "shards = 4\nnodes == 2\n")
+    with pytest.raises(ConfigError, match="line 2"):
+        config.load(tmp_path)
+
+
+def test_the_token_itself_is_not_repeated(tmp_path: Path) -> None:
+    write(tmp_path, 'token = "my-secret"\n')
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path)
+    assert "my-secret" not in caught.value.render()

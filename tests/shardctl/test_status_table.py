@@ -1,0 +1,148 @@
+"""The status for people: words, columns that go rather than wrap, order."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from shardctl.cli import report as words
+from shardctl.cli.progress import Steps
+from shardctl.cli.show import print_status
+from shardctl.cli.table import COLUMNS, rows_of
+
+
+def node(name: str, shards: list[int], **extra: Any) -> dict[str, Any]:
+    base = {
+        "id": name, "pid": 1, "epoch": 3, "state": "up", "rss_bytes": 100 << 20,
+        "shards": shards, "restarts": 0, "uptime_s": 65.0, "queue": 0, "reason": "",
+        "tail": [], "loop_lag_ms": 1.0,
+    }  # fmt: skip
+    return base | extra
+
+
+def shard(
+    number: int, name: str | None = "a", state: str = "ready", **extra: Any
+) -> dict[str, Any]:
+    base = {
+        "id": number, "num_shards": 4, "node": name, "state": state, "guilds": 10 * number,
+        "latency_ms": 40.0 - number, "heartbeat_age_s": 0.5, "sequence": 1, "restarts": 0,
+    }  # fmt: skip
+    return base | extra
+
+
+def fleet_report(**extra: Any) -> dict[str, Any]:
+    base = {
+        "fleet": "bot-123456",
+        "fleet_state": "running",
+        "broker": {"pid": 7, "uptime_s": 200.0},
+        "identify": {"remaining": 990, "total": 1000, "reset_after_s": 7440.0},
+        "nodes": [node("a", [0, 1]), node("b", [2, 3], uptime_s=7440.0)],
+        "shards": [shard(0), shard(1), shard(2, "b"), shard(3, "b")],
+        "warnings": [],
+    }
+    return base | extra
+
+
+def shown(report: dict[str, Any], width: int, **options: Any) -> list[str]:
+    out = io.StringIO()
+    print_status(report, Console(file=out, width=width, highlight=False), **options)
+    return out.getvalue().splitlines()
+
+
+def test_the_whole_table() -> None:
+    lines = shown(fleet_report(), 120)
+    assert lines[0] == ("bot-123456: 4 of 4 shards ready on 2 nodes; broker up 3 min 20 s (pid 7)")
+    assert lines[1] == "IDENTIFY budget: 990 of 1000 remain, reset in 2 h 04 min"
+    assert lines[2].split() == [
+        "shard", "node", "state", "guilds", "latency", "heartbeat", "queue", "RSS",
+        "uptime", "restarts",
+    ]  # fmt: skip
+    assert lines[3].split()[:6] == ["0", "a", "ready", "0", "40", "ms"]
+    assert len(lines) == 7
+
+
+@pytest.mark.parametrize("width", [8, 20, 40, 60, 80, 100])
+def test_columns_go_and_no_line_wraps(width: int) -> None:
+    lines = shown(fleet_report(), width, verbose=True)
+    assert all(len(line.rstrip()) <= width for line in lines)
+    assert len(lines) == 2 + 5 + 2  # headline and budget, table, two nodes
+    header = lines[2].split()
+    assert header == [c.title for c in COLUMNS.values() if c.title in header]
+    assert header[0] == "shard"
+
+
+def test_narrow_keeps_what_matters_most() -> None:
+    assert shown(fleet_report(), 30)[2].split()[:3] == ["shard", "node", "state"]
+
+
+def test_order_and_top() -> None:
+    report = fleet_report()
+    assert [row["id"] for row in rows_of(report, "guilds", 2)] == [3, 2]
+    assert [row["id"] for row in rows_of(report, "latency")] == [0, 1, 2, 3]
+    assert [row["id"] for row in rows_of(report, "uptime")] == [2, 3, 0, 1]
+    assert [row["id"] for row in rows_of(report)] == [0, 1, 2, 3]
+
+
+def test_every_column_can_sort_what_is_not_known_yet() -> None:
+    report = fleet_report(
+        shards=[shard(0, None, "lost", heartbeat_age_s=None, latency_ms=-1.0), shard(1)], nodes=[]
+    )
+    for name in COLUMNS:
+        assert len(rows_of(report, name)) == 2
+    assert "lost" in "\n".join(shown(report, 120))
+
+
+def test_a_node_that_stays_down_is_named_with_its_last_lines() -> None:
+    bad = node("b", [2, 3], state="failed", reason="crash loop", tail=["one", "two", "three", "4"])
+    report = fleet_report(nodes=[node("a", [0, 1]), bad], shards=[shard(0), shard(1, state="lost")])
+    text = "\n".join(shown(report, 120))
+    assert "node b failed: crash loop" in text
+    assert "| 4" in text
+    assert "| one" not in text
+    assert "1 of 2 shards ready, 1 lost" in text
+    assert not words.all_ready(report)
+
+
+def test_a_start_is_settled_when_nothing_more_will_come() -> None:
+    assert words.settled(fleet_report())
+    assert not words.settled(fleet_report(shards=[]))
+    assert not words.settled(fleet_report(shards=[shard(0, state="queued")]))
+    failed = fleet_report(nodes=[node("a", [0], state="failed")], shards=[shard(0, "a", "lost")])
+    assert words.settled(failed)
+    assert not words.all_ready(failed)
+
+
+def test_the_steps_of_a_start_are_said_once() -> None:
+    steps = Steps()
+    assert steps.lines(fleet_report(shards=[], nodes=[])) == []
+    first = steps.lines(fleet_report(shards=[shard(0), shard(1, state="queued")]))
+    assert first[0].startswith("2 shards on 2 nodes; IDENTIFY budget: 990")
+    assert first[1] == "shard 0 ready on node a, 0 guilds (1 of 2)"
+    assert steps.lines(fleet_report(shards=[shard(0), shard(1, state="queued")])) == []
+    last = steps.lines(fleet_report(shards=[shard(0), shard(1)], warnings=["slow"]))
+    assert last == ["warning: slow", "shard 1 ready on node a, 10 guilds (2 of 2)"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(None, "-"), (0, "0 s"), (59.9, "59 s"), (185, "3 min 05 s"), (7440, "2 h 04 min"),
+     (180_000, "2 d 2 h")],
+)  # fmt: skip
+def test_durations(seconds: float | None, text: str) -> None:
+    assert words.span(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "-"), (None, "-"), (900, "900 B"), (50 << 20, "50 MiB"), (3 << 30, "3 GiB")],
+)
+def test_sizes(count: int | None, text: str) -> None:
+    assert words.size(count) == text
+
+
+def test_ranges() -> None:
+    assert words.ranges([7, 0, 1, 2, 3]) == "0-3, 7"
+    assert words.ranges([]) == "-"
