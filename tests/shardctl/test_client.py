@@ -1,0 +1,148 @@
+"""The operator's client against a real ROUTER that answers as a broker would."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import zmq
+
+from shard_node.wire.bodies import ErrorBody, StatusRequest, WhereReply
+from shard_node.wire.codec import decode_body, decode_header, encode_body, encode_header
+from shard_node.wire.header import Header, Kind, header
+from shard_node.wire.identity import parse_peer
+from shard_node.wire.targets import BROKER
+from shardctl.client import Client
+from shardctl.errors import NoBroker, Refused
+from shardctl.paths import FleetPaths
+
+Answer = Callable[[Header, bytes], list[list[bytes]]]
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FleetPaths:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    run = tmp_path / "run"
+    run.mkdir()
+    return FleetPaths("test", tmp_path, run)
+
+
+class Router:
+    """Answers each request with what ``answer`` makes of it, from a thread."""
+
+    def __init__(self, paths: FleetPaths, answer: Answer) -> None:
+        self._context = zmq.Context()
+        self._socket = self._context.socket(zmq.ROUTER)
+        self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.bind(paths.endpoint)
+        self._answer = answer
+        self._over = threading.Event()
+        self.peers: list[bytes] = []
+        self._thread = threading.Thread(target=self._serve)
+        self._thread.start()
+
+    def _serve(self) -> None:
+        while not self._over.is_set():
+            if not self._socket.poll(20):
+                continue
+            peer, head, body = self._socket.recv_multipart()
+            self.peers.append(peer)
+            for parts in self._answer(decode_header(head), body):
+                self._socket.send_multipart([peer, *parts])
+
+    def close(self) -> None:
+        self._over.set()
+        self._thread.join(5)
+        self._socket.close()
+        self._context.term()
+
+
+@pytest.fixture
+def router(paths: FleetPaths) -> Iterator[Callable[[Answer], Router]]:
+    made: list[Router] = []
+
+    def make(answer: Answer) -> Router:
+        made.append(Router(paths, answer))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
+
+
+def reply(
+    to: Header, body: object, kind: Kind = Kind.REPLY, correlation: int | None = None
+) -> list[bytes]:
+    head = header(
+        kind, BROKER, to.topic, correlation=to.correlation if correlation is None else correlation
+    )
+    return [encode_header(head), encode_body(body)]
+
+
+def test_an_answer(paths: FleetPaths, router: Callable[[Answer], Router]) -> None:
+    def answer(head: Header, body: bytes) -> list[list[bytes]]:
+        assert decode_body(body, StatusRequest) == StatusRequest()
+        assert (head.kind, head.target, head.ttl_ms) == (Kind.REQUEST, BROKER, 5000)
+        return [reply(head, {"fleet": "test"})]
+
+    served = router(answer)
+    with Client(paths) as client:
+        assert client.status() == {"fleet": "test"}
+        assert client.status() == {"fleet": "test"}
+    peer = parse_peer(served.peers[0])
+    assert peer is not None
+    assert peer.role == "operator"
+
+
+def test_what_answers_something_else_is_passed_over(
+    paths: FleetPaths, router: Callable[[Answer], Router]
+) -> None:
+    def answer(head: Header, _body: bytes) -> list[list[bytes]]:
+        return [
+            [b"garbage", b""],
+            [b"one part only"],
+            reply(head, {"old": True}, correlation=999),
+            reply(head, WhereReply(5, 1, 4, "a", "formula")),
+        ]
+
+    router(answer)
+    with Client(paths) as client:
+        assert client.where(5).node == "a"
+
+
+def test_an_error_has_the_exit_code_of_its_kind_and_says_what_exists(
+    paths: FleetPaths, router: Callable[[Answer], Router]
+) -> None:
+    bodies = iter(
+        [
+            ErrorBody("E_NOT_FOUND", "no shard 9", details={"exists": [0, 1]}),
+            ErrorBody("E_TIMEOUT", "too late", retryable=True),
+            ErrorBody("E_OTHER", "no", hint="do this"),
+        ]
+    )
+    router(lambda head, _body: [reply(head, next(bodies), Kind.ERROR)])
+    with Client(paths) as client:
+        for code, words in ((4, "There are: 0, 1."), (75, "too late"), (77, "hint: do this")):
+            with pytest.raises(Refused) as caught:
+                client.respawn((9,), dry_run=False)
+            assert caught.value.exit_code == code
+            assert words in caught.value.render()
+
+
+def test_silence_ends_at_the_deadline(
+    paths: FleetPaths, router: Callable[[Answer], Router]
+) -> None:
+    router(lambda _head, _body: [])
+    with Client(paths, timeout_s=0.2) as client:
+        start = time.monotonic()
+        with pytest.raises(NoBroker, match=r"no answer in 0\.2 s"):
+            client.status()
+        assert time.monotonic() - start < 1.0
+
+
+def test_no_socket_is_said_at_once(paths: FleetPaths) -> None:
+    with pytest.raises(NoBroker, match="does not run"):
+        Client(paths)

@@ -1,0 +1,106 @@
+"""What a supervisor without a goodbye left behind."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from shardctl.errors import ShardctlError
+from shardctl.launch import write_json
+from shardctl.paths import FleetPaths
+from shardctl.running import clear_remains, refuse_when_running, supervisor_pid
+from shardctl.supervisor import procs
+from shardctl.supervisor.journal import Lock
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def paths(tmp_path: Path) -> FleetPaths:
+    for name in ("data", "run"):
+        (tmp_path / name).mkdir()
+    return FleetPaths("test", tmp_path / "data", tmp_path / "run")
+
+
+@pytest.fixture
+def child() -> Iterator[subprocess.Popen[bytes]]:
+    """A process that ignores TERM."""
+    code = (
+        "import signal, sys\nsignal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        "print(flush=True)\nsignal.pause()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        yield process
+        process.kill()
+
+
+def leave(paths: FleetPaths, pid: int, started: str) -> None:
+    write_json(
+        paths.supervisor_file,
+        {"pid": 2**22 + 1, "started": "1",
+         "children": [{"name": "node:a", "pid": pid, "started": started}]},
+    )  # fmt: skip
+
+
+def test_a_child_that_lives_on_is_killed_in_the_end(
+    paths: FleetPaths, child: subprocess.Popen[bytes]
+) -> None:
+    leave(paths, child.pid, procs.start_of(child.pid))
+    said: list[str] = []
+    clear_remains(paths, said.append, drain_s=-1.5)
+    assert child.wait(5) == -signal.SIGKILL
+    assert "ended without a goodbye" in said[0]
+    assert f"node a (pid {child.pid}) did not stop" in said[-1]
+    assert not paths.supervisor_file.exists()
+
+
+def test_a_number_that_another_process_has_now_is_left_alone(
+    paths: FleetPaths, child: subprocess.Popen[bytes]
+) -> None:
+    leave(paths, child.pid, "another start")
+    said: list[str] = []
+    clear_remains(paths, said.append, drain_s=0)
+    assert child.poll() is None
+    assert len(said) == 1
+
+
+def test_a_clean_end_is_not_spoken_of(paths: FleetPaths) -> None:
+    said: list[str] = []
+    clear_remains(paths, said.append)
+    assert said == []
+
+
+def test_the_lock_tells_who_runs(paths: FleetPaths) -> None:
+    refuse_when_running(paths)
+    lock = Lock(paths.data_dir)
+    assert lock.take()
+    with pytest.raises(ShardctlError) as caught:
+        refuse_when_running(paths)
+    assert caught.value.exit_code == 77
+    lock.close()
+    refuse_when_running(paths)
+
+
+def test_a_supervisor_is_known_by_pid_and_start(paths: FleetPaths) -> None:
+    assert supervisor_pid(paths) is None
+    mine = {"pid": os.getpid(), "started": procs.start_of(os.getpid()), "children": []}
+    write_json(paths.supervisor_file, mine)
+    assert supervisor_pid(paths) == os.getpid()
+    write_json(paths.supervisor_file, mine | {"started": "0"})
+    assert supervisor_pid(paths) is None
+
+
+def test_a_dead_process_has_no_start(child: subprocess.Popen[bytes]) -> None:
+    known = procs.Known("x", child.pid, procs.start_of(child.pid))
+    assert procs.lives(known)
+    child.kill()
+    assert procs.wait_gone([known], 5) == []
+    assert procs.start_of(child.pid) == ""  # a zombie does not live
