@@ -109,7 +109,7 @@ class WebSocketLink:
         self._changed.set()
 
     async def run(self) -> None:
-        """Send what is queued until the connection closes."""
+        """Send what is queued until the connection is to be closed, or breaks."""
         with suppress(ConnectionError, ClientConnectionResetError):
             while await self._send_queued():
                 if self.pump():
@@ -120,18 +120,18 @@ class WebSocketLink:
                 self._changed.clear()
 
     async def _send_queued(self) -> bool:
-        """Empty the queue; False once the connection is closed."""
+        """Empty the queue; False once the connection is to be closed."""
         while self._outbox:
             text = self._outbox.popleft()
             self._outbox_bytes -= len(text)
             await self._write(text)
-        if self._closing is None:
-            return True
-        if self._aborted:
-            return False
-        code, reason = self._closing
-        await self._ws.close(code=code, message=reason.encode())
-        return False
+        return self._closing is None
+
+    async def finish(self) -> None:
+        """Do the close that was asked for, and wait for the client's half of it."""
+        if self._closing is not None and not self._aborted:
+            code, reason = self._closing
+            await self._ws.close(code=code, message=reason.encode())
 
     async def _write(self, text: str) -> None:
         if self._compressor is None:
@@ -181,14 +181,15 @@ class Gateway:
             outbox_bytes_max=state.config.outbox_bytes_max,
         )
         connection = self._connect(link)
-        writer = asyncio.create_task(link.run())
+        halves = [asyncio.create_task(self._read(ws, connection)), asyncio.create_task(link.run())]
         try:
-            await self._read(ws, connection)
+            await asyncio.wait(halves, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            await _end(halves)
             del self._connections[connection]
             connection.ended(None if link.closed_by_server else ws.close_code, state.now())
             self._changed.set()
-            await _finish(writer, graceful=link.closed_by_server)
+        await link.finish()
 
     def _connect(self, link: WebSocketLink) -> GatewayConnection:
         state = self._state
@@ -231,7 +232,8 @@ class Gateway:
             state.hub.expire(now)
             self._changed.clear()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._until_next(now))
+                async with asyncio.timeout(self._until_next(now)):
+                    await self._changed.wait()
 
     def _until_next(self, now: float) -> float | None:
         deadlines = [d for d in (c.deadline() for c in self._connections) if d is not None]
@@ -244,12 +246,13 @@ class Gateway:
             link.close(GOING_AWAY, "The sandbox stops.")
 
 
-async def _finish(writer: asyncio.Task[None], *, graceful: bool) -> None:
-    """Let a writer that closes finish its close; end any other."""
-    if not graceful:
-        writer.cancel()
-    with suppress(asyncio.CancelledError, ConnectionError):
-        await writer
+async def _end(tasks: list[asyncio.Task[None]]) -> None:
+    """Cancel what still runs, wait for it, and let a bug of ours show."""
+    for task in tasks:
+        task.cancel()
+    for result in await asyncio.gather(*tasks, return_exceptions=True):
+        if isinstance(result, Exception):
+            raise result
 
 
 def _speaks(request: web.Request) -> bool:

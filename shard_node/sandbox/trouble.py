@@ -343,17 +343,23 @@ def routes(state: SandboxState) -> tuple[Troubles, list[web.RouteDef]]:
 
 def _answer(troubles: Troubles, body: bytes) -> web.Response:
     try:
-        args = json.loads(body)
-        if not isinstance(args, dict):
-            msg = "the body must be a JSON object"
-            raise TroubleError(msg)
-        return _json(200, troubles.make(args))
-    except json.JSONDecodeError as error:
-        return _json(400, {"message": f"the body is not JSON: {error}"})
+        return _json(200, troubles.make(_args(body)))
     except TroubleError as error:
         status = 404 if isinstance(error, NothingFound) else 400
         extra = {} if error.exists is None else {"exists": error.exists}
         return _json(status, {"message": str(error), **extra})
+
+
+def _args(body: bytes) -> Args:
+    try:
+        args = json.loads(body)
+    except (ValueError, RecursionError) as error:
+        msg = f"the body is not JSON: {error}"
+        raise TroubleError(msg) from None
+    if not isinstance(args, dict):
+        msg = "the body must be a JSON object"
+        raise TroubleError(msg)
+    return args
 
 
 def _json(status: int, data: Answer) -> web.Response:

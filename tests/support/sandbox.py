@@ -34,7 +34,6 @@ from shard_node.sandbox import intents
 from shard_node.sandbox.config import SandboxConfig
 from shard_node.sandbox.protocol import GatewayConnection
 from shard_node.sandbox.server import SandboxServer
-
 from shard_node.sandbox.state import Clock, SandboxState, new_state
 
 ROOT = Path(__file__).resolve().parents[2]
