@@ -156,6 +156,23 @@ def test_the_supervisors_death_ends_the_broker_after_its_nodes(rig: Rig) -> None
         sleeper.communicate()
 
 
+def test_an_idle_broker_waits_and_does_not_spin(rig: Rig) -> None:
+    """Looked at over a second of heartbeats: the loop sleeps until its next deadline."""
+    nodes = rig.fleet()
+    stat = Path(f"/proc/{rig.process.pid}/stat")
+
+    def cpu_s() -> float:
+        fields = stat.read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    before, end = cpu_s(), time.monotonic() + 1.5
+    while time.monotonic() < end:
+        for node in nodes:
+            assert node.beat().registered
+        node.heart.socket.poll(100)  # a pause that an unexpected frame would end
+    assert cpu_s() - before < 0.3
+
+
 # --- broker death
 
 
