@@ -94,8 +94,9 @@ class Witness:
         finally:
             self._event = before
             if not event.scheduled:
-                self._phase(event, "start")
-                self._phase(event, "end")
+                # In a turn of its own, as a handler's first step would be: else it would
+                # overtake the handlers that an earlier event has scheduled.
+                asyncio.get_running_loop().call_soon(self._passed, event)
 
     def wrap(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """``handler``, reporting as one of the handlers of the event being parsed."""
@@ -122,6 +123,10 @@ class Witness:
 
     def _phase(self, event: _Event, phase: str) -> None:
         self._put({"nonce": event.nonce, "node": self._who, "phase": phase, "at": time.monotonic()})
+
+    def _passed(self, event: _Event) -> None:
+        self._phase(event, "start")
+        self._phase(event, "end")
 
     def _put(self, report: dict[str, Any]) -> None:
         if len(self._queue) >= QUEUE_MAX_REPORTS:
