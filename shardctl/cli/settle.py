@@ -47,18 +47,18 @@ def _option(name: str, **extra: Any) -> Callable[[Any], Any]:
 
 
 _WHOLE: Final = click.IntRange(1, 16_384)
+nodes_option: Final = _option(
+    "--nodes",
+    type=auto_or(NODES_MAX),
+    metavar="auto|N",
+    help="Processes; auto: by shards and cores.",
+)
 _OPTIONS: Final = (
     _option(
         "--shards",
         type=auto_or(SHARDS_MAX),
         metavar="auto|N",
         help="Gateway shards; auto: as Discord says.",
-    ),
-    _option(
-        "--nodes",
-        type=auto_or(NODES_MAX),
-        metavar="auto|N",
-        help="Processes; auto: by shards and cores.",
     ),
     _option("--factory", is_flag=True, help="The object is a function that makes the bot."),
     _option("--sandbox", is_flag=True, help="Run on a Discord of our own, without a token."),

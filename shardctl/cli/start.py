@@ -13,7 +13,7 @@ import click
 
 from shardctl.cli.common import dry_run_option
 from shardctl.cli.report import Report, all_ready
-from shardctl.cli.settle import Launch, launch_options, settle
+from shardctl.cli.settle import Launch, launch_options, nodes_option, settle
 from shardctl.errors import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, ShardctlError
 from shardctl.launch import LaunchError, daemon_folder, save_record
 from shardctl.paths import FleetPaths, create_folders
@@ -28,6 +28,7 @@ with --sandbox, an example bot.
 
 @click.command(epilog=_EPILOG)
 @click.argument("target", required=False)
+@nodes_option
 @launch_options
 @click.option(
     "--foreground",
