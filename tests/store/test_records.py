@@ -25,7 +25,9 @@ from store.records import (
 SAMPLES: tuple[Record, ...] = (
     EpochRecord("a", 7, 2),
     PlanRecord(4, (PlanNode("a", 0, (0, 1)), PlanNode("b", 1, (2, 3)))),
-    LedgerRecord("app", "boot", 1000, 990, 5.5, 2, 12, {0: 1.25}, (PermitRecord(11, 3, "b", 2, 9.0),)),
+    LedgerRecord(
+        "app", "boot", 1000, 990, 5.5, 2, 12, {0: 1.25}, (PermitRecord(11, 3, "b", 2, 9.0),)
+    ),
     CommandsRecord("app", "digest"),
     LeaseRecord("daily", "a", 7, 99.0, "boot"),
 )
