@@ -47,16 +47,17 @@ def author_line_of(folder: Path, error: BaseException) -> str | None:
 
 def author_traceback(error: BaseException) -> str:
     """The traceback from the author's first line on, without the frames that ran it."""
-    return "".join(
-        traceback.format_exception(type(error), error, _skip_ours(error.__traceback__))
-    ).rstrip()
+    step = _skip_ours(error.__traceback__)
+    if step is None and not isinstance(error, SyntaxError):
+        step = error.__traceback__  # nothing but ours: then it is ours to mend
+    return "".join(traceback.format_exception(type(error), error, step)).rstrip()
 
 
 def _skip_ours(tb: TracebackType | None) -> TracebackType | None:
     step = tb
     while step is not None and _is_runner(step.tb_frame.f_code.co_filename):
         step = step.tb_next
-    return step or tb
+    return step
 
 
 def _is_runner(filename: str) -> bool:

@@ -36,7 +36,10 @@ def run(settings: NodeSettings, adoption: Adoption) -> int:
     except KeyboardInterrupt:
         return EXIT_OK if adoption.node.stop_asked else EXIT_INTERRUPTED
     except SystemExit as request:
-        return _judge(settings, adoption, None) or _code_of(request)
+        code = _code_of(request)
+        if code and adoption.failure is None and adoption.node.fatal is None:
+            return code  # the author's own word
+        return _judge(settings, adoption, None)
     except Exception as error:
         return _judge(settings, adoption, error)
     return _judge(settings, adoption, None)
