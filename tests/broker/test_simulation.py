@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 
@@ -40,6 +41,14 @@ def test_discord_of_the_simulation_can_find_fault() -> None:
     for at, shard in ((0.0, 0), (4.9, 1), (20.0, 0)):
         sim.discord.identify(shard, at)
     assert len(sim.discord.faults) == 2
+
+
+def test_a_broker_with_too_short_a_window_is_found_out() -> None:
+    """Planted: one that grants each key after 4 s."""
+    sim = Sim(shards=4)
+    sim.settings = dataclasses.replace(sim.settings, identify_window_s=4.0)
+    started(sim)
+    assert len(sim.discord.faults) == 3
 
 
 @settings(max_examples=60, deadline=None)
