@@ -57,7 +57,9 @@ class _Session:
 
     def _start(self) -> subprocess.Popen[bytes]:
         env = {**os.environ, **self._launch.secrets}
-        return subprocess.Popen(supervisor_argv(self._launch, "--foreground"), env=env, cwd="/")
+        return subprocess.Popen(
+            supervisor_argv(self._launch, "--foreground", "--no-quotes"), env=env, cwd="/"
+        )
 
     def run(self) -> int:
         """Until Ctrl-C; returns the exit code."""

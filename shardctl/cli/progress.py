@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import click
 
-from shardctl.cli.report import FAILED, READY, Report, budget_line, ready_count, settled
+from shardctl.cli.report import FAILED, READY, Report, budget_line, counted, ready_count, settled
 from shardctl.client import Client
 from shardctl.errors import NoBroker, Refused, ShardctlError
 from shardctl.launch import load_record
@@ -48,9 +48,9 @@ class Steps:
         ]
         self.done, self.total = ready_count(report)
         if self.total:
-            nodes = len(report["nodes"])
             if not self._planned:
-                new.insert(0, f"{self.total} shards on {nodes} nodes; {budget_line(report)}")
+                plan = f"{counted(self.total, 'shard')} on {counted(len(report['nodes']), 'node')}"
+                new.insert(0, f"{plan}; {budget_line(report)}")
             self._planned = True
         return [*self._unsaid(new), *self._new_shards(report)]
 
@@ -66,7 +66,7 @@ class Steps:
                 self._ready.add(shard["id"])
                 lines.append(
                     f"shard {shard['id']} ready on node {shard['node']}, "
-                    f"{shard['guilds']} guilds ({len(self._ready)} of {self.total})"
+                    f"{counted(shard['guilds'], 'guild')} ({len(self._ready)} of {self.total})"
                 )
         return lines
 

@@ -37,6 +37,11 @@ def ready_count(report: Report) -> tuple[int, int]:
     return sum(shard["state"] == READY for shard in shards), len(shards)
 
 
+def counted(count: int, thing: str) -> str:
+    """`1 shard`, `2 shards`."""
+    return f"{count} {thing}{'s' * (count != 1)}"
+
+
 def headline(report: Report) -> str:
     """The fleet in one line: `4 of 4 shards ready on 2 nodes, broker up 3 min (pid 12)`."""
     ready, total = ready_count(report)
@@ -46,9 +51,9 @@ def headline(report: Report) -> str:
     others = Counter(s["state"] for s in report["shards"] if s["state"] != READY)
     rest = "".join(f", {count} {state}" for state, count in sorted(others.items()))
     up = span(broker["uptime_s"])
-    nodes = len(report["nodes"])
+    nodes = counted(len(report["nodes"]), "node")
     return (
-        f"{lead}{ready} of {total} shards ready{rest} on {nodes} node{'s' * (nodes != 1)}; "
+        f"{lead}{ready} of {counted(total, 'shard')} ready{rest} on {nodes}; "
         f"broker up {up} (pid {broker['pid']})"
     )
 

@@ -1,4 +1,4 @@
-"""`python -P -m shardctl.supervisor [--foreground] FLEET.JSON`
+"""`python -P -m shardctl.supervisor [--foreground] [--no-quotes] FLEET.JSON`
 
 Started by `shardctl start`, which has made the folders and the launch record and has put
 the token into the environment. Exit codes: that of the fleet's end; 70 and a traceback
@@ -42,7 +42,13 @@ def main() -> int:
         return EXIT_REFUSED
     os.chdir("/")
     display = _display(record, options.record) if options.foreground else None
-    loop = Loop(record, options.record, os.environ, foreground=options.foreground)
+    loop = Loop(
+        record,
+        options.record,
+        os.environ,
+        foreground=options.foreground,
+        quotes=not options.no_quotes,
+    )
     return loop.run(display).exit_code
 
 
@@ -55,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m shardctl.supervisor")
     parser.add_argument("record", type=Path, metavar="FLEET.JSON")
     parser.add_argument("--foreground", action="store_true", help="report to this terminal")
+    parser.add_argument("--no-quotes", action="store_true", help="no lines of children's logs")
     return parser
 
 

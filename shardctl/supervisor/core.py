@@ -245,7 +245,7 @@ class Supervisor:
         effects: Effects = []
         if exit_code:
             self._result = Finish(exit_code, reason, self._last_words())
-            effects.append(Say(f"the fleet stops: {reason}", self._last_words()))
+            effects.append(Say(f"the fleet stops: {reason}"))
         elif self.phase is Phase.RUNNING:
             effects.append(Say("stopping, as the operator asked"))
         return [*effects, *self._begin_end(now)]

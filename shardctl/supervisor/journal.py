@@ -21,11 +21,16 @@ SCHEMA: Final = 1
 
 
 class Speaker:
-    """Writes lines to supervisor.log, and to stderr in the foreground."""
+    """Writes lines to supervisor.log, and to stderr in the foreground.
 
-    def __init__(self, path: Path, *, foreground: bool) -> None:
+    ``quotes`` False leaves the quoted lines of children out of stderr, for a terminal that
+    shows their output anyway.
+    """
+
+    def __init__(self, path: Path, *, foreground: bool, quotes: bool = True) -> None:
         self._path = path
         self._foreground = foreground
+        self._quotes = quotes
         self._file = logs.open_log(path)
 
     def say(self, said: Say) -> None:
@@ -34,7 +39,8 @@ class Speaker:
         quoted = "".join(f"    | {line}\n" for line in said.lines)
         self._write(self._file, f"{moment} {said.text}\n{quoted}")
         if self._foreground:
-            self._write(sys.stderr.fileno(), f"{said.text}\n{quoted}")
+            shown = quoted if self._quotes else ""
+            self._write(sys.stderr.fileno(), f"{said.text}\n{shown}")
 
     def _write(self, file: int, text: str) -> None:
         with contextlib.suppress(OSError):  # a full disk or a closed terminal ends no fleet

@@ -53,6 +53,7 @@ class Loop:
         environ: Mapping[str, str],
         *,
         foreground: bool,
+        quotes: bool = True,
     ) -> None:
         self._record = record
         self._record_file = record_file
@@ -61,7 +62,9 @@ class Loop:
         self._core = Supervisor(
             sandbox=record.sandbox is not None, drain_s=record.drain_s, pid=os.getpid()
         )
-        self._speaker = Speaker(record.logs_dir / "supervisor.log", foreground=foreground)
+        self._speaker = Speaker(
+            record.logs_dir / "supervisor.log", foreground=foreground, quotes=quotes
+        )
         self._notes = Notes(record, foreground=foreground)
         self._children = Children(record.logs_dir, environ.get(launch.TOKEN_VARIABLE, ""))
         self._selector = selectors.DefaultSelector()

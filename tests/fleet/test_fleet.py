@@ -263,3 +263,52 @@ def _settled(fleet: Fleet, sent: int) -> dict[str, int]:
         return audit if answered >= sent else None
 
     return wait_for(f"{sent} interactions settled", look, 10.0)
+
+
+_BOT = """\
+import os
+
+import disnake
+from disnake.ext import commands
+
+bot = commands.AutoShardedInteractionBot(intents=disnake.Intents.default())
+print("version one", flush=True)
+
+
+@bot.slash_command(description="says hello")
+async def hello(inter: disnake.ApplicationCommandInteraction) -> None:
+    await inter.response.send_message("hello")
+
+
+bot.run(os.environ["DISCORD_TOKEN"])
+"""
+
+
+def test_dev_starts_the_bot_again_when_it_is_saved(tmp_path: Path) -> None:
+    with Fleet(tmp_path, "dev") as fleet:
+        main = fleet.bot_folder / "main.py"
+        main.write_text(_BOT)
+        process = fleet.begin("dev", "main.py", "--sandbox")
+        out, err = fleet.folder / "foreground.out", fleet.folder / "foreground.err"
+        wait_for("the first version", lambda: "version one" in out.read_text(), 30)
+        fleet.wait_ready()
+        main.write_text(_BOT.replace("version one", "version two"))
+        wait_for("the second version", lambda: "version two" in out.read_text(), 30)
+        fleet.wait_ready()
+        main.write_text("this is no python\n")
+        wait_for("the end of the fleet", lambda: "save a file" in err.read_text(), 30)
+        main.write_text(_BOT.replace("version one", "version three"))
+        wait_for("the third version", lambda: "version three" in out.read_text(), 30)
+        fleet.wait_ready()
+        fleet.interrupt(process)
+        assert process.wait(STOP_MAX_S) == 0
+        wait_for("the end of all processes", lambda: not fleet.processes())
+
+
+def test_sessions_are_discarded_only_when_somebody_says_so(fleet: Fleet) -> None:
+    fleet.start(shards=2)
+    would = fleet.run("stop", "--discard-sessions", "--dry-run", check=True)
+    assert "discard its sessions" in would.stdout
+    done = fleet.run("stop", "--discard-sessions", "--yes", check=True)
+    assert "its sessions are discarded" in done.stderr
+    assert not fleet.processes()

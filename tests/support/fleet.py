@@ -120,13 +120,17 @@ class Fleet:
         return self.run(*self.start_args(target, **sizes), check=True)
 
     def start_foreground(self, target: str | None = None, **sizes: Any) -> subprocess.Popen[str]:
-        """Start `--foreground` with its output in ``folder/foreground.{out,err}``."""
+        """`start --foreground`; see ``begin``."""
+        return self.begin(*self.start_args(target, **sizes), "--foreground")
+
+    def begin(self, *args: str) -> subprocess.Popen[str]:
+        """A command that stays, with its output in ``folder/foreground.{out,err}``."""
         with (
             (self.folder / "foreground.out").open("w") as out,
             (self.folder / "foreground.err").open("w") as err,
         ):
             self.foreground = subprocess.Popen(
-                [*self._command, *self.start_args(target, **sizes), "--foreground"],
+                [*self._command, *args],
                 cwd=self.bot_folder,
                 env=self.env,
                 stdin=subprocess.DEVNULL,
@@ -136,6 +140,11 @@ class Fleet:
                 start_new_session=True,
             )
         return self.foreground
+
+    def interrupt(self, process: subprocess.Popen[str]) -> None:
+        """Ctrl-C, as a terminal sends it: to the whole process group."""
+        self._remember()
+        os.killpg(process.pid, signal.SIGINT)
 
     def status(self) -> dict[str, Any]:
         """`status --json`; raises AssertionError without an answer."""
