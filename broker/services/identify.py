@@ -242,7 +242,7 @@ def _restored(fleet: Fleet, record: LedgerRecord | None) -> Ledger:
         window_s,
         record.max_concurrency,
         record.total,
-        record.remaining,
+        record.remaining if record.total else None,
         record.reset_at_s,
         record.next_permit,
         free_at=dict(record.free_at_s),
