@@ -14,6 +14,7 @@ from shardctl.cli.common import fleet_option
 from shardctl.cli.target import default_bot, find_bot
 from shardctl.config import DRAIN_MAX_S, NODES_MAX, SHARDS_MAX, FileConfig, load
 from shardctl.launch import (
+    API_BASE,
     DRAIN_S,
     IDENTIFY_WINDOW_S,
     LOG_LEVELS,
@@ -126,6 +127,7 @@ def settle(
         drain_s=float(_first(options["drain_s"], config.get("drain_s"), DRAIN_S)),
         log_level=_first(options["log_level"], config.get("log_level"), "info"),
         sandbox=sandbox,
+        api_base=os.environ.get("SHARDCTL_API_BASE", API_BASE).rstrip("/"),
         token_env=token_env,
     )
     return Launch(record, paths, {} if sandbox else _secrets(folder, token_env, config))

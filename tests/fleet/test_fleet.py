@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import signal
 import time
@@ -312,3 +313,38 @@ def test_sessions_are_discarded_only_when_somebody_says_so(fleet: Fleet) -> None
     done = fleet.run("stop", "--discard-sessions", "--yes", check=True)
     assert "its sessions are discarded" in done.stderr
     assert not fleet.processes()
+
+
+def test_a_fleet_on_a_discord_that_it_did_not_start(tmp_path: Path) -> None:
+    """The way of a real token: from .env, through every process, into no file and no argument."""
+    with Fleet(tmp_path, "outside") as fleet:
+        info_file = tmp_path / "info.json"
+        alone = fleet.begin("sandbox", "run", "--shards", "2", "--info-file", str(info_file))
+        wait_for("the sandbox", info_file.exists, 20)
+        info = json.loads(info_file.read_text())
+        fleet.env["SHARDCTL_API_BASE"] = info["rest_url"]
+        (fleet.bot_folder / "main.py").write_text(_BOT.replace("DISCORD_TOKEN", "MY_TOKEN"))
+        (fleet.bot_folder / "shardctl.toml").write_text('token_env = "MY_TOKEN"\n')
+        assert fleet.run("start").returncode == 78
+        (fleet.bot_folder / ".env").write_text("MY_TOKEN=wrong\n")
+        refused = fleet.run("start", "--dry-run")
+        assert (refused.returncode, "401" in refused.stderr) == (78, True)
+        (fleet.bot_folder / ".env").write_text(f"MY_TOKEN={info['token']}\n")
+        plan = fleet.run("start", "--dry-run", check=True)
+        assert "2 (recommended: 2)" in plan.stdout
+        assert "5 s at least" in plan.stdout
+        started = fleet.run("start", check=True)
+        report = fleet.status()
+        assert [shard["state"] for shard in report["shards"]] == ["ready", "ready"]
+        seen = [plan.stdout, started.stdout, started.stderr, fleet.logs(), json.dumps(report)]
+        seen += [Path(f"/proc/{process.pid}/cmdline").read_text() for process in fleet.processes()]
+        seen += [
+            path.read_text(errors="replace")
+            for root in (fleet.paths.data_dir, fleet.paths.run_dir)
+            for path in root.rglob("*")
+            if path.is_file()
+        ]
+        assert info["token"] not in "\n".join(seen)
+        assert fleet.stop().returncode == 0
+        alone.send_signal(signal.SIGINT)
+        alone.wait(10)
