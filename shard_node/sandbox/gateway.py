@@ -174,10 +174,12 @@ class Gateway:
         state, transport = self._state, request.transport
         if transport is None:
             return
+        compress = request.query.get("compress") == "zlib-stream"
+        state.audit.counters["connections_zlib" if compress else "connections_plain"] += 1
         link = WebSocketLink(
             ws,
             transport,
-            compress=request.query.get("compress") == "zlib-stream",
+            compress=compress,
             outbox_bytes_max=state.config.outbox_bytes_max,
         )
         connection = self._connect(link)
