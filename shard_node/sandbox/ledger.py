@@ -117,7 +117,11 @@ class EventLedger:
             self._recent.popleft()
 
     def started(self, nonce: str, at: float) -> bool:
-        """A handler began at monotonic ``at``; False when the nonce is none of the tracked."""
+        """A handler began at monotonic ``at``; False when the nonce is none of the tracked.
+
+        A second report of the very same moment is the same start, told again by a witness
+        whose connection broke.
+        """
         place = self._place(nonce)
         if place is None:
             return False
@@ -128,6 +132,8 @@ class EventLedger:
         starts = slot & _STARTS_MASK
         if starts == 0:
             self._first_start(guild, n, at, ended=slot != 0)
+        elif any(start.n == n and start.at == at for start in guild.order):
+            return True
         elif starts == 1:
             self._once -= 1
             self._twice += 1

@@ -41,8 +41,16 @@ ALLOWED: dict[str, set[str]] = {
 PURE = ("broker.core", "broker.services", "shard_node.wire", "shard_node.state")
 PURE_MODULES = (
     "shard_node.session",
+    "shard_node.sandbox.answers",
+    "shard_node.sandbox.archive",
     "shard_node.sandbox.audit",
     "shard_node.sandbox.buckets",
+    "shard_node.sandbox.changes",
+    "shard_node.sandbox.gestures",
+    "shard_node.sandbox.ledger",
+    "shard_node.sandbox.memory",
+    "shard_node.sandbox.registry",
+    "shard_node.sandbox.witness",
     "shard_node.sandbox.gate",
     "shard_node.sandbox.interactions",
     "shard_node.sandbox.session",

@@ -156,3 +156,13 @@ def test_parse_nonce() -> None:
     assert parse_nonce("12:3") == (12, 3)
     for bad in ("", "12", ":3", "12:", "a:1", "1:-1", "1:2:3", "1:" + "9" * 99):
         assert parse_nonce(bad) is None
+
+
+def test_a_report_told_again_is_no_second_start() -> None:
+    ledger = EventLedger(grace_s=5.0)
+    (nonce,) = sent(ledger, 7, 1)
+    handled(ledger, nonce, 1.5)
+    handled(ledger, nonce, 1.5)
+    assert (ledger.counts(9.0).once, ledger.counts(9.0).twice) == (1, 0)
+    handled(ledger, nonce, 1.6)
+    assert ledger.counts(9.0).twice == 1
