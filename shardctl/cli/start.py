@@ -14,7 +14,15 @@ import click
 from shardctl.cli.common import dry_run_option
 from shardctl.cli.report import Report, all_ready
 from shardctl.cli.settle import Launch, launch_options, nodes_option, settle
-from shardctl.errors import EXIT_DEGRADED, EXIT_FAILED, EXIT_INTERRUPTED, EXIT_OK, ShardctlError
+from shardctl.errors import (
+    EXIT_CONFIG,
+    EXIT_DEGRADED,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_TEMPFAIL,
+    ShardctlError,
+)
 from shardctl.launch import LaunchError, daemon_folder, save_record
 from shardctl.paths import FleetPaths, create_folders
 from shardctl.running import clear_remains, last_exit, refuse_when_running
@@ -138,7 +146,8 @@ def _started(report: Report) -> int:
     return EXIT_OK if all_ready(report) else EXIT_DEGRADED
 
 
-_REASON: Final = re.compile(r"(?:fatal: )?(E_[A-Z0-9_]+): (.*?)(?:; hint: (.*))?", re.DOTALL)
+_REASON: Final = re.compile(r"(?:fatal: )?(E_[A-Z0-9_]+): (.*?)(?:[;.] hint: (.*))?", re.DOTALL)
+_EXITS: Final = {"E_IDENTIFY_BUDGET": EXIT_TEMPFAIL, "E_TOKEN": EXIT_CONFIG}
 
 
 def start_failed(paths: FleetPaths, pid: int, code: int | None) -> ShardctlError:
@@ -154,5 +163,5 @@ def start_failed(paths: FleetPaths, pid: int, code: int | None) -> ShardctlError
         consequence="\n".join(filter(None, ("The fleet has stopped.", lines))),
         hint=f"{hint}\n{logs}" if hint else logs,
         code=name,
-        exit_code=int(note.get("exit_code") or code or EXIT_FAILED),
+        exit_code=_EXITS.get(name) or int(note.get("exit_code") or code or EXIT_FAILED),
     )

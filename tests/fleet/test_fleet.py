@@ -329,10 +329,17 @@ def test_a_fleet_on_a_discord_that_it_did_not_start(tmp_path: Path) -> None:
         (fleet.bot_folder / ".env").write_text("MY_TOKEN=wrong\n")
         refused = fleet.run("start", "--dry-run")
         assert (refused.returncode, "401" in refused.stderr) == (78, True)
+        failed = fleet.run("start")
+        assert (failed.returncode, "E_TOKEN" in failed.stderr) == (78, True)
         (fleet.bot_folder / ".env").write_text(f"MY_TOKEN={info['token']}\n")
         plan = fleet.run("start", "--dry-run", check=True)
         assert "2 (recommended: 2)" in plan.stdout
         assert "5 s at least" in plan.stdout
+        url = info["rest_url"].removesuffix("/api/v10")
+        fleet.run("sandbox", "budget", "1", "--url", url, check=True)
+        poor = fleet.run("start")
+        assert (poor.returncode, "E_IDENTIFY_BUDGET" in poor.stderr) == (75, True)
+        fleet.run("sandbox", "budget", "1000", "--url", url, check=True)
         started = fleet.run("start", check=True)
         report = fleet.status()
         assert [shard["state"] for shard in report["shards"]] == ["ready", "ready"]
