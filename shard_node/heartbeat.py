@@ -102,6 +102,9 @@ class HeartbeatThread:
         """End the thread; the socket is closed by the thread that used it."""
         os.write(self._wake_in, b"x")
         self._thread.join(timeout_s)
+        if not self._thread.is_alive():
+            os.close(self._wake_in)
+            os.close(self._wake_out)
 
     def _run(self) -> None:
         socket = connect(self._context, self._endpoint, self._identity)

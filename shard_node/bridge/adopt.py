@@ -6,13 +6,14 @@ import asyncio
 import logging
 import os
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import disnake
 from disnake.shard import AutoShardedClient
 
 from shard_node import redact
-from shard_node.bridge import commands
+from shard_node.bridge import commands, guilds
 from shard_node.bridge.hold import Hold
 from shard_node.bridge.stop import Stopper
 from shard_node.bridge.witness import Witness
@@ -22,6 +23,7 @@ from shard_node.reconnect import FATAL
 from shard_node.runtime import Node
 from shard_node.settings import TOKEN_ENV
 from shard_node.wire.identity import node_id
+from shard_node.wire.topics import GUILD_HELD
 
 _log = logging.getLogger(__name__)
 
@@ -109,6 +111,7 @@ class Adoption:
         self.node.attach(loop)
         self.hold = hold = Hold(self.node, client)
         self.node.report = hold.reports.snapshot
+        self.node.serves[GUILD_HELD] = partial(guilds.held, client)
         self._stopper = Stopper(hold)
         self._stopper.install_signals(loop)
         self.node.on_stop = self._stopper.ask

@@ -29,25 +29,40 @@ ASK_AGAIN_S: Final = 2.0
 GIVE_UP_S: Final = 600.0
 """Long enough for Discord's limits on a large set; after it the node goes on unsynced."""
 
-_FLAGS_KEY: Final = "_shardctl_sync_flags"
-
 Sync = Callable[[Any], Awaitable[None]]
 
 
+class Disarmed(CommandSyncFlags):
+    """The author's flags to everybody but ``process_application_commands``, which on
+    ``sync_guild_commands`` overwrites a guild's commands at sight of one it does not know."""
+
+    __slots__ = ()
+
+    @property
+    def sync_guild_commands(self) -> bool:
+        """Never, at the sight of a command."""
+        return False
+
+    @property
+    def _sync_enabled(self) -> bool:
+        return bool(flags_of_value(self.value)._sync_enabled)
+
+
 def disarm(bot: Any) -> None:
-    """Keep the author's sync flags aside and take from the live ones what overwrites a
-    guild's commands on sight of an unknown one (``process_application_commands``)."""
+    """Take the sight of an unknown command out of a bot's flags."""
     flags = getattr(bot, "_command_sync_flags", None)
-    if flags is None or _FLAGS_KEY in bot.__dict__:
-        return
-    bot.__dict__[_FLAGS_KEY] = CommandSyncFlags._from_value(flags.value)
-    flags.sync_guild_commands = False
+    if flags is not None:
+        bot._command_sync_flags = Disarmed._from_value(flags.value)
 
 
 def flags_of(bot: Any) -> CommandSyncFlags:
     """The author's flags."""
-    found: CommandSyncFlags = bot.__dict__[_FLAGS_KEY]
-    return found
+    return flags_of_value(bot._command_sync_flags.value)
+
+
+def flags_of_value(value: int) -> CommandSyncFlags:
+    """Flags as the author wrote them."""
+    return CommandSyncFlags._from_value(value)
 
 
 def digest_of(bot: Any) -> str:

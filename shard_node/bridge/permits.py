@@ -19,17 +19,28 @@ ASK_TIMEOUT_S: Final = 600.0
 ASK_AGAIN_S: Final = 1.0
 
 
-class Permit:
-    """One IDENTIFY of one shard. Used once, or given back."""
+class PermitLapsed(TimeoutError):
+    """The permit was not used in time; the broker has given its turn to others."""
 
-    def __init__(self, node: Node, shard: int, number: int) -> None:
+
+class Permit:
+    """One IDENTIFY of one shard. Used once before ``use_by``, or given back."""
+
+    def __init__(self, node: Node, shard: int, number: int, use_by: float) -> None:
         self._node, self._shard, self._number = node, shard, number
+        self._use_by = use_by
         self._left_at: float | None = None
         self._over = False
 
     def leaving(self) -> None:
-        """The IDENTIFY is being sent: from now on it counts as sent, whatever happens."""
-        self._left_at = time.monotonic()
+        """The IDENTIFY is being sent: from now on it counts as sent, whatever happens.
+
+        Raises PermitLapsed where that comes too late.
+        """
+        now = time.monotonic()
+        if now > self._use_by:
+            raise PermitLapsed(f"the permit of shard {self._shard} has lapsed")
+        self._left_at = now
 
     def sent(self) -> None:
         """The IDENTIFY has left; its key's window runs from here."""
@@ -60,4 +71,4 @@ async def take(node: Node, shard: int) -> Permit:
             _log.warning("shard %d waits for its IDENTIFY: %s", shard, error)
             await asyncio.sleep(ASK_AGAIN_S)
         else:
-            return Permit(node, shard, grant.permit)
+            return Permit(node, shard, grant.permit, time.monotonic() + grant.use_within_s)

@@ -42,6 +42,12 @@ class Cost(NamedTuple):
     anon_bytes: int
     cpu_us: float
     events: int
+    heard: int
+
+
+def heard(process: NodeProcess) -> int:
+    """Messages that the bot's handler has counted, in hundreds."""
+    return process.output.count("a hundred messages")
 
 
 def anon_bytes(pid: int) -> int:
@@ -74,7 +80,9 @@ def plain(info: dict[str, Any], folder: Path) -> Iterator[NodeProcess]:
             stderr=subprocess.STDOUT,
         )
     try:
-        yield NodeProcess(popen, log, -1)
+        # A broker that nobody talks to: the same company on the machine as a node has.
+        with FakeBroker(f"ipc://{folder}/b.sock"):
+            yield NodeProcess(popen, log, -1)
     finally:
         popen.kill()
         popen.wait()
@@ -113,7 +121,7 @@ def measure(kind: str, options: argparse.Namespace) -> Cost:
         load(info, options)
         used_s = cpu_s(pid) - before_s
         events = call(info, "/audit")["events_sent"] - sent_before
-        return Cost(anon_bytes(pid), used_s / events * 1e6, events)
+        return Cost(anon_bytes(pid), used_s / events * 1e6, events, heard(process))
 
 
 def load(info: dict[str, Any], options: argparse.Namespace) -> None:
@@ -139,7 +147,8 @@ def main() -> int:
         print(
             f"pair {pair + 1:2}: anonymous {a.anon_bytes / 2**20:6.1f} -> "
             f"{b.anon_bytes / 2**20:6.1f} MiB, CPU/event {a.cpu_us:6.1f} -> {b.cpu_us:6.1f} us "
-            f"({ratios[-1]:.3f}x), {a.events} and {b.events} events",
+            f"({ratios[-1]:.3f}x), {a.events} and {b.events} events, "
+            f"{a.heard}00 and {b.heard}00 messages heard",
             flush=True,
         )
     more, ratio = statistics.median(memory), statistics.median(ratios)

@@ -23,6 +23,8 @@ async def ping(inter):
 async def hear(message):
     global heard
     heard += 1
+    if heard % 100 == 0:
+        print("a hundred messages", flush=True)
 
 
 @bot.event

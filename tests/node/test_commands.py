@@ -34,7 +34,9 @@ def test_a_disarmed_bot_overwrites_no_guild_and_keeps_the_authors_flags() -> Non
     commands.disarm(made)
     commands.disarm(made)
     assert not made._command_sync_flags.sync_guild_commands
+    assert made._command_sync_flags._sync_enabled
     assert commands.flags_of(made).sync_guild_commands
+    assert made.command_sync_flags == ext.CommandSyncFlags.default()
 
 
 def test_the_same_commands_have_the_same_digest() -> None:
@@ -63,3 +65,11 @@ def test_handlers_are_found_by_the_names_of_their_tasks() -> None:
 
 def test_there_is_no_node_in_a_test() -> None:
     assert runtime.current() is None
+
+
+def test_a_disarmed_bot_that_syncs_nothing_stays_so() -> None:
+    made = bot()
+    made._command_sync_flags = ext.CommandSyncFlags.none()
+    commands.disarm(made)
+    assert not made._command_sync_flags._sync_enabled
+    assert made.command_sync_flags == ext.CommandSyncFlags.none()
