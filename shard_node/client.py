@@ -22,6 +22,7 @@ from shard_node.heartbeat import connect
 from shard_node.session import NodeSession
 from shard_node.wire.bodies import HeartbeatAck
 from shard_node.wire.codec import WireError, decode_header, encode_header
+from shard_node.wire.header import Header
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import QUEUE_MAX_FRAMES
 from shard_node.wire.targets import BROKER, Target
@@ -38,7 +39,7 @@ class BrokerClient:
     """Talks to the broker. All methods but ``heartbeat_from_thread`` belong to the loop.
 
     ``on_stop`` is called when the broker asks to stop, ``on_deliver`` for every other
-    event, ``on_link`` when the broker comes or goes.
+    event and for requests that the session serves, ``on_link`` when the broker comes or goes.
     """
 
     def __init__(
@@ -131,6 +132,10 @@ class BrokerClient:
     def send_event(self, topic: str, body: Any, *, target: Target = BROKER) -> None:
         """Tell the broker something, at most once."""
         self._act(self.session.event(topic, body, time.monotonic(), target=target))
+
+    def answer(self, asked: Header, body: Any) -> None:
+        """Answer a request that ``on_deliver`` brought; an ErrorBody goes as an error."""
+        self._act(self.session.answer(asked, body, time.monotonic()))
 
     async def flush(self, timeout_s: float) -> bool:
         """Wait until the node is registered and all that it told has left.

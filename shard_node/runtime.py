@@ -16,13 +16,14 @@ from typing import Any, Final
 import zmq
 
 from shard_node.client import BrokerClient
-from shard_node.effects import Link, StopAsked
+from shard_node.effects import Deliver, Link, StopAsked
 from shard_node.errors import BrokerUnavailable
 from shard_node.heartbeat import HeartbeatThread, Vitals
 from shard_node.session import NodeSession
 from shard_node.settings import NodeSettings
 from shard_node.shards import ShardTable
 from shard_node.wire.bodies import HeartbeatAck, NodeFatal, Register, ShardReport, ShardState
+from shard_node.wire.header import Kind
 from shard_node.wire.identity import heartbeat_id, node_id
 from shard_node.wire.targets import BROKER, Target
 from shard_node.wire.topics import FATAL
@@ -68,6 +69,8 @@ class Node:
         self.stop_asked: StopAsked | None = None
         self.on_stop: Callable[[StopAsked], None] | None = None
         self.report: Callable[[], tuple[ShardReport, ...]] | None = None
+        self.serves: dict[str, Callable[[bytes], Any]] = {}
+        """Who answers the requests of a topic: a body in, the reply's or an ErrorBody out."""
         self.client: BrokerClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started_at = time.monotonic()
@@ -134,8 +137,9 @@ class Node:
             self._context,
             self.settings.endpoint,
             node_id(self.name, self.epoch),
-            NodeSession(self._introduction(now), now),
+            NodeSession(self._introduction(now), now, self.serves.keys()),
             on_stop=self.ask_stop,
+            on_deliver=self._deliver,
             on_link=self._link_changed,
         )
         self.client.open(loop)
@@ -236,6 +240,11 @@ class Node:
     def _acknowledged(self, ack: HeartbeatAck) -> None:
         if self.client is not None:
             self.client.heartbeat_answered(ack)
+
+    def _deliver(self, frame: Deliver) -> None:
+        serve = self.serves.get(frame.header.topic)
+        if serve is not None and frame.header.kind is Kind.REQUEST and self.client is not None:
+            self.client.answer(frame.header, serve(frame.body))
 
     def _link_changed(self, link: Link) -> None:
         said = {

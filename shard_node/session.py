@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from shard_node.effects import (
@@ -84,11 +84,14 @@ class NodeSession:
     """The state of one node's conversation. ``register`` is who it is; its shards and its
     uptime are brought up to date at each registration."""
 
-    def __init__(self, register: Register, now: float) -> None:
+    def __init__(
+        self, register: Register, now: float, serves: Collection[str] = frozenset()
+    ) -> None:
         self.link = Link.UNREGISTERED
         self.shards: tuple[ShardReport, ...] = register.shards
         self.dropped = 0
         self._register = register
+        self._serves = serves
         self._started_at = now
         self._correlation = 0
         self._registering: int | None = None
@@ -166,8 +169,8 @@ class NodeSession:
             if head.correlation == self._registering:
                 return self._registration_answered(head, body, now)
             return self._answered(head, body, now)
-        if head.kind is Kind.REQUEST:
-            return [self._nobody_answers(head, now)]
+        if head.kind is Kind.REQUEST and head.topic not in self._serves:
+            return self.answer(head, _nobody(head), now)
         if head.topic == NODE_STOP:
             return self._stop_asked(body)
         return [Deliver(head, body)]
@@ -356,12 +359,11 @@ class NodeSession:
             return []
         return [StopAsked(stop.reason, max(0.0, stop.drain_s), stop.discard_sessions)]
 
-    def _nobody_answers(self, head: Header, now: float) -> Transmit:
-        error = ErrorBody("E_NO_HANDLER", f"nothing on this node answers {head.topic}")
-        answer = header(
-            Kind.ERROR, BROKER, head.topic, lane=head.lane, correlation=head.correlation
-        )
-        return Transmit(answer, encode_body(error), now + EVENT_TTL_S)
+    def answer(self, asked: Header, body: Any, now: float) -> list[Effect]:
+        """Answer a request that was delivered; an ErrorBody goes as an error."""
+        kind = Kind.ERROR if isinstance(body, ErrorBody) else Kind.REPLY
+        head = header(kind, BROKER, asked.topic, lane=asked.lane, correlation=asked.correlation)
+        return [Transmit(head, encode_body(body), now + EVENT_TTL_S)]
 
     def _next_correlation(self) -> int:
         self._correlation += 1
@@ -373,3 +375,7 @@ class NodeSession:
             return False
         changed, self.link = after is not self.link, after
         return changed
+
+
+def _nobody(head: Header) -> ErrorBody:
+    return ErrorBody("E_NO_HANDLER", f"nothing on this node answers {head.topic}")

@@ -41,6 +41,17 @@ class Refuse(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class Ask(Effect):
+    """Has a node answer a request of a peer in the broker's place."""
+
+    ref: Ref
+    name: str
+    epoch: int
+    topic: str
+    body: Body
+
+
+@dataclass(frozen=True, slots=True)
 class Tell(Effect):
     """Sends an event of the broker to one node's process."""
 

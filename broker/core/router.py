@@ -220,6 +220,18 @@ class Router:
         if self.in_flight.end(ref.id) is not None:
             self._send_error(ref, error)
 
+    def ask(self, ref: Ref, owner: bytes, name: str, topic: str, body: Any) -> None:
+        """Passes a request that the broker took on to a node, whose answer ends it."""
+        if self.in_flight.end(ref.id) is None:
+            return
+        ref = self.in_flight.add(ref._replace(owner=owner))
+        lane = TOPICS[topic].lane
+        head = header(Kind.REQUEST, targets.Node(name), topic, lane=lane, correlation=ref.id)
+        frame = Frame(encode_header(head), encode_body(body), Kind.REQUEST, ref.id)
+        if self._outbox.put(owner, lane, frame) is not Put.QUEUED:
+            text = f"the queue of node {name} is full"
+            self.refuse(ref, ErrorBody("E_QUEUE_FULL", text, retryable=True))
+
     def tell(self, routing_id: bytes, name: str, topic: str, body: Any) -> None:
         """Sends an event of the broker to one peer."""
         lane = TOPICS[topic].lane

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import Final
 
 from broker.core.effects import (
+    Ask,
     Commit,
     Effect,
     Effects,
@@ -115,6 +116,8 @@ class Broker:
                 self.router.reply(ref, body)
             case Refuse(ref=ref, error=error):
                 self.router.refuse(ref, error)
+            case Ask(ref=ref, name=name, epoch=epoch, topic=topic, body=body):
+                self.router.ask(ref, node_id(name, epoch), name, topic, body)
             case Tell(name=name, epoch=epoch, topic=topic, body=body):
                 self.router.tell(node_id(name, epoch), name, topic, body)
             case Publish(topic=topic, body=body, sender=sender):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from broker.core.effects import Effects, Refuse, Reply
+from broker.core.effects import Ask, Effects, Refuse, Reply
 from broker.core.events import Asked, Event
 from broker.core.fleet import Fleet, Node, ShardRow
 from broker.core.inflight import Ref
@@ -15,6 +15,7 @@ from shard_node.wire.bodies import (
     WhereReply,
     WhereRequest,
 )
+from shard_node.wire.topics import GUILD_HELD
 from store.records import Durable
 
 SCHEMA: Final = 1
@@ -48,8 +49,17 @@ class Status:
             text = "the fleet has no plan yet"
             return [Refuse(ref, ErrorBody("E_NOT_READY", text, "retry", retryable=True))]
         place = fleet.table.guild(guild)
-        name = place.owner.name if place.owner is not None else None
-        return [Reply(ref, WhereReply(guild, place.shard, fleet.num_shards, name, place.route))]
+        owner = place.owner
+        name = owner.name if owner is not None else None
+        answer = WhereReply(guild, place.shard, fleet.num_shards, name, place.route)
+        if owner is not None and self._is_ready(place.shard):
+            # Only the node's cache tells a guild of the bot from a number.
+            return [Ask(ref, owner.name, owner.epoch, GUILD_HELD, answer)]
+        return [Reply(ref, answer)]
+
+    def _is_ready(self, shard: int) -> bool:
+        rows = (row for _, row in self._fleet.shard_rows() if row.id == shard)
+        return any(row.state is ShardState.READY for row in rows)
 
     def _status(self, now: float) -> dict[str, Any]:
         fleet = self._fleet

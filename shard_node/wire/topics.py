@@ -41,6 +41,7 @@ STATUS: Final = "fleet.status"
 RESPAWN: Final = "fleet.respawn"
 STOP: Final = "fleet.stop"
 WHERE: Final = "fleet.where"
+GUILD_HELD: Final = "node.guild"
 
 
 class TopicSpec(NamedTuple):
@@ -80,4 +81,5 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     RESPAWN: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.RespawnRequest, bodies.RespawnReply),
     STOP: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.StopRequest, bodies.StopReply),
     WHERE: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.WhereRequest, bodies.WhereReply),
+    GUILD_HELD: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.WhereReply, bodies.WhereReply),
 }

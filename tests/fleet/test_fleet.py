@@ -75,6 +75,7 @@ def test_every_guild_is_where_the_formula_says(standing: Fleet) -> None:
         (["respawn", "9"], 4, ["9", "0, 1, 2, 3"]),
         (["respawn", "--dry-run", "77"], 4, ["77"]),
         (["where", "x"], 2, ["GUILD"]),
+        (["where", "12"], 4, ["no guild 12", "There are: "]),
         (["logs", "--node", "zz"], 4, ["zz", "node-a"]),
         (["start", "--sandbox"], 77, ["runs already", "shardctl stop"]),
         (["stop", "--discard-sessions"], 2, ["--yes"]),

@@ -213,6 +213,18 @@ def test_other_frames_are_delivered_and_requests_refused() -> None:
     assert decode_body(answer.body, bodies.ErrorBody).code == "E_NO_HANDLER"
 
 
+def test_a_request_that_the_node_serves_is_delivered_and_answered() -> None:
+    serves: dict[str, None] = {}
+    session = NodeSession(ME, 0.0, serves.keys())
+    serves[topics.GUILD_HELD] = None
+    asked = header(Kind.REQUEST, BROKER, topics.GUILD_HELD, correlation=5)
+    assert session.frame_received(asked, b"\x80", 1.0) == [Deliver(asked, b"\x80")]
+    (reply,) = session.answer(asked, LEASE, 1.0)
+    assert (reply.header.kind, reply.header.correlation) == (Kind.REPLY, 5)
+    (failure,) = session.answer(asked, bodies.ErrorBody("E_X", "x"), 1.0)
+    assert failure.header.kind is Kind.ERROR
+
+
 def test_held_events_are_bounded_and_the_oldest_goes() -> None:
     session, register = fresh()
     for number in range(HELD_EVENTS_MAX + 3):
