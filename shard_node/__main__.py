@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from shard_node import redact
 from shard_node.effects import StopAsked
-from shard_node.errors import BridgeError
+from shard_node.errors import BotLoadError, BridgeError
 from shard_node.failure import told
 from shard_node.runtime import Node
 from shard_node.settings import TOKEN_ENV, NodeSettings, NotANode, read_settings
@@ -35,6 +35,10 @@ def main() -> int:
     redact.install()
     redact.add_secret(os.environ.get(TOKEN_ENV))
     _log_to_stderr()
+    if not settings.folder.is_dir():
+        gone = BotLoadError(f"{settings.folder}: no such folder", code="E_BOT_FILE")
+        sys.stderr.write(told(gone) + "\n")
+        return EXIT_CONFIG
     _enter_folder(settings)
     node = Node(settings)
     _stop_on_signal(node)
@@ -48,15 +52,18 @@ def main() -> int:
 
 def _run(node: Node) -> int:
     # The bot's folder is on the path by now, as it is for `python main.py`: the disnake that
-    # is held is the one that the bot will import.
-    try:
-        from shard_node.bridge import capture, install
+    # is held is the one that the bot will import. It is checked before the rest of the
+    # bridge, whose own imports would fail first.
+    from shard_node.bridge import check
 
-        adoption = install.install(node)
+    try:
+        node.disnake_version = check.check()
     except BridgeError as error:
         sys.stderr.write(told(error) + "\n")
         return EXIT_CONFIG
-    return capture.run(node.settings, adoption)
+    from shard_node.bridge import capture, install
+
+    return capture.run(node.settings, install.install(node))
 
 
 def _enter_folder(settings: NodeSettings) -> None:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from functools import partial
-from typing import Any
+from typing import Any, Final
 
 import disnake
 from disnake.shard import AutoShardedClient
@@ -26,6 +26,9 @@ from shard_node.wire.identity import node_id
 from shard_node.wire.topics import GUILD_HELD
 
 _log = logging.getLogger(__name__)
+
+LAST_TURN_S: Final = 0.5
+"""How long a bot that is closed may take to return from ``login`` or ``connect``."""
 
 _MADE_AT = "_shardctl_made_at"
 _BAD_TOKEN = 4004
@@ -58,7 +61,7 @@ class Adoption:
         self.made.append((type(client).__name__, where))
 
     async def login(
-        self, client: Any, token: Any, stock: Callable[[Any, str], Awaitable[None]]
+        self, client: Any, token: Any, stock: Callable[[Any, str], Coroutine[Any, Any, None]]
     ) -> None:
         """``Client.login``: adopt the client, then log in with the token that counts."""
         if self.hold is not None and not isinstance(client, AutoShardedClient):
@@ -66,7 +69,7 @@ class Adoption:
             return
         secret = self._adopt(client, token)
         try:
-            await stock(client, secret)
+            await self._unless_stopped(stock(client, secret))
         except disnake.LoginFailure:
             reason, hint = FATAL[_BAD_TOKEN]
             self.node.die(_BAD_TOKEN, f"{reason} (401 at login)", hint)
@@ -76,12 +79,12 @@ class Adoption:
             if not self._stopping:
                 raise
 
-    async def connect(self, client: Any, stock: Callable[[], Awaitable[None]]) -> None:
+    async def connect(self, client: Any, stock: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """``AutoShardedClient.connect``: until the bot is closed, then let the loop go."""
         self.connected = True
         try:
             if not self._stopping:
-                await stock()
+                await self._unless_stopped(stock())
         except Exception:
             if not self._stopping:
                 raise
@@ -97,6 +100,26 @@ class Adoption:
     def schedule(self, handler: Any) -> Any:
         """``Client._schedule_event``, on the sandbox: let the witness see the handler."""
         return handler if self._witness is None else self._witness.wrap(handler)
+
+    async def _unless_stopped(self, work: Coroutine[Any, Any, None]) -> None:
+        """Do ``work``, but no longer than LAST_TURN_S after the bot was stopped and closed:
+        disnake may be in the middle of a minute's wait for a rate limit."""
+        task = asyncio.ensure_future(work)
+        stopped = asyncio.ensure_future(self._stopped())
+        try:
+            await asyncio.wait({task, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            if not task.done():
+                await asyncio.wait({task}, timeout=LAST_TURN_S)
+            if task.done():
+                task.result()
+        finally:
+            stopped.cancel()
+            task.cancel()
+
+    async def _stopped(self) -> None:
+        assert self._stopper is not None
+        await self._stopper.begun.wait()
+        await self._stopper.finished()
 
     # --- adopting
 

@@ -13,7 +13,7 @@ from disnake.ext.commands.interaction_bot_base import InteractionBotBase
 from disnake.http import Route
 from disnake.shard import AutoShardedClient
 
-from shard_node.bridge import check, commands
+from shard_node.bridge import commands
 from shard_node.bridge.adopt import Adoption
 from shard_node.bridge.gateway import NodeShard, NodeWebSocket, hold_of
 from shard_node.runtime import Node
@@ -23,8 +23,7 @@ _CDN_PATH = "/cdn"
 
 
 def install(node: Node) -> Adoption:
-    """Take hold of disnake for ``node``. Raises BridgeError where that cannot be done."""
-    node.disnake_version = check.check()
+    """Take hold of a disnake that ``check`` has found fit, for ``node``."""
     adoption = Adoption(node)
     _redirect(node.settings)
     vars(disnake.shard).update(DiscordWebSocket=NodeWebSocket, Shard=NodeShard)

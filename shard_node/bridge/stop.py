@@ -37,6 +37,7 @@ class Stopper:
 
     def __init__(self, hold: Hold) -> None:
         self._hold = hold
+        self.begun = asyncio.Event()
         self._quick = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
 
@@ -56,6 +57,7 @@ class Stopper:
             self._quick.set()
         if self._task is None:
             self._task = asyncio.create_task(self._stop(stop), name="shardctl: stop")
+            self.begun.set()
 
     async def finished(self) -> None:
         """Wait for a stop that has begun, unless it is what waits."""

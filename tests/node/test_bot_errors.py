@@ -198,6 +198,24 @@ def test_the_token_is_nowhere(broker: FakeBroker, tmp_path: Path) -> None:
         assert not cmdline.exists() or CANARY not in cmdline.read_text()
 
 
+def test_a_disnake_that_moved_a_name(broker: FakeBroker, tmp_path: Path) -> None:
+    """The bot's own copy, in its folder, of another version."""
+    (tmp_path / "disnake").mkdir()
+    (tmp_path / "disnake" / "__init__.py").write_text("__version__ = '9.9.9'\n")
+    (tmp_path / "main.py").write_text("import disnake\n")
+    with node(broker, tmp_path) as process:
+        assert process.exit_code() == 78
+        assert "error[E_DISNAKE]: disnake 9.9.9 lacks" in process.output
+        assert "disnake>=2.12.2,<2.13" in process.output
+
+
+def test_a_folder_that_is_gone(broker: FakeBroker, tmp_path: Path) -> None:
+    extra = {"SHARDCTL_BOT_FOLDER": str(tmp_path / "gone")}
+    with node(broker, tmp_path, **extra) as process:
+        assert process.exit_code() == 78
+        assert "error[E_BOT_FILE]" in process.output
+
+
 def test_dotenv_does_not_override(broker: FakeBroker, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("GIVEN=file\nONLY=file\n")
     (tmp_path / "main.py").write_text(

@@ -224,6 +224,25 @@ def test_a_stop_before_the_bot_is_there(broker: FakeBroker, tmp_path: Path) -> N
         assert process.exit_code(3) == 0
 
 
+def test_a_stop_while_nothing_is_connected(info: dict[str, Any], broker: FakeBroker) -> None:
+    broker.answers[topics.PERMIT] = lambda seen: None
+    with node(broker, BOTS, "run_at_end.py", info=info) as process:
+        broker.wait(topics.PERMIT, 2)
+        process.terminate()
+        assert process.exit_code(3) == 0
+        assert "the farewell" in process.output
+
+
+def test_a_stop_while_discord_lets_the_login_wait(info: dict[str, Any], broker: FakeBroker) -> None:
+    trouble(info, "storm_429", seconds=60, retry_after_s=30)
+    with node(broker, BOTS, "run_at_end.py", info=info) as process:
+        broker.wait(topics.REGISTER)
+        wait_for("a 429", lambda: audit(info)["rest_429"])
+        process.terminate()
+        assert process.exit_code(4) == 0
+        assert "the farewell" in process.output
+
+
 def test_a_refused_epoch_stops_the_node(info: dict[str, Any], broker: FakeBroker) -> None:
     broker.answers[topics.REGISTER] = lambda seen: bodies.Welcome(
         False, "f", 1, 1.0, 5.0, reason="epoch 8 runs"
