@@ -31,12 +31,14 @@ IDLE_MAX_S: Final = 180.0
 class Steps:
     """From one report to the next: what is new, in lines. Pure."""
 
-    def __init__(self) -> None:
+    def __init__(self, before: Report | None = None) -> None:
         self._ready: set[int] = set()
         self._said: set[str] = set()
         self._planned = False
         self.done = 0
         self.total = 0
+        if before is not None:
+            self.lines(before)
 
     def lines(self, report: Report) -> list[str]:
         """What has happened since the last report."""
@@ -62,7 +64,9 @@ class Steps:
     def _new_shards(self, report: Report) -> list[str]:
         lines = []
         for shard in report["shards"]:
-            if shard["state"] == READY and shard["id"] not in self._ready:
+            if shard["state"] != READY:
+                self._ready.discard(shard["id"])
+            elif shard["id"] not in self._ready:
                 self._ready.add(shard["id"])
                 lines.append(
                     f"shard {shard['id']} ready on node {shard['node']}, "
@@ -75,12 +79,15 @@ def follow(
     paths: FleetPaths,
     alive: Callable[[], bool],
     say: Callable[[list[str], Steps], None],
+    done: Callable[[Report], bool] = settled,
+    before: Report | None = None,
 ) -> dict[str, Any] | None:
-    """Watch a start until it goes no further; returns the last report.
+    """Watch a start, or with ``before`` what follows that report, until it is ``done``.
 
-    None: the fleet ended. Raises ShardctlError when nothing moved for IDLE_MAX_S.
+    Returns the last report; None: the fleet ended. Raises ShardctlError when nothing moved
+    for IDLE_MAX_S.
     """
-    steps = Steps()
+    steps = Steps(before)
     moved = time.monotonic()
     with Client(paths, ASK_TIMEOUT_S, must_run=False) as client:
         while alive():
@@ -88,7 +95,7 @@ def follow(
             if report is not None:
                 lines = steps.lines(report)
                 say(lines, steps)
-                if settled(report):
+                if done(report):
                     return report
                 moved = time.monotonic() if lines else moved
             if time.monotonic() - moved > IDLE_MAX_S:

@@ -151,12 +151,12 @@ def test_respawn_starts_the_process_of_a_shard_again(standing: Fleet) -> None:
     before = standing.wait_ready()
     plan = standing.run("respawn", "2", "--dry-run", check=True)
     assert "node b would start again: shards 2-3 (shard 3 moves with it)" in plan.stdout
-    standing.run("respawn", "2", check=True)
-    wait_for(
-        "another process of b",
-        lambda: standing.status()["nodes"][1]["epoch"] > before["nodes"][1]["epoch"],
-    )
-    after = standing.wait_ready()
+    done = standing.run("respawn", "2", check=True)
+    assert "shard 2 ready on node b" in done.stderr
+    assert "shard 0 ready" not in done.stderr
+    after = standing.status()
+    assert after["nodes"][1]["epoch"] > before["nodes"][1]["epoch"]
+    assert {shard["state"] for shard in after["shards"]} == {"ready"}
     assert after["nodes"][0]["pid"] == before["nodes"][0]["pid"]
 
 
