@@ -32,5 +32,13 @@ def test_an_import_does_not_load_what_it_may_not_need(statement: str, heavy: set
 
 
 @pytest.mark.slow
+def test_the_supervisor_loads_the_standard_library_alone() -> None:
+    found = loaded("import shardctl.supervisor.__main__, shardctl.supervisor.loop")
+    ours = {"shardctl", "__main__"}
+    started_with = loaded("pass")
+    assert found - started_with - ours - sys.stdlib_module_names == set()
+
+
+@pytest.mark.slow
 def test_the_look_sees_what_is_loaded() -> None:
     assert "msgspec" in loaded("import shard_node.wire.codec")
