@@ -73,9 +73,13 @@ class Client:
         self._context.term()
 
     def status(self) -> dict[str, Any]:
-        """What `status --json` prints."""
-        reply: dict[str, Any] = self._request(topics.STATUS, StatusRequest(), dict)
-        return reply
+        """What `status --json` prints, put together from its pages."""
+        report: dict[str, Any] = self._request(topics.STATUS, StatusRequest(), dict)
+        for page in range(1, int(report.pop("pages", 1))):
+            more: dict[str, Any] = self._request(topics.STATUS, StatusRequest(page), dict)
+            for key in ("nodes", "shards"):
+                report[key] += more[key]
+        return report
 
     def respawn(self, shards: tuple[int, ...], *, dry_run: bool) -> RespawnReply:
         """Start the shards' processes again."""

@@ -14,6 +14,9 @@ from shard_node.wire.identity import Peer
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import REQUESTS_IN_FLIGHT_MAX
 
+RESERVED: Final = 8192
+"""Places for what is asked of the broker itself: a flood of other requests must neither make
+heartbeats look silent nor keep an operator from a stop. More than the writer's queue holds."""
 REQUEST_DEFAULT_S: Final = 30.0
 """For a request that names no deadline: none may wait for ever."""
 _SLACK: Final = 1024
@@ -39,8 +42,9 @@ class Ref(NamedTuple):
 class InFlight:
     """The table of requests in flight."""
 
-    def __init__(self, limit: int = REQUESTS_IN_FLIGHT_MAX) -> None:
+    def __init__(self, limit: int = REQUESTS_IN_FLIGHT_MAX, reserved: int = RESERVED) -> None:
         self._limit = limit
+        self._reserved = reserved
         self._refs: dict[int, Ref] = {}
         self._deadlines: list[tuple[float, int]] = []
         self._next_id = 1
@@ -52,6 +56,11 @@ class InFlight:
     def full(self) -> bool:
         """Whether no more requests may be taken."""
         return len(self._refs) >= self._limit
+
+    @property
+    def crowded(self) -> bool:
+        """Whether only the reserved places are left."""
+        return len(self._refs) >= self._limit - self._reserved
 
     def add(self, ref: Ref) -> Ref:
         """Takes a request in, under a number of ours. Check ``full`` first."""

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
+from msgspec import structs
+
 from broker.core.events import Asked
 from broker.core.fleet import Fleet
 from broker.core.inflight import REQUEST_DEFAULT_S, InFlight, Ref
@@ -31,6 +33,8 @@ from shard_node.wire.topics import TOPICS
 
 PEERS_CACHED: Final = 4096
 NODE: Final = "node"
+MESSAGE_MAX_CHARS: Final = 4096
+"""Of an error; whoever asked for a million shards that are not there gets the first of them."""
 
 parse_peer = lru_cache(PEERS_CACHED)(identity.parse_peer)
 
@@ -132,7 +136,7 @@ class Router:
             raise refused(error.reason, "E_BAD_REQUEST", str(error)) from None
         ref = _ref(routing_id, peer, frame, now)
         if frame.kind is Kind.REQUEST:
-            ref = self._take(ref)
+            ref = self._take(ref, reserved=True)
         return Asked(ref, frame.topic, value)
 
     def _fence(self, peer: identity.Peer) -> None:
@@ -212,8 +216,15 @@ class Router:
 
     def reply(self, ref: Ref, body: Any) -> None:
         """Answers a request, unless it has ended before."""
-        if self.in_flight.end(ref.id) is not None:
-            self._answer(ref, Kind.REPLY, encode_body(body))
+        if self.in_flight.end(ref.id) is None:
+            return
+        try:
+            data = encode_body(body)
+        except ValueError as error:
+            text = f"the answer to {ref.topic} is too large: {error}"
+            self._send_error(ref, ErrorBody("E_TOO_LARGE", text))
+        else:
+            self._answer(ref, Kind.REPLY, data)
 
     def refuse(self, ref: Ref, error: ErrorBody) -> None:
         """Answers a request with an error, unless it has ended before."""
@@ -223,6 +234,9 @@ class Router:
     def ask(self, ref: Ref, owner: bytes, name: str, topic: str, body: Any) -> None:
         """Passes a request that the broker took on to a node, whose answer ends it."""
         if self.in_flight.end(ref.id) is None:
+            return
+        if self.in_flight.crowded:
+            self._send_error(ref, _busy())
             return
         ref = self.in_flight.add(ref._replace(owner=owner))
         lane = TOPICS[topic].lane
@@ -265,13 +279,13 @@ class Router:
             text = f"{routing_id.decode(errors='replace')} is gone"
             self._send_error(ref, ErrorBody("E_UNREACHABLE", text, retryable=True))
 
-    def _take(self, ref: Ref) -> Ref:
-        if self.in_flight.full:
-            raise refused("busy", "E_BUSY", "too many requests are in flight", retryable=True)
+    def _take(self, ref: Ref, *, reserved: bool = False) -> Ref:
+        if self.in_flight.full if reserved else self.in_flight.crowded:
+            raise Refused("busy", _busy())
         return self.in_flight.add(ref)
 
     def _send_error(self, ref: Ref, error: ErrorBody) -> None:
-        self._answer(ref, Kind.ERROR, encode_body(error))
+        self._answer(ref, Kind.ERROR, encode_body(_clipped(error)))
 
     def _answer(self, ref: Ref, kind: Kind, body: bytes, sender: str = "") -> None:
         target = targets.Node(ref.peer.name) if ref.peer.role == NODE else targets.BROKER
@@ -279,6 +293,16 @@ class Router:
             kind, target, ref.topic, lane=ref.lane, correlation=ref.correlation, sender=sender
         )
         self._outbox.put(ref.routing_id, ref.lane, Frame(encode_header(head), body, kind))
+
+
+def _busy() -> ErrorBody:
+    return ErrorBody("E_BUSY", "too many requests are in flight", retryable=True)
+
+
+def _clipped(error: ErrorBody) -> ErrorBody:
+    if len(error.message) <= MESSAGE_MAX_CHARS:
+        return error
+    return structs.replace(error, message=error.message[:MESSAGE_MAX_CHARS] + " ...")
 
 
 def _ref(routing_id: bytes, peer: identity.Peer, frame: Header, now: float) -> Ref:

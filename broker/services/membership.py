@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from broker.core.effects import Effects, Emit, Log, Publish, Refuse, Reply
 from broker.core.events import Asked, Event, NodeRegistered, SupervisorHello
 from broker.core.fleet import Fleet, FleetState, Node
@@ -27,6 +29,8 @@ from shard_node.wire.limits import (
 )
 from shard_node.wire.topics import SHARD_DISCONNECT, SHARD_READY
 from store.records import Durable
+
+VERSION_MAX_CHARS: Final = 64
 
 
 class Membership:
@@ -90,7 +94,7 @@ class Membership:
         if node.state in (NodeState.SPAWNING, NodeState.STARTING):
             node.move(NodeState.UP)
         node.heard_at = now
-        node.disnake = body.disnake
+        node.disnake = body.disnake[:VERSION_MAX_CHARS]
         self._fleet.table.join(node.name, node.epoch, node.shards)
         self._subscribe(node.name, body.topics)
         self._observe(node, body.shards)

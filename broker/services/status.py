@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+import math
+from typing import Any, Final, TypeVar
 
 from broker.core.effects import Ask, Effects, Refuse, Reply
 from broker.core.events import Asked, Event
@@ -20,6 +21,12 @@ from store.records import Durable
 
 SCHEMA: Final = 1
 GUILD_MAX: Final = (1 << 64) - 1
+NODES_PER_PAGE: Final = 64
+SHARDS_PER_PAGE: Final = 2048
+"""What fits into one body (BODY_MAX_BYTES), with the last lines of nodes that all crashed."""
+TAIL_LINES: Final = 10
+TAIL_LINE_CHARS: Final = 200
+_T = TypeVar("_T")
 
 
 class Status:
@@ -30,8 +37,8 @@ class Status:
 
     def on(self, event: Event, now: float) -> Effects:
         match event:
-            case Asked(ref=ref, body=StatusRequest()):
-                return [Reply(ref, self._status(now))]
+            case Asked(ref=ref, body=StatusRequest(page=page)):
+                return [Reply(ref, self._status(max(0, page), now))]
             case Asked(ref=ref, body=WhereRequest(guild=guild)):
                 return self._where(ref, guild)
         return []
@@ -61,8 +68,9 @@ class Status:
         rows = (row for _, row in self._fleet.shard_rows() if row.id == shard)
         return any(row.state is ShardState.READY for row in rows)
 
-    def _status(self, now: float) -> dict[str, Any]:
+    def _status(self, page: int, now: float) -> dict[str, Any]:
         fleet = self._fleet
+        nodes, rows = list(fleet.nodes.values()), fleet.shard_rows()
         return {
             "schema": SCHEMA,
             "fleet": fleet.settings.fleet,
@@ -70,8 +78,13 @@ class Status:
             "num_shards": fleet.num_shards,
             "broker": self._broker(now),
             "identify": self._identify(now),
-            "nodes": [_node(node, now) for node in fleet.nodes.values()],
-            "shards": [_shard(fleet, node, row, now) for node, row in fleet.shard_rows()],
+            "nodes": [_node(node, now) for node in _page(nodes, page, NODES_PER_PAGE)],
+            "shards": [
+                _shard(fleet, node, row, now) for node, row in _page(rows, page, SHARDS_PER_PAGE)
+            ],
+            "pages": max(
+                1, math.ceil(len(nodes) / NODES_PER_PAGE), math.ceil(len(rows) / SHARDS_PER_PAGE)
+            ),
             "warnings": list(fleet.warnings.values()),
         }
 
@@ -97,6 +110,10 @@ class Status:
         }
 
 
+def _page(rows: list[_T], page: int, size: int) -> list[_T]:
+    return rows[page * size : (page + 1) * size]
+
+
 def _node(node: Node, now: float) -> dict[str, Any]:
     running = node.epoch > 0
     return {
@@ -114,7 +131,7 @@ def _node(node: Node, now: float) -> dict[str, Any]:
         "queue": node.queue,
         "disnake": node.disnake,
         "reason": node.reason,
-        "tail": list(node.tail),
+        "tail": [line[:TAIL_LINE_CHARS] for line in node.tail[-TAIL_LINES:]],
     }
 
 

@@ -22,6 +22,8 @@ from store.records import Durable
 
 ORPHANED_S: Final = 2.0
 """After the drain, how much longer a broker without a supervisor stays for its nodes."""
+REASON_MAX_CHARS: Final = 2000
+"""Of a node's fatal reason: it goes to the supervisor in one line of bounded length."""
 
 
 class Stopping:
@@ -59,9 +61,9 @@ class Stopping:
         return self._quit_at
 
     def _fatal(self, name: str, body: NodeFatal, now: float) -> Effects:
-        text = f"node {name}: {body.reason} ({body.code})"
+        text = f"node {name}: {body.reason[:REASON_MAX_CHARS]} ({body.code})"
         if body.hint:
-            text = f"{text}; hint: {body.hint}"
+            text = f"{text}; hint: {body.hint[:REASON_MAX_CHARS]}"
         return self._begin(f"fatal: {text}", 1, now)
 
     def _begin(

@@ -204,7 +204,13 @@ class Subscribe(Body, frozen=True):
 
 
 class StatusRequest(Body, frozen=True):
-    """Asks for what `shardctl status` shows."""
+    """Asks for what `shardctl status` shows.
+
+    A large fleet does not fit into one body: the answer says how many ``pages`` there are,
+    each with its part of the nodes and shards.
+    """
+
+    page: int = 0
 
 
 class RespawnRequest(Body, frozen=True):

@@ -97,6 +97,22 @@ def test_an_answer(paths: FleetPaths, router: Callable[[Answer], Router]) -> Non
     assert peer.role == "operator"
 
 
+def test_a_status_is_put_together_from_its_pages(
+    paths: FleetPaths, router: Callable[[Answer], Router]
+) -> None:
+    def answer(head: Header, body: bytes) -> list[list[bytes]]:
+        page = decode_body(body, StatusRequest).page
+        part = {"fleet": "test", "pages": 3, "nodes": [f"n{page}"], "shards": [page, page + 10]}
+        return [reply(head, part)]
+
+    router(answer)
+    with Client(paths) as client:
+        report = client.status()
+    assert report["nodes"] == ["n0", "n1", "n2"]
+    assert report["shards"] == [0, 10, 1, 11, 2, 12]
+    assert "pages" not in report
+
+
 def test_what_answers_something_else_is_passed_over(
     paths: FleetPaths, router: Callable[[Answer], Router]
 ) -> None:
