@@ -69,9 +69,9 @@ class Audit:
         """The event carrying ``nonce`` was dispatched."""
         self.events.sent(nonce, now)
 
-    def event_started(self, nonce: str, at: float) -> None:
-        """A witness saw a handler start at monotonic ``at`` seconds."""
-        self._witnessed(self.events.started(nonce, at), nonce)
+    def event_started(self, nonce: str, at: float, node: str = "") -> None:
+        """A witness of ``node`` saw a handler start at monotonic ``at`` seconds."""
+        self._witnessed(self.events.started(nonce, at, node), nonce)
 
     def event_ended(self, nonce: str) -> None:
         """A witness saw a handler end."""

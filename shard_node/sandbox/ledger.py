@@ -8,6 +8,7 @@ ends in its high half, so an hour of 1,000 events a second costs under 4 MB.
 from __future__ import annotations
 
 import bisect
+import math
 from collections import OrderedDict, deque
 from dataclasses import dataclass, field
 from typing import Final
@@ -18,6 +19,10 @@ RECENT_EVENTS_MAX: Final = 1 << 19
 """Events that may be within their grace at once; past it the oldest counts as out of it."""
 ORDER_WINDOW_MAX: Final = 256
 """Handler starts of a guild among which a report that comes late can find its place."""
+ORDER_STARTS_MAX: Final = 1 << 16
+"""Such starts over all guilds; past it the guild that was quiet longest keeps none."""
+RETOLD_STARTS_MAX: Final = 1 << 15
+"""Reports of starts among which one that is told again is recognised: many witness batches."""
 
 _UNSENT: Final = 0xFF
 _STARTS_MASK: Final = 0x0F
@@ -38,6 +43,10 @@ class EventCounts:
     unfinished: int
 
 
+_Report = tuple[int, int, float, str]
+"""Guild, n, moment and witness of one handler's start."""
+
+
 @dataclass(slots=True)
 class _Start:
     at: float
@@ -50,6 +59,7 @@ class _Guild:
     base: int = 0
     slots: bytearray = field(default_factory=bytearray)
     highest_started: int = -1
+    latest_at: float = -math.inf
     order: list[_Start] = field(default_factory=list)
 
     def index_of(self, n: int) -> int | None:
@@ -86,6 +96,10 @@ class EventLedger:
         self._guilds: OrderedDict[int, _Guild] = OrderedDict()
         self._tracked = 0
         self._recent: deque[tuple[float, int, int]] = deque()
+        self._in_order: OrderedDict[int, _Guild] = OrderedDict()
+        self._in_order_starts = 0
+        self._told: set[_Report] = set()
+        self._told_order: deque[_Report] = deque()
         self._zero()
 
     def _zero(self) -> None:
@@ -116,24 +130,24 @@ class EventLedger:
         ):
             self._recent.popleft()
 
-    def started(self, nonce: str, at: float) -> bool:
+    def started(self, nonce: str, at: float, node: str = "") -> bool:
         """A handler began at monotonic ``at``; False when the nonce is none of the tracked.
 
-        A second report of the very same moment is the same start, told again by a witness
-        whose connection broke.
+        A second report by the same node of the very same moment is the same start, told
+        again by a witness whose connection broke.
         """
         place = self._place(nonce)
         if place is None:
             return False
-        _, n, guild, index = place
+        guild_id, n, guild, index = place
         slot = guild.slots[index]
         if slot == _UNSENT:
             return False
+        if self._is_retold((guild_id, n, at, node)):
+            return True
         starts = slot & _STARTS_MASK
         if starts == 0:
-            self._first_start(guild, n, at, ended=slot != 0)
-        elif any(start.n == n and start.at == at for start in guild.order):
-            return True
+            self._first_start(guild_id, n, at, ended=slot != 0)
         elif starts == 1:
             self._once -= 1
             self._twice += 1
@@ -169,13 +183,22 @@ class EventLedger:
             self._unfinished,
         )
 
+    def starts_in_order(self) -> int:
+        """Starts kept to place late reports, over all guilds: at most `ORDER_STARTS_MAX`."""
+        return sum(len(guild.order) for guild in self._guilds.values())
+
     def reset(self) -> None:
         """Counts begin at zero; n goes on, and reports of earlier events change nothing."""
         for guild in self._guilds.values():
             guild.base += len(guild.slots)
             guild.slots = bytearray()
             guild.highest_started = -1
+            guild.latest_at = -math.inf
             guild.order.clear()
+        self._in_order.clear()
+        self._in_order_starts = 0
+        self._told.clear()
+        self._told_order.clear()
         self._tracked = 0
         self._recent.clear()
         self._zero()
@@ -196,19 +219,43 @@ class EventLedger:
             return None
         return parsed[0], parsed[1], guild, index
 
-    def _first_start(self, guild: _Guild, n: int, at: float, *, ended: bool) -> None:
+    def _is_retold(self, report: _Report) -> bool:
+        """Whether this start was told before; it is from now on."""
+        if report in self._told:
+            return True
+        self._told.add(report)
+        self._told_order.append(report)
+        if len(self._told_order) > RETOLD_STARTS_MAX:
+            self._told.discard(self._told_order.popleft())
+        return False
+
+    def _first_start(self, guild_id: int, n: int, at: float, *, ended: bool) -> None:
+        guild = self._guilds[guild_id]
         self._once += 1
         if not ended:
             self._unfinished += 1
-        if not guild.order or at >= guild.order[-1].at:
+        if at >= guild.latest_at:
             early = n < guild.highest_started
             self._out_of_order += early
             guild.order.append(_Start(at, n, early))
+            guild.latest_at = at
         else:
             self._insert(guild, n, at)
         guild.highest_started = max(guild.highest_started, n)
+        self._bound_order(guild_id, guild)
+
+    def _bound_order(self, guild_id: int, guild: _Guild) -> None:
+        """Keep a guild's latest starts, and of the guilds those that were busy last."""
+        self._in_order[guild_id] = guild
+        self._in_order.move_to_end(guild_id)
+        self._in_order_starts += 1
         if len(guild.order) > ORDER_WINDOW_MAX:
             del guild.order[0]
+            self._in_order_starts -= 1
+        while self._in_order_starts > ORDER_STARTS_MAX and len(self._in_order) > 1:
+            _, quiet = self._in_order.popitem(last=False)
+            self._in_order_starts -= len(quiet.order)
+            quiet.order = []
 
     def _insert(self, guild: _Guild, n: int, at: float) -> None:
         """A report that overtook others: it may be early itself and may show others to be."""

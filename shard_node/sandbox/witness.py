@@ -8,9 +8,12 @@ A witness sits in a node's bridge. A report is ``{"nonce", "node", "phase": "sta
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 from shard_node.sandbox.audit import Audit
+
+MOMENT_MAX_S: Final = 1e12
+"""No monotonic clock reads more; what does is no moment."""
 
 
 def take_text(audit: Audit, text: str | bytes) -> int:
@@ -37,10 +40,15 @@ def _take_one(audit: Audit, report: Any) -> bool:
         audit.guild_join_seen()
         return True
     nonce, phase, at = report.get("nonce"), report.get("phase"), report.get("at", 0.0)
-    if not isinstance(nonce, str) or not isinstance(at, int | float):
+    if not isinstance(nonce, str) or not _is_moment(at):
         return False
     if phase == "start":
-        audit.event_started(nonce, float(at))
+        audit.event_started(nonce, float(at), str(report.get("node", "")))
     elif phase == "end":
         audit.event_ended(nonce)
     return phase in ("start", "end")
+
+
+def _is_moment(at: Any) -> bool:
+    """Whether it can be ordered among moments: JSON as Python reads it knows NaN and Infinity."""
+    return isinstance(at, int | float) and abs(at) < MOMENT_MAX_S

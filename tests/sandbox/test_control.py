@@ -89,12 +89,14 @@ async def test_witness_by_websocket_and_garbage(box: Box) -> None:
         await socket.send_json([{"kind": "guild_join", "guild": "1", "node": "a#1"}, 5, {}])
         await socket.send_str("{")
         await socket.send_json([report("1:99"), report(f"{box.guild.id}:0", "middle")])
+        for at in ("NaN", "Infinity", "9" * 400):
+            await socket.send_str(f'{{"nonce": "{box.guild.id}:0", "phase": "start", "at": {at}}}')
         async with asyncio.timeout(WAIT_S):
-            while (await box.audit()).get("witness_malformed", 0) < 4:
+            while (await box.audit()).get("witness_malformed", 0) < 7:
                 await asyncio.sleep(0.01)
     audit = await box.audit()
     assert (audit["events_handled_once"], audit["guild_joins_seen"]) == (1, 1)
-    assert (audit["witness_unknown"], audit["witness_malformed"]) == (1, 4)
+    assert (audit["witness_unknown"], audit["witness_malformed"]) == (1, 7)
 
 
 @in_sandbox()

@@ -2,7 +2,12 @@ from __future__ import annotations
 
 import random
 
-from shard_node.sandbox.ledger import EventLedger, parse_nonce
+from shard_node.sandbox.ledger import (
+    ORDER_STARTS_MAX,
+    ORDER_WINDOW_MAX,
+    EventLedger,
+    parse_nonce,
+)
 
 
 def sent(ledger: EventLedger, guild: int, count: int, now: float = 0.0) -> list[str]:
@@ -166,3 +171,36 @@ def test_a_report_told_again_is_no_second_start() -> None:
     assert (ledger.counts(9.0).once, ledger.counts(9.0).twice) == (1, 0)
     handled(ledger, nonce, 1.6)
     assert ledger.counts(9.0).twice == 1
+
+
+def test_a_whole_batch_told_again_is_no_second_start() -> None:
+    ledger = EventLedger(grace_s=5.0)
+    nonces = sent(ledger, 7, 2 * ORDER_WINDOW_MAX)
+    for _ in range(2):
+        for at, nonce in enumerate(nonces):
+            ledger.started(nonce, float(at), "a#1")
+            ledger.ended(nonce)
+    counts = ledger.counts(100.0)
+    assert (counts.once, counts.twice, counts.unfinished) == (len(nonces), 0, 0)
+
+
+def test_two_nodes_at_the_same_moment_are_two_starts() -> None:
+    ledger = EventLedger(grace_s=5.0)
+    (nonce,) = sent(ledger, 7, 1)
+    ledger.started(nonce, 1.0, "a#1")
+    ledger.started(nonce, 1.0, "b#1")
+    assert ledger.counts(100.0).twice == 1
+
+
+def test_starts_kept_for_the_order_are_bounded_over_all_guilds() -> None:
+    ledger = EventLedger(grace_s=5.0)
+    guilds = ORDER_STARTS_MAX // ORDER_WINDOW_MAX + 2
+    for guild in range(guilds):
+        for at, nonce in enumerate(sent(ledger, guild, ORDER_WINDOW_MAX)):
+            handled(ledger, nonce, float(at))
+    assert ledger.starts_in_order() <= ORDER_STARTS_MAX
+    late, later = sent(ledger, 0, 2)
+    handled(ledger, later, 900.0)
+    assert ledger.counts(0.0).out_of_order == 0
+    handled(ledger, late, 901.0)
+    assert ledger.counts(0.0).out_of_order == 1
