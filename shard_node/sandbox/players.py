@@ -192,9 +192,11 @@ class Players:
         guild_id = guild.id if guild else None
         state.memory.archive.add(Entry(identifier, channel_id, guild_id, payload))
         note_last_message(state, channel_id, guild_id, identifier)
+        if not self._tell([("MESSAGE_CREATE", payload)], guild_id):
+            return False
         if asks:
             state.audit.messages.ask(identifier, state.now())
-        return self._tell([("MESSAGE_CREATE", payload)], guild_id)
+        return True
 
     # -- Changes
 
@@ -260,10 +262,14 @@ class Players:
         return False
 
     def _is_wanted(self, event: str, data: Payload, guild_id: int | None) -> bool:
-        owners = [s for s in self._state.hub.sessions.values() if s.owns(guild_id)]
+        """Where no session is, the bot's latest IDENTIFY says what it would have asked for."""
+        hub = self._state.hub
+        asked = [s.intents for s in hub.sessions.values() if s.owns(guild_id)]
+        if not asked and hub.latest_intents is not None:
+            asked = [hub.latest_intents]
         direct, bot_id = guild_id is None, self._state.world.bot_id
-        return not owners or any(
-            intent.receives(s.intents, event, data, direct=direct, bot_id=bot_id) for s in owners
+        return not asked or any(
+            intent.receives(bits, event, data, direct=direct, bot_id=bot_id) for bits in asked
         )
 
 

@@ -134,7 +134,7 @@ class GatewayConnection:
         action = _ACTIONS[op]
         try:
             request = action.parse(data)
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, OverflowError):
             raise Refused(Close.DECODE_ERROR) from None
         action.act(self, request, now)
 
@@ -146,7 +146,15 @@ class GatewayConnection:
             self._link.send(frame(Op.HEARTBEAT_ACK))
 
     def _identify(self, identify: Identify, now: float) -> None:
+        """Every IDENTIFY that opens no session is a rejected one, whatever the reason."""
         self._counters["identifies"] += 1
+        try:
+            self._session = self._admitted(identify, now)
+        finally:
+            self._counters["identifies_rejected"] += self._session is None
+
+    def _admitted(self, identify: Identify, now: float) -> GatewaySession | None:
+        self._session = None
         self._authenticate(identify.token)
         self._check(identify)
         verdict = self._gate.identify(identify.shard, now)
@@ -154,10 +162,9 @@ class GatewayConnection:
             self._hub.void_token()
             raise Refused(Close.AUTHENTICATION_FAILED)
         if verdict is Verdict.TOO_FAST:
-            self._counters["identifies_rejected"] += 1
             self._link.send(frame(Op.INVALID_SESSION, False))
-            return
-        self._session = self._hub.open(self._link, identify, now)
+            return None
+        return self._hub.open(self._link, identify, now)
 
     def _authenticate(self, token: str) -> None:
         if token.removeprefix("Bot ") != self._world.token:

@@ -1,7 +1,7 @@
 """Checks the ``d`` of what a client sends. Pure.
 
-Every function raises ValueError, TypeError, KeyError or AttributeError for what cannot be
-decoded (close code 4002), or `Refused` with a code of its own.
+Every function raises ValueError, TypeError, KeyError, AttributeError or OverflowError for what
+cannot be decoded (close code 4002), or `Refused` with a code of its own.
 """
 
 from __future__ import annotations

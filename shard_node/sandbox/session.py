@@ -162,6 +162,7 @@ class Hub:
         self._shards: dict[int, dict[int, list[GatewaySession]]] = {}
         self._opened = 0
         self.sessions: dict[str, GatewaySession] = {}
+        self.latest_intents: int | None = None
         self.resume_url = ""
         self.refusals: list[Refusal] = []
 
@@ -251,6 +252,7 @@ class Hub:
     def open(self, link: Link, identify: Identify, now: float) -> GatewaySession:
         """Start a session on a connection and send READY; startup guilds follow by `pump`."""
         self._opened += 1
+        self.latest_intents = identify.intents
         seed = self._config.seed
         session = GatewaySession(
             id=f"{mix(seed, 10, self._opened):016x}{mix(seed, 11, self._opened):016x}",
@@ -304,14 +306,13 @@ class Hub:
         """
         self.expire(now)
         session = self.sessions.get(session_id)
-        if session is None or seq is None or self._refused(session):
-            self.kill(session_id)
+        if session is None:
             return ResumeVerdict.INVALID_SESSION, None
-        if not 0 <= seq <= session.seq:
-            self.kill(session_id)
+        if seq is not None and not 0 <= seq <= session.seq:
+            self._give_up(session)
             return ResumeVerdict.INVALID_SEQ, None
-        if seq < session.buffer.floor:
-            self.kill(session_id)
+        if seq is None or seq < session.buffer.floor or self._refused(session):
+            self._give_up(session)
             return ResumeVerdict.INVALID_SESSION, None
         self._attach(session, link)
         for number, event, text in session.buffer.since(seq):
@@ -319,6 +320,12 @@ class Hub:
         session.push_unkept("RESUMED", encode({"_trace": ["sandbox"]}))
         link.wake()
         return ResumeVerdict.RESUMED, session
+
+    def _give_up(self, session: GatewaySession) -> None:
+        """End a session and the connection that may still hold it: it would hear nothing."""
+        self.kill(session.id)
+        if session.link is not None:
+            session.link.close(Close.SESSION_TIMED_OUT, REASONS[Close.SESSION_TIMED_OUT])
 
     def _refused(self, session: GatewaySession) -> bool:
         for refusal in self.refusals:

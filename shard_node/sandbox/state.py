@@ -85,10 +85,15 @@ class SandboxState:
             "session_start_limit": self.gate.limit(self.now()),
         }
 
-    def take_storm(self) -> Storm | None:
-        """The storm that this REST request runs into, counted; None in fair weather."""
+    def take_storm(self, *, exempt: bool = False) -> Storm | None:
+        """The storm that this REST request runs into, counted; None in fair weather.
+
+        A storm of the global limit leaves alone what is exempt from that limit.
+        """
         storm = self.storm
         if self.now() >= storm.until or storm.left == 0:
+            return None
+        if exempt and storm.scope == "global":
             return None
         if storm.left is not None:
             storm.left -= 1

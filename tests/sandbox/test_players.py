@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from shard_node.sandbox import intents
+from tests.support.sandbox import eventually
 from tests.support.sandbox_client import Box, in_sandbox
 
 OPTIONS = [
@@ -196,3 +197,22 @@ def test_the_same_seed_plays_the_same_game() -> None:
     play()
     play()
     assert games[0] == games[1]
+
+
+@in_sandbox()
+async def test_a_question_that_no_intent_asks_for_is_not_counted(box: Box) -> None:
+    async with box.gateway(bits=intents.GUILDS):
+        answer = await box.play("message")
+    assert (answer.json["sent"], answer.json["unwanted"]) == (0, 1)
+    assert (await box.audit())["messages_sent"] == 0
+
+
+@in_sandbox(session_ttl_s=0.0)
+async def test_without_a_session_the_latest_identify_says_what_is_wanted(box: Box) -> None:
+    async with box.gateway(bits=intents.GUILDS | intents.GUILD_MESSAGES):
+        pass
+    await eventually(lambda: not box.state.hub.sessions)
+    assert (await box.play("presence")).json["unwanted"] == 1
+    assert (await box.play("message")).json["sent"] == 1
+    report = await box.audit()
+    assert (report["events_sent"], report["events_unwanted"]) == (1, 1)

@@ -313,3 +313,37 @@ def test_hello_says_the_interval() -> None:
     client = core_client(core_state(heartbeat_interval_ms=1_234))
     client.connection.hello()
     assert json.loads(client.link.texts[0])["d"]["heartbeat_interval"] == 1_234
+
+
+@pytest.mark.parametrize(
+    ("op", "data"),
+    [
+        (8, {"guild_id": float("inf"), "query": "", "limit": 0}),
+        (8, {"guild_id": "1", "query": "", "limit": float("inf")}),
+        (4, {"guild_id": float("-inf"), "channel_id": None}),
+        (31, {"guild_ids": [float("inf")]}),
+    ],
+)
+def test_4002_infinite_numbers(op: int, data: Any) -> None:
+    client = identified()
+    client.send(op, data)
+    assert client.close_code == 4002
+
+
+@pytest.mark.parametrize(
+    ("config", "fields", "code"),
+    [
+        ({}, {"token": "wrong"}, 4004),
+        ({"session_starts_remaining": 0}, {}, 4004),
+        ({}, {"intents": 1 << 40}, 4013),
+        ({"disallowed_intents": intents.GUILD_MEMBERS}, {}, 4014),
+        ({"guilds": 9, "shard_guilds_max": 5}, {}, 4011),
+    ],
+)
+def test_every_refused_identify_is_counted_as_rejected(
+    config: dict[str, Any], fields: dict[str, Any], code: int
+) -> None:
+    state = core_state(**config)
+    assert refused(state, **fields) == code
+    report = state.audit.report(0.0)
+    assert (report["identifies"], report["identifies_rejected"]) == (1, 1)

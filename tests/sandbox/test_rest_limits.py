@@ -80,3 +80,20 @@ async def test_concurrent_requests_are_counted_exactly(box: Box) -> None:
         *(box.call("POST", path, {"content": str(n)}) for n in range(30))
     )
     assert sorted(a.status for a in answers) == [200] * 5 + [429] * 25
+
+
+@in_sandbox()
+async def test_a_global_storm_leaves_interactions_and_webhooks_alone(box: Box) -> None:
+    storm = {"kind": "storm_429", "seconds": 60, "scope": "global"}
+    assert (await box.ask("POST", "/trouble", storm)).status == 200
+    assert (await box.call("GET", "/users/@me")).json["global"] is True
+    assert (await box.call("POST", "/interactions/1/x/callback", {"type": 4})).status == 404
+
+
+@in_sandbox()
+async def test_a_number_too_large_for_anything_is_the_senders_fault(box: Box) -> None:
+    path = f"/channels/{box.channel}/messages"
+    answer = await box.call(
+        "POST", path, data='{"content": "x", "flags": 1e999}', headers={"Content-Type": "text/json"}
+    )
+    assert answer.fault == (400, 50035)

@@ -380,3 +380,14 @@ def test_target_matches() -> None:
     assert len(found(Target(shard=1, num_shards=3))) == 1
     assert len(found(Target(num_shards=2))) == 2
     assert not found(Target(shard=2, num_shards=2))
+
+
+@pytest.mark.parametrize("seq", [None, 0, 10**6])
+def test_a_resume_that_fails_closes_the_connection_that_holds_the_session(seq: int | None) -> None:
+    """It would be acknowledged and hear nothing for ever."""
+    state, (holder,) = shards(1)
+    session_id = next(iter(state.hub.sessions))
+    other = core_client(state)
+    other.send(6, {"token": state.world.token, "session_id": session_id, "seq": seq})
+    assert not state.hub.sessions
+    assert holder.close_code == 4009

@@ -66,7 +66,7 @@ async def _serve(
         response = _answer(route.handler(await _call(state, request, now)))
     except ApiError as error:
         response = _error(error)
-    except (TypeError, ValueError, KeyError, AttributeError):
+    except (TypeError, ValueError, KeyError, AttributeError, OverflowError):
         # A body of a shape that no check foresaw. The log tells a fault of ours from theirs.
         _LOG.warning("%s: a body that cannot be read", name, exc_info=True)
         response = _error(ApiError(faults.INVALID_FORM, {}))
@@ -77,7 +77,7 @@ async def _serve(
 def _limits(
     state: SandboxState, route: Route, name: str, params: Mapping[str, str], now: float
 ) -> Standing | Refusal:
-    storm = state.take_storm()
+    storm = state.take_storm(exempt=route.exempt)
     if storm is not None:
         return Refusal(Scope(storm.scope), storm.retry_after_s)
     if route.needs_token and not route.exempt:
