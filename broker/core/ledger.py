@@ -32,10 +32,16 @@ class Permit:
 
 @dataclass(slots=True)
 class Ledger:
-    """One outstanding permit for each key. ``remaining`` None: not known in this boot."""
+    """One outstanding permit for each key. ``remaining`` None: not known in this boot.
+
+    ``told_concurrency`` is Discord's last word on ``max_concurrency``. Another number means
+    other keys, and permits that did not share a key may share one then; so it is taken over
+    once no permit is outstanding, and none is granted until it is.
+    """
 
     window_s: float
     max_concurrency: int = 1
+    told_concurrency: int = 0
     total: int = 0
     remaining: int | None = None
     reset_at: float = 0.0
@@ -51,6 +57,9 @@ class Ledger:
 
     def ready_at(self, key: int) -> float:
         """From when a key may be used: its permit lapses, or its window ends."""
+        if self._changes:
+            lapses = [permit.lapses_at for permit in self.permits.values()]
+            return max(lapses) + self.window_s + MARGIN_S
         permit = self.permits.get(key)
         if permit is not None:
             return permit.lapses_at + self.window_s + MARGIN_S
@@ -59,7 +68,9 @@ class Ledger:
     def grant(self, shard: int, node: str, epoch: int, now: float) -> Permit | None:
         """A permit, where the key is free and the budget allows it."""
         key = self.key(shard)
-        if not self.remaining or key in self.permits or self.ready_at(key) > now:
+        if self._changes or not self.remaining or key in self.permits:
+            return None
+        if self.ready_at(key) > now:
             return None
         self.remaining -= 1
         permit = Permit(self.next_number, shard, node, epoch, now, now + USE_WITHIN_S)
@@ -67,25 +78,26 @@ class Ledger:
         self.next_number += 1
         return permit
 
-    def regrant(self, shard: int, node: str, epoch: int, now: float) -> Permit | None:
-        """The permit that this process holds for the shard already, with new time."""
+    def held(self, shard: int, node: str, epoch: int) -> Permit | None:
+        """The permit that this process holds for the shard already."""
         permit = self.permits.get(self.key(shard))
         if permit is None or (permit.shard, permit.node, permit.epoch) != (shard, node, epoch):
             return None
-        permit.lapses_at = now + USE_WITHIN_S
         return permit
+
+    def doubt(self, permit: Permit, now: float) -> None:
+        """Nobody knows whether a permit was used: it may have been until this moment."""
+        self._end(permit, now)
 
     def sent(self, number: int, shard: int, at: float, now: float) -> None:
         """An IDENTIFY left at ``at``, as its node says; never before its permit's grant."""
         key = self.key(shard)
         permit = self.permits.get(key)
         if permit is not None and permit.number == number:
-            at = max(at, permit.granted_at)
-            del self.permits[key]
+            self._end(permit, max(at, permit.granted_at))
         else:
             # A permit that has lapsed or whose broker died: the sending counts all the same.
-            at = now
-        self._used(key, at)
+            self._used(key, now)
 
     def give_back(self, number: int, shard: int) -> bool:
         """A permit that was not used: its key is free at once, its start not spent."""
@@ -96,6 +108,7 @@ class Ledger:
         del self.permits[key]
         if self.remaining is not None:
             self.remaining += 1
+        self._settle_keys()
         return True
 
     def lapse(self, now: float) -> list[Permit]:
@@ -116,8 +129,8 @@ class Ledger:
         self, *, total: int, remaining: int, reset_at: float, max_concurrency: int, asked_at: float
     ) -> None:
         """Discord's own count, less what it may not have counted yet."""
-        if max_concurrency != self.max_concurrency:
-            self._rekey(max_concurrency)
+        self.told_concurrency = max_concurrency
+        self._settle_keys()
         recent = sum(at > asked_at - RECENT_S for at in self.sent_at)
         self.total = total
         self.remaining = max(0, remaining - len(self.permits) - recent)
@@ -127,23 +140,22 @@ class Ledger:
         key = self.key(permit.shard)
         del self.permits[key]
         self._used(key, at)
+        self._settle_keys()
 
     def _used(self, key: int, at: float) -> None:
         self.sent_at.append(at)
         free_at = at + self.window_s + MARGIN_S
         self.free_at[key] = max(free_at, self.free_at.get(key, self.floor_at))
 
-    def _rekey(self, max_concurrency: int) -> None:
+    @property
+    def _changes(self) -> bool:
+        """Whether other keys hold as soon as no permit is outstanding."""
+        return self.told_concurrency not in (0, self.max_concurrency)
+
+    def _settle_keys(self) -> None:
         """Other keys: which was used last under the new number is not known, so all were."""
-        held = list(self.permits.values())
+        if not self._changes or self.permits:
+            return
         self.floor_at = max([self.floor_at, *self.free_at.values()])
         self.free_at = {}
-        self.permits = {}
-        self.max_concurrency = max_concurrency
-        for permit in held:
-            key = self.key(permit.shard)
-            other = self.permits.get(key)
-            if other is None:
-                self.permits[key] = permit
-            else:
-                other.lapses_at = max(other.lapses_at, permit.lapses_at)
+        self.max_concurrency = self.told_concurrency

@@ -17,6 +17,8 @@ from broker.core.events import (
     InfoWanted,
     NodeGone,
     PermitStored,
+    Process,
+    SupervisorHello,
 )
 from broker.core.fleet import Budget, Fleet, FleetState
 from broker.core.inflight import Ref
@@ -65,6 +67,8 @@ class Identify:
                 effects = self._stored(event)
             case NodeGone():
                 effects = self._gone(event, now)
+            case SupervisorHello(processes=processes):
+                effects = self._greeted(processes, now)
             case InfoWanted():
                 self._wanted = True
                 self._ask_at = now
@@ -78,6 +82,8 @@ class Identify:
         """When a key gets free, a permit lapses, or Discord is to be asked."""
         ledger = self._ledger
         times = [permit.lapses_at for permit in ledger.permits.values()]
+        if self._spent() and not self._asking:
+            times.append(max(ledger.reset_at, self._ask_at))
         if self._idle():
             return min(times, default=None)
         if self._wanted or self._waiting:
@@ -93,20 +99,25 @@ class Identify:
         if body.num_shards != self._fleet.num_shards or body.shard not in node.rows:
             text = f"shard {body.shard} of {body.num_shards} is not of node {node.name}"
             return [Refuse(ref, ErrorBody("E_BAD_REQUEST", text))]
-        permit = self._ledger.regrant(body.shard, ref.peer.name, ref.peer.epoch, now)
-        if permit is not None:
-            return self._grant(permit, ref)
+        permit = self._ledger.held(body.shard, ref.peer.name, ref.peer.epoch)
+        if permit is not None and permit.number in self._granting:
+            return _superseded(self._granting.pop(permit.number)) + self._grant(permit, ref)
         older = self._waiting.pop(body.shard, None)
         self._waiting[body.shard] = ref
-        if older is None:
-            return []
-        return [Refuse(older, ErrorBody("E_SUPERSEDED", "the shard's permit was asked for anew"))]
+        effects = _superseded(older)
+        if permit is not None:
+            # Either our grant never came, or the word that it was used: an IDENTIFY more
+            # costs the budget and, too early, the session; so it was used just now.
+            self._ledger.doubt(permit, now)
+            effects.append(self._keep())
+        return effects
 
     def _sent(self, body: IdentifySent, now: float) -> Effects:
         if not 0 <= body.shard < self._fleet.num_shards:
             self._fleet.reject("shard")
             return []
-        ago_s = min(max(body.ago_ms, 0.0) / 1000, USE_WITHIN_S)
+        # In this order a NaN is 0: compared with anything it is False.
+        ago_s = min(max(0.0, body.ago_ms) / 1000, USE_WITHIN_S)
         self._ledger.sent(body.permit, body.shard, now - ago_s, now)
         return [self._keep()]
 
@@ -121,6 +132,15 @@ class Identify:
             if (ref.peer.name, ref.peer.epoch) == (event.name, event.epoch):
                 del self._waiting[shard]
         return [self._keep()] if self._ledger.died(event.name, event.epoch, now) else []
+
+    def _greeted(self, living: tuple[Process, ...], now: float) -> Effects:
+        """Permits of processes that died with an earlier broker, or before this one."""
+        alive = {(process.name, process.epoch) for process in living}
+        held = {(permit.node, permit.epoch) for permit in self._ledger.permits.values()}
+        dead = held - alive
+        for node, epoch in dead:
+            self._ledger.died(node, epoch, now)
+        return [self._keep()] if dead else []
 
     # --- what Discord says
 
@@ -159,12 +179,20 @@ class Identify:
     def _pump(self, now: float) -> Effects:
         lapsed = self._ledger.lapse(now)
         effects: Effects = [self._keep()] if lapsed else []
+        self._wanted |= self._spent() and now >= max(self._ledger.reset_at, self._ask_at)
         if self._idle():
             return effects
         if now >= self._ask_at:
             self._asking, self._asked_at = True, now
             return [*effects, AskGateway()]
         return effects + self._grant_free(now)
+
+    def _spent(self) -> bool:
+        """Whether a reset gives starts back: then Discord is asked, so that nobody is told
+        (or refused a respawn) by a count of yesterday."""
+        stopping = self._fleet.state is FleetState.STOPPING
+        ledger = self._ledger
+        return not stopping and ledger.remaining is not None and ledger.remaining < ledger.total
 
     def _idle(self) -> bool:
         """Whether nothing can be done now but wait for an event."""
@@ -213,6 +241,12 @@ class Identify:
             )
 
 
+def _superseded(older: Ref | None) -> Effects:
+    if older is None:
+        return []
+    return [Refuse(older, ErrorBody("E_SUPERSEDED", "the shard's permit was asked for anew"))]
+
+
 def _record(fleet: Fleet, ledger: Ledger) -> LedgerRecord:
     return LedgerRecord(
         fleet.settings.application,
@@ -241,10 +275,10 @@ def _restored(fleet: Fleet, record: LedgerRecord | None) -> Ledger:
     ledger = Ledger(
         window_s,
         record.max_concurrency,
-        record.total,
-        record.remaining if record.total else None,
-        record.reset_at_s,
-        record.next_permit,
+        total=record.total,
+        remaining=record.remaining if record.total else None,
+        reset_at=record.reset_at_s,
+        next_number=record.next_permit,
         free_at=dict(record.free_at_s),
     )
     for kept in record.permits:
