@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
@@ -11,7 +10,9 @@ from typing import Final
 
 from aiohttp import ClientConnectionResetError, WSMsgType, web
 
-from shard_node.sandbox.codes import Close
+from shard_node.sandbox import compression
+from shard_node.sandbox.codes import REASONS, Close
+from shard_node.sandbox.compression import Pack
 from shard_node.sandbox.config import API_VERSION
 from shard_node.sandbox.protocol import GatewayConnection
 from shard_node.sandbox.state import RESUME_PATH, SandboxState
@@ -21,8 +22,6 @@ CLOSE_WAIT_S: Final = 2.0
 """How long a close waits for the client's half before the connection is dropped."""
 
 MESSAGE_BYTES_MAX: Final = 1 << 20
-ZLIB_LEVEL: Final = 1
-"""Cheapest compression: the sandbox is on the same machine."""
 
 WELCOME: Final = (
     "shardctl sandbox: a stand-in for Discord's gateway (websocket, API v10) and REST.\n"
@@ -38,12 +37,12 @@ class WebSocketLink:
         ws: web.WebSocketResponse,
         transport: asyncio.Transport,
         *,
-        compress: bool,
+        pack: Pack | None,
         outbox_bytes_max: int,
     ) -> None:
         self._ws = ws
         self._transport = transport
-        self._compressor = zlib.compressobj(ZLIB_LEVEL) if compress else None
+        self._pack = pack
         self._outbox: deque[str] = deque()
         self._outbox_bytes = 0
         self._outbox_bytes_max = outbox_bytes_max
@@ -134,11 +133,10 @@ class WebSocketLink:
             await self._ws.close(code=code, message=reason.encode())
 
     async def _write(self, text: str) -> None:
-        if self._compressor is None:
+        if self._pack is None:
             await self._ws.send_str(text)
-            return
-        packed = self._compressor.compress(text.encode())
-        await self._ws.send_bytes(packed + self._compressor.flush(zlib.Z_SYNC_FLUSH))
+        else:
+            await self._ws.send_bytes(self._pack(text))
 
 
 class Gateway:
@@ -159,8 +157,9 @@ class Gateway:
             compress=False, max_msg_size=MESSAGE_BYTES_MAX, timeout=CLOSE_WAIT_S
         )
         await ws.prepare(request)
-        if not _speaks(request):
-            await ws.close(code=Close.INVALID_API_VERSION, message=b"Invalid API version.")
+        refusal = _refusal(request)
+        if refusal is not None:
+            await ws.close(code=Close.INVALID_API_VERSION, message=refusal.encode())
             return ws
         await self._serve(ws, request)
         return ws
@@ -174,12 +173,12 @@ class Gateway:
         state, transport = self._state, request.transport
         if transport is None:
             return
-        compress = request.query.get("compress") == "zlib-stream"
-        state.audit.counters["connections_zlib" if compress else "connections_plain"] += 1
+        kind, pack = compression.new(request.query.get("compress", ""))
+        state.audit.counters[f"connections_{kind}"] += 1
         link = WebSocketLink(
             ws,
             transport,
-            compress=compress,
+            pack=pack,
             outbox_bytes_max=state.config.outbox_bytes_max,
         )
         connection = self._connect(link)
@@ -257,10 +256,15 @@ async def _end(tasks: list[asyncio.Task[None]]) -> None:
             raise result
 
 
-def _speaks(request: web.Request) -> bool:
-    """Whether the client asks for what this server speaks: v10, JSON."""
-    version = request.query.get("v", "")
-    return version == str(API_VERSION) and request.query.get("encoding", "json") == "json"
+def _refusal(request: web.Request) -> str | None:
+    """Why a client cannot be served: it must ask for v10, and for JSON. None: it can.
+
+    Discord speaks ETF too; to a client that insists on it 4012 says not to try again.
+    """
+    if request.query.get("v", "") != str(API_VERSION):
+        return REASONS[Close.INVALID_API_VERSION]
+    encoding = request.query.get("encoding", "json")
+    return None if encoding == "json" else f"The sandbox speaks encoding=json, not {encoding[:20]}."
 
 
 def routes(state: SandboxState) -> tuple[Gateway, list[web.RouteDef]]:
