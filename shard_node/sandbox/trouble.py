@@ -5,7 +5,7 @@ sessions they hit; none is a 404 that lists the sessions there are.
 
     kind              fields (defaults)
     drop              the connection breaks without a close frame
-    reconnect         op 7
+    reconnect         op 7; grace_s (10): a connection that stays so long is closed with 4000
     invalid_session   op 9; resumable (false)
     close             code (4000), reason ("")
     heartbeat         op 1: ask the client for a heartbeat at once
@@ -36,7 +36,7 @@ from typing import Any, Final
 from aiohttp import web
 
 from shard_node.sandbox import trouble_args as take
-from shard_node.sandbox.codes import Op
+from shard_node.sandbox.codes import Close, Op
 from shard_node.sandbox.config import API_PATH, GUILDS_MAX, HOST, SHARDS_MAX
 from shard_node.sandbox.session import GatewaySession, Refusal, encode, frame
 from shard_node.sandbox.state import RESUME_PATH, SandboxState, Storm
@@ -53,6 +53,9 @@ EXISTS_MAX: Final = 100
 """Identifiers that an error lists at most."""
 
 SECONDS_MAX: Final = 86_400.0
+RECONNECT_GRACE_S: Final = 10.0
+"""Ours: Discord hangs up on who does not follow op 7, and does not say after how long."""
+
 COUNT_MAX: Final = 1_000_000
 SCOPES: Final = ("user", "global", "shared")
 
@@ -101,8 +104,18 @@ class Troubles:
         return _hit(sessions)
 
     def reconnect(self, args: Args) -> Answer:
-        """Send op 7."""
-        return self._send(args, frame(Op.RECONNECT))
+        """Send op 7, and hang up on who does not go."""
+        grace_s = take.optional_number(args, "grace_s", SECONDS_MAX)
+        holders = [(session, session.link) for session in self._connected(args)]
+
+        def hang_up() -> None:
+            for session, link in holders:
+                if link is not None and session.link is link:
+                    link.close(Close.UNKNOWN_ERROR, "Reconnect was asked for.")
+
+        answer = self._send(args, frame(Op.RECONNECT))
+        self._later(RECONNECT_GRACE_S if grace_s is None else grace_s, hang_up)
+        return answer
 
     def heartbeat(self, args: Args) -> Answer:
         """Send op 1."""

@@ -47,11 +47,12 @@ def drop(link: SandboxLink, as_json: bool, **target: Any) -> None:
 
 
 @click.command()
+@click.option("--grace-s", type=click.FloatRange(0, 86_400), help="Then hang up; 10 by default.")
 @targeted
 @on_sandbox
-def reconnect(link: SandboxLink, as_json: bool, **target: Any) -> None:
-    """Send op 7: please reconnect and RESUME."""
-    _make(link, as_json, "reconnect", **target)
+def reconnect(link: SandboxLink, as_json: bool, **args: Any) -> None:
+    """Send op 7: please reconnect and RESUME. Who does not is closed with 4000."""
+    _make(link, as_json, "reconnect", **args)
 
 
 @click.command("invalid-session")

@@ -260,3 +260,24 @@ def test_a_big_startup_is_not_needed_for_trouble() -> None:
     troubles.make({"kind": "remove_guilds", "count": 10})
     assert client.link.events() == ["GUILD_DELETE"] * 10
     assert client.pump() == []
+
+
+def test_who_ignores_op_7_is_closed_and_may_resume() -> None:
+    bench = Bench()
+    bench.make("reconnect")
+    ignoring, following = bench.clients
+    session = following.connection.session
+    assert session is not None
+    following.connection.ended(4900, 1.0)
+    ((grace_s, hang_up),) = bench.timers
+    hang_up()
+    assert (grace_s, ignoring.close_code, following.close_code) == (10.0, 4000, None)
+    assert len(bench.state.hub.sessions) == 2
+
+
+def test_the_grace_after_op_7_can_be_given() -> None:
+    bench = Bench()
+    bench.make("reconnect", grace_s=0.5)
+    assert [seconds for seconds, _ in bench.timers] == [0.5]
+    with pytest.raises(TroubleError, match="grace_s"):
+        bench.make("reconnect", grace_s=-1)
