@@ -7,7 +7,10 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 MESSAGES_MAX: Final = 30_000
-"""Messages remembered over all channels; at 1,000 a second half a minute of them."""
+"""Messages remembered over all channels, chatter apart."""
+CHATTER_MAX: Final = 10_000
+"""Chatter of a load remembered: it drives out only older chatter. A bot that deferred its reply
+finds it again after minutes under any load."""
 NONCES_LOOKED_AT_MAX: Final = 100
 PRESSABLE_LOOKED_AT_MAX: Final = 2_000
 
@@ -24,13 +27,14 @@ class Reaction:
 
 @dataclass(slots=True)
 class Entry:
-    """One message. ``hidden`` is an ephemeral one: no channel lists it."""
+    """One message. ``hidden`` is an ephemeral one, in no list; ``chatter`` asks nothing."""
 
     id: int
     channel_id: int
     guild_id: int | None
     payload: Payload
     hidden: bool = False
+    chatter: bool = False
     reactions: dict[str, Reaction] = field(default_factory=dict)
 
 
@@ -43,29 +47,29 @@ class Archive:
     {'id': '5'}
     """
 
-    def __init__(self, messages_max: int = MESSAGES_MAX) -> None:
-        self._messages_max = messages_max
-        self._all: dict[int, Entry] = {}
+    def __init__(self, messages_max: int = MESSAGES_MAX, chatter_max: int = CHATTER_MAX) -> None:
+        self._max = {False: messages_max, True: chatter_max}
+        self._pools: dict[bool, dict[int, Entry]] = {False: {}, True: {}}
         self._channels: dict[int, dict[int, Entry]] = {}
 
     def __len__(self) -> int:
-        return len(self._all)
+        return sum(len(pool) for pool in self._pools.values())
 
     def add(self, entry: Entry) -> None:
         """Remember a message; its id is larger than all before it in the channel."""
-        if len(self._all) >= self._messages_max:
-            self.remove(next(iter(self._all.values())))
-        self._all[entry.id] = entry
+        pool = self._pools[entry.chatter]
+        if len(pool) >= self._max[entry.chatter]:
+            self.remove(next(iter(pool.values())))
+        pool[entry.id] = entry
         self._channels.setdefault(entry.channel_id, {})[entry.id] = entry
 
     def find(self, channel_id: int, message_id: int) -> Entry | None:
         """A message of a channel, None when there is none (or it is forgotten)."""
-        entry = self._all.get(message_id)
-        return entry if entry is not None and entry.channel_id == channel_id else None
+        return self._channels.get(channel_id, {}).get(message_id)
 
     def remove(self, entry: Entry) -> None:
         """Forget a message."""
-        del self._all[entry.id]
+        del self._pools[entry.chatter][entry.id]
         channel = self._channels[entry.channel_id]
         del channel[entry.id]
         if not channel:

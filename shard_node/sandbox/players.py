@@ -190,7 +190,7 @@ class Players:
             member_payload=guild.members[user_id] if guild else None,
         )
         guild_id = guild.id if guild else None
-        state.memory.archive.add(Entry(identifier, channel_id, guild_id, payload))
+        state.memory.archive.add(Entry(identifier, channel_id, guild_id, payload, chatter=not asks))
         note_last_message(state, channel_id, guild_id, identifier)
         if not self._tell([("MESSAGE_CREATE", payload)], guild_id):
             return False

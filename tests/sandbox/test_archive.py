@@ -56,3 +56,15 @@ def test_pressable_buttons() -> None:
     archive.add(message)
     archive.add(entry(2, author={"id": "8"}, components=rows))
     assert len(archive.pressable([1], BOT)) == 2
+
+
+def test_chatter_drives_out_only_chatter() -> None:
+    archive = Archive(messages_max=2, chatter_max=3)
+    archive.add(entry(1))
+    for identifier in range(2, 10):
+        archive.add(Entry(identifier, 1, None, {"id": str(identifier)}, chatter=True))
+    archive.add(entry(10))
+    assert [found.id for found in archive.newest(1)] == [10, 9, 8, 7, 1]
+    archive.add(entry(11))
+    assert archive.find(1, 1) is None
+    assert len(archive) == 5
