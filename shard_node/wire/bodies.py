@@ -157,6 +157,13 @@ class NodeStop(Body, frozen=True):
     discard_sessions: bool = False
 
 
+class NodeGone(Body, frozen=True):
+    """The broker tells every node that this process has ended."""
+
+    name: str
+    epoch: int
+
+
 class LeaseRequest(Body, frozen=True):
     """Acquire or renew the lease ``name`` for ``ttl_s``, counted from the request."""
 

@@ -25,7 +25,11 @@ class Kind(enum.IntEnum):
     RECEIPT = 5
     """Answers a MESSAGE."""
     CREDIT = 6
-    """Gives a peer room to send."""
+    """Gives a peer room to send: a Handled from a node, a Forwarded from the broker."""
+    BATCH = 7
+    """All that one sender had waiting for one target and lane: a list of messages."""
+    BOUNCE = 8
+    """A BATCH that holds more than events comes back: the same lane and seq, an ErrorBody."""
 
 
 class Header(msgspec.Struct, array_like=True, frozen=True):
@@ -35,7 +39,12 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     is chosen by the requester (0: none). ``ttl_ms`` is what remains of the deadline when
     the frame is sent (0: none). ``sender`` is written by the broker from the socket's
     identity when it forwards; what a peer puts there is ignored. ``seq`` counts a
-    sender's frames in a lane, from 1.
+    sender's BATCH frames in a lane, from 1.
+
+    Of a BATCH: ``count`` messages; ``flags`` as in ``batch.Flag``; ``pin`` the routing id
+    that a resend was forwarded to first; ``low`` the sender's lowest message number in this
+    lane that has no receipt yet (0: none waits); ``sent_at`` the sender's wall clock in
+    seconds.
     """
 
     version: int
@@ -47,6 +56,11 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     ttl_ms: int = 0
     sender: str = ""
     seq: int = 0
+    count: int = 1
+    flags: int = 0
+    pin: str = ""
+    low: int = 0
+    sent_at: float = 0.0
 
 
 def header(

@@ -24,6 +24,23 @@ QUEUE_MAX_FRAMES: Final = (1024, 8192, 8192, 8192)
 QUEUE_MAX_BYTES: Final = (4 << 20, 16 << 20, 16 << 20, 16 << 20)
 REQUESTS_IN_FLIGHT_MAX: Final = 65_536
 
+BATCH_MAX_MESSAGES: Final = 256
+BATCH_MAX_BYTES: Final = 128 << 10
+"""Of the bodies in one BATCH; a single larger body makes a BATCH of its own."""
+SEND_WINDOW_MESSAGES: Final = 4096
+SEND_WINDOW_BYTES: Final = 8 << 20
+"""What a sender may have at the broker that is not forwarded yet; the two upper lanes may
+go over it by CREDIT_RESERVE_MESSAGES."""
+CREDIT_MIN_MESSAGES: Final = 16
+CREDIT_MAX_MESSAGES: Final = 4096
+CREDIT_MAX_BYTES: Final = 8 << 20
+CREDIT_RESERVE_MESSAGES: Final = 64
+"""What the broker may have at a node whose handlers have not returned yet."""
+STUCK_S: Final = 0.005
+"""A frame that waits for its receiver longer gives its sender the window back."""
+DEAD_LETTERS_MAX: Final = 1000
+PARKED_MAX_BYTES: Final = 64 << 20
+
 HEARTBEAT_INTERVAL_S: Final = 1.0
 HEARTBEAT_LOST_S: Final = 15.0
 """A node whose heartbeat thread is silent for so long is given up."""

@@ -31,6 +31,7 @@ REGISTER: Final = "node.register"
 HEARTBEAT: Final = "node.heartbeat"
 FATAL: Final = "node.fatal"
 NODE_STOP: Final = "node.stop"
+NODE_GONE: Final = "node.gone"
 SUBSCRIBE: Final = "node.subscribe"
 PERMIT: Final = "identify.permit"
 IDENTIFY_SENT: Final = "identify.sent"
@@ -71,6 +72,7 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     HEARTBEAT: TopicSpec(Kind.REQUEST, Lane.CONTROL, bodies.Heartbeat, bodies.HeartbeatAck),
     FATAL: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.NodeFatal),
     NODE_STOP: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.NodeStop),
+    NODE_GONE: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.NodeGone),
     SUBSCRIBE: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.Subscribe),
     PERMIT: TopicSpec(Kind.REQUEST, Lane.CONTROL, bodies.PermitRequest, bodies.PermitGrant),
     IDENTIFY_SENT: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.IdentifySent),
