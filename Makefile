@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: run test check format clean
+BENCHED := $(VENV)/.installed-bench
+
+.PHONY: run test check format bench clean
 
 run: $(STAMP)
 	@$(BIN)/shardctl start --sandbox --foreground
@@ -22,10 +24,22 @@ format: $(STAMP)
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix .
 
+bench: $(BENCHED)
+	@$(BIN)/python -m tests.bench.run $(BENCH)
+
 clean:
 	rm -rf $(VENV) build dist
 
 $(STAMP): pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+# The peers that ours is measured against: their clients, their servers.
+$(BENCHED): $(STAMP)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev,bench]'
+	@command -v redis-server >/dev/null || test "$$(id -u)" != 0 || \
+		{ apt-get update -qq && apt-get install -y -qq --no-install-recommends redis-server; }
+	@command -v redis-server >/dev/null || \
+		{ echo "redis-server is missing; run: sudo apt-get install redis-server" >&2; exit 1; }
 	@touch $@
