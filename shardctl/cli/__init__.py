@@ -32,6 +32,7 @@ COMMANDS: Final[dict[str, Entry]] = {
     "logs": Entry("shardctl.cli.logs", "logs", "Print or follow the logs."),
     "dev": Entry("shardctl.cli.dev", "dev", "Run one node and restart it on save."),
     "sandbox": Entry("shardctl.cli.sandbox", "sandbox", "A Discord of your own, for tests."),
+    "bench": Entry("shardctl.cli.bench", "bench", "Measure the fleet's message plane."),
     "version": Entry("shardctl.cli.version", "version", "Show versions."),
 }
 

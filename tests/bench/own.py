@@ -1,10 +1,9 @@
-"""What is asked of ours alone."""
+"""What is asked of ours alone: the form of such a check."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
 
 
 @dataclass(frozen=True)
@@ -28,6 +27,3 @@ class Check:
     title: str
     run: Callable[[bool], dict[str, float]]
     limits: tuple[Limit, ...]
-
-
-CHECKS: Final[tuple[Check, ...]] = ()

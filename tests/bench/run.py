@@ -15,9 +15,10 @@ from typing import IO, Final
 
 from shardctl.bench.measure import medians
 from shardctl.bench.worker import WorkerFailed
+from tests.bench.checks import CHECKS
 from tests.bench.contenders.base import Server
 from tests.bench.lines import LINES, Contender, Figures, Line
-from tests.bench.own import CHECKS, Check
+from tests.bench.own import Check
 from tests.bench.table import Row, check_rows, line_rows, print_rows
 
 REPEATS: Final = 5
