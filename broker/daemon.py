@@ -30,7 +30,15 @@ from broker.core.effects import (
     Quit,
     WatchProcesses,
 )
-from broker.core.events import Committed, Event, Exited, SupervisorGone, SupervisorHello, Tick
+from broker.core.events import (
+    Committed,
+    Event,
+    Exited,
+    SupervisorGone,
+    SupervisorHello,
+    Tick,
+    WrongParts,
+)
 from broker.errors import FolderError, SupervisorSilent
 from broker.ports.folders import check_endpoint, check_folder, take_lock
 from broker.ports.gateway_info import GatewayPort
@@ -78,6 +86,8 @@ class Daemon:
         self._done: queue.SimpleQueue[Done] = queue.SimpleQueue()
         self._inner: deque[Event] = deque()
         self._watched: dict[int, tuple[str, int]] = {}
+        self._interest: tuple[bool, bool, int | None] | None = None
+        self._poll = select.poll()
         self._greeted = False
         self._orphaned = False
 
@@ -133,29 +143,41 @@ class Daemon:
         """Until a signal or the machine ends it."""
         collect_no_more_garbage()
         while not self.quit_reason:
-            self._wait()
-            self._wake.drain()
-            self._read_signals()
-            self._read_supervisor()
-            self._read_lifeline()
-            self._read_threads()
-            self._read_watched()
-            for event in self._router.receive():
-                self._take(event)
+            if self._wait():
+                self._attend()
+            if self._watched:
+                self._read_watched()
+            self._router.receive(self._frame)
             self._tick()
             self._send()
 
-    def _wait(self) -> None:
+    def _wait(self) -> bool:
+        """Until something is to be done; says whether another than the ROUTER has it."""
+        interest = (self._supervisor.gone, self._supervisor.wants_to_write, self._lifeline)
+        if interest != self._interest:
+            self._interest, self._poll = interest, self._watch()
+        # The ROUTER's descriptor tells of changes only: ask before waiting, never after.
+        found = self._poll.poll(0 if self._router.readable else self._timeout_s() * 1000)
+        return any(descriptor != self._router.descriptor for descriptor, _ in found)
+
+    def _watch(self) -> select.poll:
         poll = select.poll()
-        poll.register(self._router.fileno(), select.POLLIN)
+        poll.register(self._router.descriptor, select.POLLIN)
         poll.register(self._wake.fileno(), select.POLLIN)
         if not self._supervisor.gone:
             out = select.POLLOUT if self._supervisor.wants_to_write else 0
             poll.register(self._supervisor.fileno(), select.POLLIN | out)
         if self._lifeline is not None:
             poll.register(self._lifeline, select.POLLIN)
-        # The ROUTER's descriptor tells of changes only: ask before waiting, never after.
-        poll.poll(0 if self._router.readable else self._timeout_s() * 1000)
+        return poll
+
+    def _attend(self) -> None:
+        """Everybody but the peers: signals, supervisor, lifeline, threads."""
+        self._wake.drain()
+        self._read_signals()
+        self._read_supervisor()
+        self._read_lifeline()
+        self._read_threads()
 
     def _timeout_s(self) -> float:
         now = time.monotonic()
@@ -165,7 +187,7 @@ class Daemon:
             times.append(deadline)
         if self._router.blocked:
             times.append(now + BLOCKED_RETRY_S)
-        elif len(self._machine.outbox):
+        elif len(self._machine.outbox) or self._machine.plane.sendable:
             times.append(now)
         if self._watched:
             times.append(now + WATCH_S)
@@ -221,15 +243,41 @@ class Daemon:
         if deadline is not None and deadline <= time.monotonic():
             self._take(Tick())
 
+    def _frame(self, routing_id: bytes, head: bytes | None, body: bytes) -> None:
+        """Most frames only pass through: no event is made of them."""
+        if head is None:
+            self._take(WrongParts(routing_id))
+            return
+        effects = self._machine.frame(routing_id, head, body, time.monotonic())
+        if effects:
+            self._carry_out(effects)
+            self._take_inner()
+
     def _send(self) -> None:
-        for lost in self._router.send(self._machine.outbox):
-            self._take(lost)
+        machine, router = self._machine, self._router
+        self._take_all(router.send(machine.outbox))
+        if machine.plane.idle:
+            return
+        now = time.monotonic()
+        self._take_all(router.forward(machine.plane, machine.outbox, now))
+        machine.plane.turn(now)
+        if len(machine.outbox):
+            blocked = router.blocked
+            self._take_all(router.send(machine.outbox))
+            router.blocked |= blocked
+
+    def _take_all(self, events: list[Event]) -> None:
+        for event in events:
+            self._take(event)
 
     # --- events in, effects out
 
     def _take(self, event: Event) -> None:
         """Hands an event to the machine, and what follows from it."""
         self._inner.append(event)
+        self._take_inner()
+
+    def _take_inner(self) -> None:
         while self._inner:
             self._carry_out(self._machine.on(self._inner.popleft(), time.monotonic()))
 

@@ -196,6 +196,20 @@ class NodeGone(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class ClientJoined(Event):
+    """A program outside a bot has registered (again)."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClientGone(Event):
+    """A client was silent for too long, or gave its place up."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class EpochStored(Event):
     """A node's next epoch is durable (or not): its process may be spawned."""
 

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import structs
 
+from broker.core.dataplane import DataPlane
 from broker.core.events import Asked
 from broker.core.fleet import Fleet
 from broker.core.inflight import REQUEST_DEFAULT_S, InFlight, Ref
@@ -33,6 +34,7 @@ from shard_node.wire.topics import TOPICS
 
 PEERS_CACHED: Final = 4096
 NODE: Final = "node"
+CLIENT: Final = "client"
 MESSAGE_MAX_CHARS: Final = 4096
 """Of an error; whoever asked for a million shards that are not there gets the first of them."""
 
@@ -63,9 +65,12 @@ def refused(reason: str, code: str, message: str, *, retryable: bool = False) ->
 class Router:
     """Owns the table of requests in flight; shares the fleet and the outbox."""
 
-    def __init__(self, fleet: Fleet, outbox: Outbox, served: Mapping[str, Served]) -> None:
+    def __init__(
+        self, fleet: Fleet, outbox: Outbox, plane: DataPlane, served: Mapping[str, Served]
+    ) -> None:
         self._fleet = fleet
         self._outbox = outbox
+        self._plane = plane
         self._served = served
         self.in_flight = InFlight()
 
@@ -90,6 +95,12 @@ class Router:
         if len(body) > BODY_MAX_BYTES:
             raise WireError("oversized", f"body of {len(body)} bytes")
         frame = decode_header(head)
+        if frame.kind is Kind.BATCH:
+            self._plane.receive(routing_id, peer, frame, body, now)
+            return None
+        if frame.kind is Kind.CREDIT:
+            self._plane.credit(routing_id, peer, frame, body, now)
+            return None
         if frame.kind in (Kind.REPLY, Kind.ERROR):
             self._answered(routing_id, frame, body)
             return None
@@ -263,6 +274,11 @@ class Router:
         for owner in self._fleet.table.subscribers(topic):
             self._outbox.put(owner.routing_id, lane, Frame(head, data, Kind.EVENT))
 
+    def tell_all(self, topic: str, body: Any) -> None:
+        """Sends an event of the broker to every registered node and client."""
+        for owner in self._fleet.table.peers():
+            self.tell(owner.routing_id, owner.name, topic, body)
+
     def expire(self, now: float) -> None:
         """Ends the requests whose deadline has passed."""
         for ref in self.in_flight.expired(now):
@@ -288,7 +304,8 @@ class Router:
         self._answer(ref, Kind.ERROR, encode_body(_clipped(error)))
 
     def _answer(self, ref: Ref, kind: Kind, body: bytes, sender: str = "") -> None:
-        target = targets.Node(ref.peer.name) if ref.peer.role == NODE else targets.BROKER
+        known = ref.peer.role in (NODE, CLIENT)
+        target = targets.Node(ref.peer.name) if known else targets.BROKER
         head = header(
             kind, target, ref.topic, lane=ref.lane, correlation=ref.correlation, sender=sender
         )

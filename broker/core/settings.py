@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.core.rules import Rule
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
@@ -25,3 +27,4 @@ class Settings:
     identify_window_s: float = 5.0
     drain_s: float = 8.0
     seed: int = 0
+    routes: tuple[Rule, ...] = ()

@@ -13,7 +13,7 @@ from shard_node.wire.targets import shard_of_guild
 
 
 class Owner(NamedTuple):
-    """A node's process and its routing id."""
+    """A node's process and its routing id; a client has the epoch 0."""
 
     name: str
     epoch: int
@@ -35,6 +35,7 @@ class Table:
         self.version = 0
         self.num_shards = 0
         self._owners: dict[str, Owner] = {}
+        self._called: dict[str, Owner] = {}
         self._shards: dict[int, str] = {}
         self._overrides: dict[int, str] = {}
         self._topics: dict[str, frozenset[str]] = {}
@@ -54,10 +55,20 @@ class Table:
         self.version += 1
         return owner
 
+    def join_client(self, name: str, called: str) -> Owner:
+        """A client has registered: under its routing id, and the short name it goes by."""
+        self.leave(name)
+        owner = self._owners[name] = self._called[called] = Owner(name, 0, name.encode())
+        self.version += 1
+        return owner
+
     def leave(self, name: str) -> None:
-        """A node's process has ended; its guild overrides stay."""
-        if self._owners.pop(name, None) is None:
+        """A peer's process has ended; a node's guild overrides stay."""
+        gone = self._owners.pop(name, None)
+        if gone is None:
             return
+        for called in [short for short, owner in self._called.items() if owner == gone]:
+            del self._called[called]
         for shard in [shard for shard, owner in self._shards.items() if owner == name]:
             del self._shards[shard]
         self.subscribe(name, frozenset())
@@ -86,8 +97,8 @@ class Table:
         self.version += 1
 
     def node(self, name: str) -> Owner | None:
-        """The process of a node."""
-        return self._owners.get(name)
+        """The process of a node, or a client by either of its names."""
+        return self._owners.get(name) or self._called.get(name)
 
     def shard(self, shard: int, num_shards: int = 0) -> Owner | None:
         """The process that holds a shard; ``num_shards`` 0 is the fleet's own number."""
@@ -114,5 +125,21 @@ class Table:
         return self._topics.get(name, frozenset())
 
     def everyone(self) -> list[Owner]:
-        """All processes."""
+        """All nodes' processes."""
+        return [owner for owner in self._owners.values() if owner.epoch]
+
+    def peers(self) -> list[Owner]:
+        """All nodes' processes and all clients."""
         return list(self._owners.values())
+
+    def topics_heard(self) -> dict[str, list[str]]:
+        """Each topic with the names of its subscribers."""
+        return {topic: sorted(names) for topic, names in sorted(self._subscribers.items())}
+
+    def overridden(self, guild: int) -> str:
+        """The node that a guild was given to, or the empty string."""
+        return self._overrides.get(guild, "")
+
+    def overrides(self) -> dict[int, str]:
+        """Guilds that an operator or a migration gave to a node."""
+        return dict(self._overrides)

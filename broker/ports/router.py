@@ -6,12 +6,16 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 import zmq
+import zmq.backend
 
-from broker.core.events import Event, FrameReceived, PeerUnreachable, WrongParts
+from broker.core.batches import Destination
+from broker.core.dataplane import DataPlane
+from broker.core.events import Event, PeerUnreachable
 from broker.core.queues import Outbox
 from broker.errors import EndpointError
 from shard_node.wire.limits import FRAME_MAX_BYTES
@@ -19,7 +23,8 @@ from shard_node.wire.limits import FRAME_MAX_BYTES
 SEND_MARK_FRAMES: Final = 64
 RECEIVE_MARK_FRAMES: Final = 1024
 BACKLOG: Final = 1024
-RECEIVE_BATCH: Final = 512
+RECEIVE_BATCH: Final = 128
+"""Frames between two sends: an urgent one waits no longer than these take."""
 SEND_BATCH: Final = 64
 """Frames for one destination before the next has its turn."""
 BLOCKED_RETRY_S: Final = 0.05
@@ -27,10 +32,13 @@ BLOCKED_RETRY_S: Final = 0.05
 LINGER_MS: Final = 200
 """At the end: the last answers, such as that to a stop, still go out."""
 SOCKET_MODE: Final = 0o600
-_PARTS: Final = 3
 _NOBLOCK: Final = int(zmq.NOBLOCK)
 _NOBLOCK_MORE: Final = int(zmq.NOBLOCK | zmq.SNDMORE)
 _POLLIN: Final = int(zmq.POLLIN)
+_EVENTS: Final = int(zmq.EVENTS)
+_RCVMORE: Final = int(zmq.RCVMORE)
+
+Take = Callable[[bytes, bytes | None, bytes], None]
 
 
 class RouterPort:
@@ -39,6 +47,7 @@ class RouterPort:
     def __init__(self, endpoint: str, path: Path) -> None:
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.ROUTER)
+        self._raw = zmq.backend.Socket(shadow=self._socket.underlying)
         self._path = path
         for option, value in (
             (zmq.ROUTER_MANDATORY, 1),
@@ -51,33 +60,48 @@ class RouterPort:
         ):
             self._socket.setsockopt(option, value)
         self._bind(endpoint)
+        self.descriptor = int(self._socket.getsockopt(zmq.FD))
         self.blocked = False
 
     def fileno(self) -> int:
         """The descriptor to poll."""
-        return int(self._socket.getsockopt(zmq.FD))
+        return self.descriptor
 
     @property
     def readable(self) -> bool:
         """Whether frames wait; asking also lets the socket do its inner work."""
-        return bool(int(self._socket.getsockopt(zmq.EVENTS)) & _POLLIN)
+        return bool(int(self._raw.get(_EVENTS)) & _POLLIN)
 
-    def receive(self) -> list[Event]:
-        """What has come, at most RECEIVE_BATCH frames."""
-        events: list[Event] = []
-        receive = self._socket.recv_multipart
+    def receive(self, take: Take) -> bool:
+        """Hands over what has come, at most RECEIVE_BATCH frames; says whether all has.
+
+        ``take`` gets the routing id, the header and the body; None for the header of a
+        message that has not the parts of a frame.
+        """
+        # A part a call, on the backend's own socket: a third of what recv_multipart costs.
+        receive, get = self._raw.recv, self._raw.get
         try:
-            while len(events) < RECEIVE_BATCH:
-                parts = receive(_NOBLOCK)
-                events.append(
-                    FrameReceived(*parts) if len(parts) == _PARTS else WrongParts(parts[0])
-                )
+            for _ in range(RECEIVE_BATCH):
+                routing_id = receive(_NOBLOCK)
+                head = receive() if get(_RCVMORE) else None
+                if head is None or not get(_RCVMORE):
+                    take(routing_id, None, b"")
+                    continue
+                body = receive()
+                if get(_RCVMORE):
+                    self._skip()
+                    head = None
+                take(routing_id, head, body)
         except zmq.Again:
-            pass
-        return events
+            return True
+        return False
+
+    def _skip(self) -> None:
+        while self._raw.get(_RCVMORE):
+            self._raw.recv()
 
     def send(self, outbox: Outbox) -> list[Event]:
-        """Sends what the peers take. Sets ``blocked`` where some took not all."""
+        """Sends control frames that the peers take. Sets ``blocked`` where some took not all."""
         lost: list[Event] = []
         self.blocked = False
         for routing_id in outbox.waiting():
@@ -91,6 +115,22 @@ class RouterPort:
                 lost.append(PeerUnreachable(routing_id))
         return lost
 
+    def forward(self, plane: DataPlane, outbox: Outbox, now: float) -> list[Event]:
+        """Sends BATCH frames for which there is credit; a peer's control frames go before."""
+        lost: list[Event] = []
+        for destination in plane.ready():
+            if outbox.depth(destination.routing_id):
+                continue
+            try:
+                self._forward_to(destination, plane, now)
+            except zmq.Again:
+                self.blocked = True
+            except zmq.ZMQError as error:
+                if error.errno != errno.EHOSTUNREACH:
+                    raise
+                lost.append(PeerUnreachable(destination.routing_id))
+        return lost
+
     def close(self) -> None:
         """Closes the socket; what was handed to it and not taken is lost."""
         self._socket.close()
@@ -98,7 +138,7 @@ class RouterPort:
         self._path.unlink(missing_ok=True)
 
     def _send_to(self, routing_id: bytes, outbox: Outbox) -> None:
-        send = self._socket.send
+        send = self._raw.send
         for _ in range(SEND_BATCH):
             head = outbox.head(routing_id)
             if head is None:
@@ -109,6 +149,18 @@ class RouterPort:
             send(frame.header, _NOBLOCK_MORE)
             send(frame.body, _NOBLOCK)
             outbox.sent(routing_id, lane)
+
+    def _forward_to(self, destination: Destination, plane: DataPlane, now: float) -> None:
+        send, following, routing_id = self._raw.send, destination.next, destination.routing_id
+        for _ in range(SEND_BATCH):
+            batch = following()
+            if batch is None:
+                plane.rest(destination)
+                return
+            send(routing_id, _NOBLOCK_MORE)
+            send(batch.header(now), _NOBLOCK_MORE)
+            send(batch.body, _NOBLOCK)
+            plane.sent(destination, batch)
 
     def _bind(self, endpoint: str) -> None:
         mask = os.umask(0o777 & ~SOCKET_MODE)

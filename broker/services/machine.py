@@ -9,6 +9,7 @@ from collections import Counter, deque
 from dataclasses import replace
 from typing import Final
 
+from broker.core.dataplane import DataPlane
 from broker.core.effects import (
     Ask,
     Commit,
@@ -24,10 +25,13 @@ from broker.core.effects import (
 )
 from broker.core.events import (
     Asked,
+    ClientGone,
+    ClientJoined,
     Committed,
     Event,
     FrameReceived,
     NodeGone,
+    NodeRegistered,
     Outcome,
     PeerUnreachable,
     Tick,
@@ -35,12 +39,16 @@ from broker.core.events import (
 )
 from broker.core.fleet import Fleet
 from broker.core.queues import Outbox
-from broker.core.router import Router
+from broker.core.router import CLIENT, Router
 from broker.core.settings import Settings
-from broker.services.registry import SERVED, SERVICES, Service
+from broker.services.registry import SERVED, SERVED_TO_CLIENTS, SERVICES, Service
+from shard_node.wire import bodies
 from shard_node.wire.identity import heartbeat_id, node_id
+from shard_node.wire.topics import NODE_GONE
 from store.records import Durable
 
+NOTHING: Final[Effects] = []
+"""Of a frame that only passes through; nobody appends to it."""
 REJECTS_LOGGED_S: Final = 1.0
 """Garbage is logged at most once in this; the line carries the counts."""
 
@@ -52,7 +60,8 @@ class Broker:
         self.fleet = Fleet(settings, now)
         self.outbox = Outbox(self.fleet.counts)
         served = {topic: entry[1] for topic, entry in SERVED.items()}
-        self.router = Router(self.fleet, self.outbox, served)
+        self.plane = DataPlane(self.fleet, self.outbox)
+        self.router = Router(self.fleet, self.outbox, self.plane, served)
         self._services: dict[str, Service] = {
             name: service(self.fleet, durable) for name, service in SERVICES.items()
         }
@@ -63,28 +72,42 @@ class Broker:
 
     def on(self, event: Event, now: float) -> Effects:
         """Takes an event in; returns what the shell has to do, in order."""
+        effects: Effects = []
         match event:
             case FrameReceived(routing_id=routing_id, header=header, body=body):
-                asked = self.router.receive(routing_id, header, body, now)
-                effects = self._work(asked, now) if asked is not None else []
+                return self.frame(routing_id, header, body, now)
             case WrongParts():
                 self.router.reject("parts")
-                effects = []
             case PeerUnreachable(routing_id=routing_id):
                 self.router.lose(routing_id)
-                effects = []
+                self.plane.unreachable(routing_id, now)
             case Committed():
                 effects = self._committed(event, now)
             case Tick():
                 self.router.expire(now)
+                self.plane.turn(now)
                 effects = self._work(event, now)
             case _:
                 effects = self._work(event, now)
         return effects + self._rejects.look(self.fleet, now)
 
+    def frame(self, routing_id: bytes, header: bytes, body: bytes, now: float) -> Effects:
+        """Takes a frame of two parts in: the short way for what is not for the broker."""
+        asked = self.router.receive(routing_id, header, body, now)
+        if asked is not None:
+            return self._work(asked, now) + self._rejects.look(self.fleet, now)
+        if self.fleet.rejected_total != self._rejects.logged_total:
+            return self._rejects.look(self.fleet, now)
+        return NOTHING
+
     def next_deadline(self) -> float | None:
         """When the next Tick is due at the latest."""
-        times = (self._deadline, self.router.in_flight.next_deadline(), self._rejects.due_at)
+        times = (
+            self._deadline,
+            self.router.in_flight.next_deadline(),
+            self.plane.next_deadline(),
+            self._rejects.due_at,
+        )
         return min((time for time in times if time is not None), default=None)
 
     def _work(self, first: Event, now: float) -> Effects:
@@ -95,16 +118,37 @@ class Broker:
             event = events.popleft()
             for effect in self._dispatch(event, now):
                 self._carry_out(effect, events, out)
-            if isinstance(event, NodeGone):
-                self.router.lose(node_id(event.name, event.epoch))
-                self.router.lose(heartbeat_id(event.name, event.epoch))
+            match event:
+                case NodeRegistered(name=name, epoch=epoch):
+                    self.plane.joined(name, node_id(name, epoch), now)
+                case NodeGone():
+                    self._gone(event, now)
+                case ClientJoined(name=name):
+                    self.plane.joined(name, name.encode(), now)
+                case ClientGone(name=name):
+                    self._lose(name, name.encode(), 0, now)
+        if self.plane.parked_bytes:
+            self.plane.fleet_changed(now)
         deadlines = (service.next_deadline() for service in self._services.values())
         self._deadline = min((time for time in deadlines if time is not None), default=None)
         return out
 
+    def _gone(self, event: NodeGone, now: float) -> None:
+        self.router.lose(heartbeat_id(event.name, event.epoch))
+        self._lose(event.name, node_id(event.name, event.epoch), event.epoch, now)
+
+    def _lose(self, name: str, routing_id: bytes, epoch: int, now: float) -> None:
+        """A peer is dead. Senders learn which frames it got before they learn of its end."""
+        self.router.lose(routing_id)
+        self.plane.flush()
+        self.router.tell_all(NODE_GONE, bodies.NodeGone(name, epoch))
+        self.plane.gone(name, routing_id, now)
+
     def _dispatch(self, event: Event, now: float) -> Effects:
         if isinstance(event, Asked):
-            return self._services[SERVED[event.topic][0]].on(event, now)
+            served = SERVED_TO_CLIENTS if event.ref.peer.role == CLIENT else SERVED
+            name = served.get(event.topic, SERVED[event.topic])[0]
+            return self._services[name].on(event, now)
         effects: Effects = []
         for service in self._services.values():
             effects += service.on(event, now)
@@ -152,19 +196,19 @@ class Rejects:
 
     def __init__(self) -> None:
         self._logged: Counter[str] = Counter()
-        self._logged_total = 0
+        self.logged_total = 0
         self._logged_at: float | None = None
         self.due_at: float | None = None
 
     def look(self, fleet: Fleet, now: float) -> Effects:
         """The line that is due, if one is."""
-        if fleet.rejected_total == self._logged_total:
+        if fleet.rejected_total == self.logged_total:
             return []
         if self._logged_at is not None and now < self._logged_at + REJECTS_LOGGED_S:
             self.due_at = self._logged_at + REJECTS_LOGGED_S
             return []
-        text = f"{fleet.rejected_total - self._logged_total} frames rejected"
+        text = f"{fleet.rejected_total - self.logged_total} frames rejected"
         fresh = dict(fleet.rejected - self._logged)
-        self._logged, self._logged_total = fleet.rejected.copy(), fleet.rejected_total
+        self._logged, self.logged_total = fleet.rejected.copy(), fleet.rejected_total
         self._logged_at, self.due_at = now, None
         return [Log("WARNING", text, {"by_reason": fresh})]

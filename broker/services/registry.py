@@ -8,6 +8,7 @@ from broker.core.effects import Effects
 from broker.core.events import Event
 from broker.core.fleet import Fleet
 from broker.core.router import Served
+from broker.services.clients import Clients
 from broker.services.commands import Commands
 from broker.services.identify import Identify
 from broker.services.leases import Leases
@@ -35,6 +36,7 @@ class Service(Protocol):
 SERVICES: Final[dict[str, type[Service]]] = {
     # Each event goes through in this order: who is there, what may be spent, what to do.
     "membership": Membership,
+    "clients": Clients,
     "identify": Identify,
     "planning": Planning,
     "lifecycle": Lifecycle,
@@ -47,12 +49,13 @@ SERVICES: Final[dict[str, type[Service]]] = {
 _NODE = frozenset({"node"})
 _HEARTBEAT = frozenset({"heartbeat"})
 _OPERATOR = frozenset({"operator"})
-_ANYBODY = frozenset({"node", "operator"})
+_CLIENT = frozenset({"client"})
+_ANYBODY = frozenset({"node", "operator", "client"})
 
 SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.REGISTER: ("membership", Served(_NODE, fenced=False)),
-    topics.HEARTBEAT: ("membership", Served(_HEARTBEAT, fenced=False)),
-    topics.SUBSCRIBE: ("membership", Served(_NODE)),
+    topics.HEARTBEAT: ("membership", Served(_HEARTBEAT | _CLIENT, fenced=False)),
+    topics.SUBSCRIBE: ("membership", Served(_NODE | _CLIENT)),
     topics.SHARD_READY: ("membership", Served(_NODE)),
     topics.SHARD_DISCONNECT: ("membership", Served(_NODE)),
     topics.FATAL: ("stopping", Served(_NODE)),
@@ -66,4 +69,11 @@ SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.WHERE: ("status", Served(_ANYBODY)),
     topics.RESPAWN: ("lifecycle", Served(_OPERATOR)),
     topics.STOP: ("stopping", Served(_OPERATOR)),
+    topics.CLIENT_REGISTER: ("clients", Served(_CLIENT)),
+}
+
+SERVED_TO_CLIENTS: Final[dict[str, tuple[str, Served]]] = {
+    # What means something else to a program outside a bot.
+    topics.HEARTBEAT: ("clients", Served(_CLIENT)),
+    topics.SUBSCRIBE: ("clients", Served(_CLIENT)),
 }

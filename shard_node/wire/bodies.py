@@ -164,6 +164,16 @@ class NodeGone(Body, frozen=True):
     epoch: int
 
 
+class ClientRegister(Body, frozen=True):
+    """First message of a program outside a bot, and again after the broker was away.
+
+    ``name`` is its short name: Node(name) reaches the latest client of that name.
+    """
+
+    name: str
+    topics: tuple[str, ...] = ()
+
+
 class LeaseRequest(Body, frozen=True):
     """Acquire or renew the lease ``name`` for ``ttl_s``, counted from the request."""
 
@@ -259,3 +269,26 @@ class WhereReply(Body, frozen=True):
     num_shards: int
     node: str | None
     route: str
+
+
+class RoutesRequest(Body, frozen=True):
+    """Asks for the routing table."""
+
+
+class DeadLettersRequest(Body, frozen=True):
+    """Asks for the dead letters from the number ``after`` on, oldest first."""
+
+    after: int = 0
+
+
+class LettersChosen(Body, frozen=True):
+    """Dead letters by number; none named: all of them."""
+
+    numbers: tuple[int, ...] = ()
+
+
+class LettersDone(Body, frozen=True):
+    """How many letters were tried again or dropped; ``skipped``: their bytes are gone."""
+
+    done: int
+    skipped: int = 0

@@ -5,6 +5,9 @@
 | node | ``name#epoch`` |
 | its heartbeat thread | ``name#epoch!hb`` |
 | operator (the command line) | ``op-<pid>-<counter>`` |
+| client (a program outside a bot) | ``cl-<name>-<pid>-<counter>`` |
+
+A dead letter that is tried again has the sender ``dl-<number>#1``, which no socket may have.
 """
 
 from __future__ import annotations
@@ -17,10 +20,17 @@ from shard_node.wire.limits import NAME_MAX_CHARS
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]*")
 _HEARTBEAT = "!hb"
 _OPERATOR = "op-"
+_CLIENT = "cl-"
+_LETTER = "dl-"
+_CLIENT_PATTERN = re.compile(r"cl-[a-z][a-z0-9_-]*-[0-9]{1,10}-[0-9]{1,10}")
+CLIENT_MAX_CHARS = NAME_MAX_CHARS + 25
 
 
 class Peer(NamedTuple):
-    """A parsed routing id. ``role`` is ``node``, ``heartbeat`` or ``operator``."""
+    """A parsed routing id. ``role`` is ``node``, ``heartbeat``, ``operator`` or ``client``.
+
+    The ``name`` of an operator or client is its whole routing id, the epoch 0.
+    """
 
     role: str
     name: str
@@ -32,7 +42,7 @@ def is_node_name(name: str) -> bool:
     return (
         len(name) <= NAME_MAX_CHARS
         and NAME_PATTERN.fullmatch(name) is not None
-        and not name.startswith(_OPERATOR)
+        and not name.startswith((_OPERATOR, _CLIENT, _LETTER))
     )
 
 
@@ -51,6 +61,21 @@ def operator_id(pid: int, counter: int) -> bytes:
     return f"{_OPERATOR}{pid}-{counter}".encode()
 
 
+def client_id(name: str, pid: int, counter: int) -> bytes:
+    """The routing id of a program outside a bot."""
+    return f"{_CLIENT}{name}-{pid}-{counter}".encode()
+
+
+def letter_sender(number: int) -> str:
+    """The sender of a dead letter that is tried again: new to every receiver."""
+    return f"{_LETTER}{number}#1"
+
+
+def is_letter(name: str) -> bool:
+    """Whether answers to this name are answers to a dead letter."""
+    return name.startswith(_LETTER)
+
+
 def parse_peer(routing_id: bytes) -> Peer | None:
     """Who is behind a routing id; None where it has no form that we give out."""
     try:
@@ -59,6 +84,9 @@ def parse_peer(routing_id: bytes) -> Peer | None:
         return None
     if text.startswith(_OPERATOR):
         return Peer("operator", text, 0)
+    if text.startswith(_CLIENT):
+        good = len(text) <= CLIENT_MAX_CHARS and _CLIENT_PATTERN.fullmatch(text)
+        return Peer("client", text, 0) if good else None
     role = "node"
     if text.endswith(_HEARTBEAT):
         role, text = "heartbeat", text.removesuffix(_HEARTBEAT)

@@ -38,8 +38,17 @@ CREDIT_RESERVE_MESSAGES: Final = 64
 """What the broker may have at a node whose handlers have not returned yet."""
 STUCK_S: Final = 0.005
 """A frame that waits for its receiver longer gives its sender the window back."""
+QUEUE_MAX_MESSAGES: Final = (16_384, 65_536, 65_536, 65_536)
+"""Messages of BATCH frames that wait for one destination, lane by lane."""
+MESSAGE_MIN_BYTES: Final = 5
+"""No message of a BATCH is encoded in fewer; a ``count`` that cannot be true is refused."""
 DEAD_LETTERS_MAX: Final = 1000
+DEAD_LETTERS_MAX_BYTES: Final = 8 << 20
+"""Of bodies that are kept for another try; a letter beyond it keeps its header only."""
 PARKED_MAX_BYTES: Final = 64 << 20
+PARKED_MAX_S: Final = 60.0
+"""How long a frame without a deadline waits for an owner that is away."""
+CLIENTS_MAX: Final = 1024
 
 HEARTBEAT_INTERVAL_S: Final = 1.0
 HEARTBEAT_LOST_S: Final = 15.0

@@ -43,6 +43,11 @@ RESPAWN: Final = "fleet.respawn"
 STOP: Final = "fleet.stop"
 WHERE: Final = "fleet.where"
 GUILD_HELD: Final = "node.guild"
+CLIENT_REGISTER: Final = "client.register"
+ROUTES: Final = "routes.show"
+DEAD_LETTERS: Final = "dead-letters.list"
+DEAD_LETTERS_RETRY: Final = "dead-letters.retry"
+DEAD_LETTERS_DROP: Final = "dead-letters.drop"
 
 
 class TopicSpec(NamedTuple):
@@ -83,5 +88,12 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     RESPAWN: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.RespawnRequest, bodies.RespawnReply),
     STOP: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.StopRequest, bodies.StopReply),
     WHERE: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.WhereRequest, bodies.WhereReply),
+    CLIENT_REGISTER: TopicSpec(Kind.REQUEST, Lane.CONTROL, bodies.ClientRegister, bodies.Welcome),
+    ROUTES: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.RoutesRequest, dict),
+    DEAD_LETTERS: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.DeadLettersRequest, dict),
+    DEAD_LETTERS_RETRY: TopicSpec(
+        Kind.REQUEST, Lane.HIGH, bodies.LettersChosen, bodies.LettersDone
+    ),
+    DEAD_LETTERS_DROP: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.LettersChosen, bodies.LettersDone),
     GUILD_HELD: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.WhereReply, bodies.WhereReply),
 }

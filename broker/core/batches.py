@@ -1,0 +1,362 @@
+"""BATCH frames that wait: one destination, four lanes, and the receiver's credit.
+
+A frame of events may be pushed out by a newer frame; one that is kept never is. Limits are
+lane by lane, in frames, messages and bytes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Final
+
+from shard_node.wire.batch import Flag
+from shard_node.wire.codec import encode_header
+from shard_node.wire.header import Header
+from shard_node.wire.lanes import Lane
+from shard_node.wire.limits import (
+    BATCH_MAX_BYTES,
+    CREDIT_MAX_BYTES,
+    CREDIT_MAX_MESSAGES,
+    CREDIT_MIN_MESSAGES,
+    CREDIT_RESERVE_MESSAGES,
+    PROTOCOL_VERSION,
+    QUEUE_MAX_BYTES,
+    QUEUE_MAX_FRAMES,
+    QUEUE_MAX_MESSAGES,
+    STUCK_S,
+)
+
+PATIENCE_FRAMES: Final = (0, 0, 32, 64)
+"""How many frames may overtake a waiting one, lane by lane (0: no lane is let by)."""
+START_WINDOW_MESSAGES: Final = 256
+"""What a receiver gets that has not said yet how fast it is."""
+RATE_WEIGHT: Final = 0.2
+"""Of the newest measurement in a receiver's rate."""
+COMPACT_FRAMES: Final = 64
+_KEPT: Final = int(Flag.KEPT)
+
+
+class Fan:
+    """How many copies of one frame still wait."""
+
+    __slots__ = ("left",)
+
+    def __init__(self, left: int) -> None:
+        self.left = left
+
+
+class Batch:
+    """A BATCH frame in the broker, on its way to one destination.
+
+    ``head`` is as its sender wrote it, ``flags`` as it goes on; ``queue_lane`` may be another
+    than the sender's by a rule. ``deadline`` 0: none. ``released``: the sender has its window
+    back; ``gone``: it waits no more.
+    """
+
+    __slots__ = (
+        "arrived",
+        "body",
+        "count",
+        "deadline",
+        "fan",
+        "flags",
+        "gone",
+        "head",
+        "home",
+        "kept",
+        "queue_lane",
+        "released",
+        "sender",
+        "size_bytes",
+    )
+
+    def __init__(self, sender: str, head: Header, body: bytes, now: float) -> None:
+        self.sender = sender
+        self.head = head
+        self.body = body
+        self.count = head.count
+        self.size_bytes = len(body)
+        self.flags = head.flags
+        self.kept = bool(head.flags & _KEPT)
+        self.queue_lane = int(head.lane)
+        self.arrived = now
+        self.deadline = now + head.ttl_ms / 1000 if head.ttl_ms else 0.0
+        self.fan: Fan | None = None
+        self.home: Lanes | None = None
+        self.released = False
+        self.gone = False
+
+    def copy(self, fan: Fan) -> Batch:
+        """The same frame for another destination."""
+        other = Batch(self.sender, self.head, self.body, self.arrived)
+        other.flags, other.queue_lane, other.fan = self.flags, self.queue_lane, fan
+        return other
+
+    def header(self, now: float) -> bytes:
+        """The header as it goes out: the true sender, and what remains of the deadline."""
+        head = self.head
+        ttl_ms = head.ttl_ms
+        if ttl_ms and now - self.arrived > STUCK_S:
+            ttl_ms = max(1, round((self.deadline - now) * 1000))
+        lane = head.lane if self.kept else Lane(self.queue_lane)
+        return encode_header(
+            Header(
+                PROTOCOL_VERSION,
+                head.kind,
+                head.target,
+                "",
+                lane,
+                0,
+                ttl_ms,
+                self.sender,
+                head.seq,
+                self.count,
+                self.flags,
+                head.pin,
+                head.low,
+                head.sent_at,
+            )
+        )
+
+
+class BatchLane:
+    """One lane of one destination, in order."""
+
+    __slots__ = ("_dead", "_events", "_frames", "_limits", "frames", "messages", "size_bytes")
+
+    def __init__(self, max_frames: int, max_messages: int, max_bytes: int) -> None:
+        self._limits = (max_frames, max_messages, max_bytes)
+        self._frames: deque[Batch] = deque()
+        self._events: deque[Batch] = deque()
+        self._dead = 0
+        self.frames = self.messages = self.size_bytes = 0
+
+    def has_room(self, batch: Batch) -> bool:
+        """Whether the frame fits within the limits."""
+        max_frames, max_messages, max_bytes = self._limits
+        return (
+            self.frames < max_frames
+            and self.messages + batch.count <= max_messages
+            and self.size_bytes + batch.size_bytes <= max_bytes
+        )
+
+    def append(self, batch: Batch) -> None:
+        """Queues a frame that has room."""
+        self._frames.append(batch)
+        if not batch.kept:
+            self._events.append(batch)
+        self.frames += 1
+        self.messages += batch.count
+        self.size_bytes += batch.size_bytes
+
+    def oldest_events(self) -> Batch | None:
+        """The oldest frame that may be dropped."""
+        events = self._events
+        while events and events[0].gone:
+            events.popleft()
+        return events[0] if events else None
+
+    def head(self) -> Batch:
+        """The oldest frame; the lane must not be empty."""
+        frames = self._frames
+        while frames[0].gone:
+            frames.popleft()
+            self._dead -= 1
+        return frames[0]
+
+    def pop(self, batch: Batch) -> None:
+        """Removes the frame that ``head`` gave."""
+        self._frames.popleft()
+        self._forget(batch)
+
+    def remove(self, batch: Batch) -> None:
+        """Removes a frame from anywhere."""
+        self._dead += 1
+        self._forget(batch)
+        if self._dead > self.frames + COMPACT_FRAMES:
+            self._frames = deque(frame for frame in self._frames if not frame.gone)
+            self._dead = 0
+
+    def waiting(self) -> list[Batch]:
+        """All frames, oldest first."""
+        return [batch for batch in self._frames if not batch.gone]
+
+    def _forget(self, batch: Batch) -> None:
+        batch.gone = True
+        self.frames -= 1
+        self.messages -= batch.count
+        self.size_bytes -= batch.size_bytes
+        if not batch.kept:
+            self.oldest_events()
+
+
+class Lanes:
+    """The four lanes of one destination, or of an owner that is away."""
+
+    __slots__ = ("lanes",)
+
+    def __init__(
+        self,
+        max_frames: tuple[int, ...] = QUEUE_MAX_FRAMES,
+        max_messages: tuple[int, ...] = QUEUE_MAX_MESSAGES,
+        max_bytes: tuple[int, ...] = QUEUE_MAX_BYTES,
+    ) -> None:
+        limits = zip(max_frames, max_messages, max_bytes, strict=True)
+        self.lanes = tuple(BatchLane(*limit) for limit in limits)
+
+    def __len__(self) -> int:
+        return sum(lane.frames for lane in self.lanes)
+
+    @property
+    def messages(self) -> int:
+        """Messages that wait in all lanes."""
+        return sum(lane.messages for lane in self.lanes)
+
+    def put(self, batch: Batch) -> tuple[bool, list[Batch]]:
+        """Queues a frame; says whether it has room, and which events it pushed out."""
+        lane = self.lanes[batch.queue_lane]
+        pushed_out: list[Batch] = []
+        while not lane.has_room(batch):
+            oldest = lane.oldest_events()
+            if oldest is None:
+                return False, pushed_out
+            lane.remove(oldest)
+            pushed_out.append(oldest)
+        lane.append(batch)
+        batch.home = self
+        return True, pushed_out
+
+    def has_room(self, batch: Batch) -> bool:
+        """Whether the frame would be taken without pushing anything out."""
+        return self.lanes[batch.queue_lane].has_room(batch)
+
+    def remove(self, batch: Batch) -> None:
+        """Takes a waiting frame out."""
+        self.lanes[batch.queue_lane].remove(batch)
+
+    def take_all(self) -> list[Batch]:
+        """Takes everything out, lane by lane, oldest first."""
+        waiting = [batch for lane in self.lanes for batch in lane.waiting()]
+        for batch in waiting:
+            self.remove(batch)
+            batch.gone = False
+        return waiting
+
+
+class Destination(Lanes):
+    """A registered process: its lanes, and what it may have in its hands.
+
+    Totals count since its registration. ``paused_until``: the socket had nobody there.
+    """
+
+    __slots__ = (
+        "_handled_at",
+        "_overtaken",
+        "handled_bytes",
+        "handled_messages",
+        "lost_bytes",
+        "lost_messages",
+        "paused_until",
+        "rate",
+        "routing_id",
+        "sent_bytes",
+        "sent_messages",
+        "text",
+        "window_bytes",
+        "window_messages",
+    )
+
+    def __init__(self, routing_id: bytes) -> None:
+        super().__init__()
+        self.routing_id = routing_id
+        self.text = routing_id.decode()
+        self._overtaken = [0, 0, 0, 0]
+        self.paused_until = 0.0
+        self.rate = 0.0
+        self.reset()
+
+    def reset(self) -> None:
+        """The process has registered (again): both sides count from nothing."""
+        self.sent_messages = self.sent_bytes = 0
+        self.handled_messages = self.handled_bytes = 0
+        self.lost_messages = self.lost_bytes = 0
+        self.window_messages = START_WINDOW_MESSAGES
+        self.window_bytes = CREDIT_MAX_BYTES
+        self._handled_at = 0.0
+
+    def write_off(self) -> None:
+        """What was on its way to a connection that broke never comes."""
+        self.lost_messages += self.sent_messages - self.handled_messages
+        self.lost_bytes += self.sent_bytes - self.handled_bytes
+        self.handled_messages, self.handled_bytes = self.sent_messages, self.sent_bytes
+
+    def fits(self, batch: Batch) -> bool:
+        """Whether the receiver's credit allows the frame."""
+        out = self.sent_messages - self.handled_messages
+        if not out:
+            return True
+        messages, size_bytes = self.window_messages, self.window_bytes
+        if batch.queue_lane <= Lane.HIGH:
+            messages += CREDIT_RESERVE_MESSAGES
+            size_bytes += BATCH_MAX_BYTES
+        return (
+            out + batch.count <= messages
+            and self.sent_bytes - self.handled_bytes + batch.size_bytes <= size_bytes
+        )
+
+    def next(self) -> Batch | None:
+        """The frame whose turn it is, if there is one and credit for it."""
+        first = patient = -1
+        for number, lane in enumerate(self.lanes):
+            if not lane.frames:
+                continue
+            if first < 0:
+                first = number
+                if not number:
+                    break  # nothing overtakes control
+            elif self._overtaken[number] >= PATIENCE_FRAMES[number] > 0:
+                patient = number
+                break
+        if first < 0:
+            return None
+        if patient > 0:
+            batch = self.lanes[patient].head()
+            if self.fits(batch):
+                return batch
+            if first > Lane.HIGH or self._overtaken[patient] >= 2 * PATIENCE_FRAMES[patient]:
+                return None  # what comes before it would keep it from ever fitting
+        batch = self.lanes[first].head()
+        return batch if self.fits(batch) else None
+
+    def sent(self, batch: Batch) -> None:
+        """The frame that ``next`` gave has gone out."""
+        number = batch.queue_lane
+        self.lanes[number].pop(batch)
+        self.sent_messages += batch.count
+        self.sent_bytes += batch.size_bytes
+        if number:
+            for other in range(number + 1, len(self.lanes)):
+                if self.lanes[other].frames:
+                    self._overtaken[other] += 1
+            self._overtaken[number] = 0
+
+    def credit(self, messages: int, size_bytes: int, now: float) -> bool:
+        """What it has handled in all; False for more than it got, or less than before."""
+        messages += self.lost_messages
+        good = self.handled_messages <= messages <= self.sent_messages
+        messages = min(max(messages, self.handled_messages), self.sent_messages)
+        if self._handled_at and now > self._handled_at:
+            rate = (messages - self.handled_messages) / (now - self._handled_at)
+            self.rate += RATE_WEIGHT * (rate - self.rate)
+        self._handled_at = now
+        self.handled_messages = messages
+        size_bytes = max(size_bytes + self.lost_bytes, self.handled_bytes)
+        self.handled_bytes = min(size_bytes, self.sent_bytes)
+        if messages == self.sent_messages:
+            self.handled_bytes = self.sent_bytes
+        return good or bool(self.lost_messages)
+
+    def size_window(self, messages: int, size_bytes: int) -> None:
+        """What it wants to have in its hands at most."""
+        self.window_messages = min(max(messages, CREDIT_MIN_MESSAGES), CREDIT_MAX_MESSAGES)
+        self.window_bytes = min(max(size_bytes, BATCH_MAX_BYTES), CREDIT_MAX_BYTES)

@@ -1,0 +1,436 @@
+"""What peers say to each other, as the broker sees it: BATCH frames, credit, bounces.
+
+A kept frame is never dropped in silence: it goes on, waits within limits, or comes back as a
+BOUNCE, and then it is a dead letter too. A sender has its window back when its frame left,
+or when it waited for its receiver longer than STUCK_S.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from typing import Any, Final
+
+from broker.core.batches import Batch, Destination, Fan, Lanes
+from broker.core.fleet import Fleet, FleetState
+from broker.core.letters import Letters, again
+from broker.core.queues import Frame, Outbox, Put
+from broker.core.resolve import DOWN, Resolver, Route
+from broker.core.waiting import Deadlines
+from shard_node.wire import identity
+from shard_node.wire.batch import Flag, Forwarded, Handled
+from shard_node.wire.bodies import ErrorBody
+from shard_node.wire.codec import WireError, decode_body, encode_body, encode_header
+from shard_node.wire.header import Header, Kind
+from shard_node.wire.lanes import Lane
+from shard_node.wire.limits import (
+    BATCH_MAX_MESSAGES,
+    MESSAGE_MIN_BYTES,
+    PARKED_MAX_BYTES,
+    PARKED_MAX_S,
+    PROTOCOL_VERSION,
+    STUCK_S,
+    TTL_MAX_MS,
+)
+from shard_node.wire.targets import BROKER, Broker, Node
+
+UNREACHABLE_RETRY_S: Final = 0.25
+"""How soon the socket is tried again for a registered process that was not connected."""
+CREDITS_PER_FRAME: Final = 4096
+CREDITS_KEPT_MAX: Final = 65_536
+"""Entries for a sender that reads nothing; honest ones stay within their window."""
+RETRY_MIN_S: Final = 0.05
+RETRY_MAX_S: Final = 5.0
+RETRY_TTL_MS: Final = 30_000
+"""What a dead letter gets for its second try."""
+TEXT_MAX_CHARS: Final = 512
+_FLAGS: Final = int(Flag.KEPT | Flag.RESENT)
+_REROUTED: Final = int(Flag.REROUTED)
+_TELLS: Final = frozenset({"E_UNREACHABLE", "E_NO_HANDLER", "E_EXPIRED", "E_QUEUE_FULL"})
+"""Ends that make a dead letter; the others are the sender's own fault."""
+
+
+class DataPlane:
+    """All BATCH frames in the broker. Shares the fleet and the outbox of control frames."""
+
+    def __init__(self, fleet: Fleet, outbox: Outbox) -> None:
+        self._fleet = fleet
+        self._counts = fleet.counts
+        self._outbox = outbox
+        self._resolver = Resolver(fleet)
+        self._destinations: dict[bytes, Destination] = {}
+        self._parked: dict[str, Lanes] = {}
+        self._ready: dict[bytes, Destination] = {}
+        self._paused: dict[bytes, Destination] = {}
+        self._fresh: deque[Batch] = deque()
+        self._deadlines = Deadlines()
+        self._credits: dict[str, list[tuple[int, int, str]]] = {}
+        self.parked_bytes = 0
+        self.letters = Letters()
+
+    # --- from the socket
+
+    def receive(
+        self, routing_id: bytes, peer: identity.Peer, head: Header, body: bytes, now: float
+    ) -> None:
+        """Takes a BATCH in. Raises WireError for one that cannot be."""
+        batch = Batch(routing_id.decode(), head, body, now)
+        if not _is_sound(head, len(body)):
+            self._refuse(batch, "batch", "E_REFUSED", "its header cannot be true")
+        elif not self._is_current(peer):
+            self._refuse(batch, *_fault(peer))
+        elif type(head.target) is Node and identity.is_letter(head.target.name):
+            self._counts["letters_answered"] += 1
+            self._release(batch, "")
+        else:
+            batch.flags &= _FLAGS
+            self._forward(batch, peer.name, now)
+
+    def credit(
+        self, routing_id: bytes, peer: identity.Peer, head: Header, body: bytes, now: float
+    ) -> None:
+        """A receiver gives room. Raises WireError for what is no Handled."""
+        if type(head.target) is not Broker:
+            raise WireError("target")
+        destination = self._destinations.get(routing_id)
+        if destination is None or not self._is_current(peer):
+            raise WireError("old_epoch")
+        handled = decode_body(body, Handled)
+        if not destination.credit(handled.messages, handled.size_bytes, now):
+            self._fleet.reject("credit")
+        destination.size_window(handled.window_messages, handled.window_bytes)
+        self._wake(destination)
+
+    def _is_current(self, peer: identity.Peer) -> bool:
+        if peer.role == "node":
+            return self._fleet.current(peer.name, peer.epoch) is not None
+        return peer.role == "client" and self._fleet.table.node(peer.name) is not None
+
+    def _refuse(self, batch: Batch, reason: str, code: str, text: str) -> None:
+        self._fleet.reject(reason)
+        if batch.kept:
+            self._bounce(batch, ErrorBody(code, text))
+        self._release(batch, "")
+
+    # --- to a destination, to wait, or back
+
+    def _forward(self, batch: Batch, sender_name: str, now: float) -> None:
+        rule = self._resolver.rule(batch.head)
+        if rule is not None and rule.lane is not None:
+            batch.queue_lane = int(rule.lane)
+        if batch.deadline and batch.deadline <= now:
+            self._fail(batch, "E_EXPIRED", "its deadline passed while it waited", now)
+            return
+        route = self._resolver.route(batch.head, sender_name, now)
+        if route.rerouted:
+            batch.flags |= _REROUTED
+        if len(route.owners) == 1 and not route.several:
+            self._put(batch, route.owners[0].routing_id, now)
+        elif route.owners:
+            self._fan_out(batch, route, now)
+        elif route.park:
+            self._park(batch, route.park, now)
+        else:
+            self._fail(batch, route.code, route.text, now)
+
+    def _put(self, batch: Batch, routing_id: bytes, now: float) -> None:
+        destination = self._destinations.get(routing_id)
+        if destination is None:
+            self._fail(batch, "E_UNREACHABLE", "its receiver is not registered", now)
+            return
+        taken, pushed_out = destination.put(batch)
+        for old in pushed_out:
+            self._drop(old)
+        if not taken:
+            self._full(batch, destination, now)
+            return
+        self._fresh.append(batch)
+        if not destination.paused_until:
+            self._ready[routing_id] = destination
+
+    def _fan_out(self, batch: Batch, route: Route, now: float) -> None:
+        ends = [self._destinations.get(owner.routing_id) for owner in route.owners]
+        there = [destination for destination in ends if destination is not None]
+        if batch.kept:
+            full = next((end for end in there if not end.has_room(batch)), None)
+            if full is not None:  # to all of them, or back to its sender whole
+                self._full(batch, full, now)
+                return
+        fan = Fan(len(there))
+        for destination in there:
+            self._put(batch.copy(fan), destination.routing_id, now)
+        if not there:
+            self._fail(batch, "E_UNREACHABLE", "nobody listens", now)
+
+    def _park(self, batch: Batch, name: str, now: float) -> None:
+        lanes = self._parked.get(name)
+        if lanes is None:
+            lanes = self._parked[name] = Lanes()
+        taken = self.parked_bytes + batch.size_bytes <= PARKED_MAX_BYTES
+        if taken:
+            taken, pushed_out = lanes.put(batch)
+            for old in pushed_out:
+                self.parked_bytes -= old.size_bytes
+                self._drop(old)
+        if not taken:
+            self._full(batch, None, now)
+            return
+        self.parked_bytes += batch.size_bytes
+        self._counts["parked"] += 1
+        if not batch.deadline:
+            batch.deadline = batch.arrived + PARKED_MAX_S
+        self._fresh.append(batch)
+
+    def _full(self, batch: Batch, destination: Destination | None, now: float) -> None:
+        rate = destination.rate if destination is not None else 0.0
+        waits = destination.lanes[batch.queue_lane].messages if destination is not None else 0
+        retry_s = min(max(waits / rate if rate > 0 else 1.0, RETRY_MIN_S), RETRY_MAX_S)
+        details = {"retry_after_s": round(retry_s, 3)}
+        self._fail(batch, "E_QUEUE_FULL", "the receiver's queue is full", now, details)
+
+    # --- ends
+
+    def _fail(
+        self,
+        batch: Batch,
+        code: str,
+        text: str,
+        now: float,
+        details: dict[str, Any] | None = None,
+    ) -> None:
+        batch.gone = True
+        if not batch.kept:
+            self._drop(batch, "unrouted" if code in ("E_UNREACHABLE", "E_NO_HANDLER") else "")
+            return
+        if batch.fan is not None:
+            details = {**(details or {}), "partial": True}
+        retryable = code in ("E_QUEUE_FULL", "E_UNREACHABLE", "E_EXPIRED")
+        self._bounce(batch, ErrorBody(code, text[:TEXT_MAX_CHARS], "", retryable, details or {}))
+        self._release(batch, "")
+        if code in _TELLS:
+            self.letters.add(batch, code, text[:TEXT_MAX_CHARS], now)
+            self._counts["dead_letters_total"] += 1
+
+    def _drop(self, batch: Batch, reason: str = "") -> None:
+        """Events that nobody gets: counted by message."""
+        batch.gone = True
+        reason = reason or f"dropped_{Lane(batch.queue_lane).name.lower()}"
+        self._counts[reason] += batch.count
+        self._release(batch, "")
+        batch.body = b""
+
+    def _bounce(self, batch: Batch, error: ErrorBody) -> None:
+        if identity.is_letter(batch.sender):
+            return
+        self._counts["bounced"] += 1
+        head = batch.head
+        name = batch.sender.partition("#")[0]
+        header = Header(
+            PROTOCOL_VERSION, Kind.BOUNCE, Node(name), "", head.lane, seq=max(0, head.seq)
+        )
+        frame = Frame(encode_header(header), encode_body(error), Kind.BOUNCE)
+        if self._outbox.put(batch.sender.encode(), head.lane, frame) is not Put.QUEUED:
+            self._counts["bounces_lost"] += 1
+
+    def _release(self, batch: Batch, owner: str) -> None:
+        """The sender's window: its frame has left, or is stuck (and may leave later)."""
+        fan = batch.fan
+        if fan is not None:
+            if batch.released:
+                return
+            fan.left -= 1
+            batch.released = True
+            if fan.left:
+                return
+            owner = ""
+        elif batch.released and not (owner and batch.kept):
+            return
+        batch.released = True
+        entries = self._credits.get(batch.sender)
+        if entries is None:
+            entries = self._credits[batch.sender] = []
+        if len(entries) < CREDITS_KEPT_MAX and batch.head.seq > 0:
+            entries.append((batch.head.lane, batch.head.seq, owner))
+
+    # --- to the socket
+
+    @property
+    def idle(self) -> bool:
+        """Whether nothing waits: no frame, and no credit that a sender has to hear of."""
+        return not (self._ready or self._credits or self._fresh or self._paused)
+
+    @property
+    def sendable(self) -> bool:
+        """Whether a frame waits that may go at once."""
+        return bool(self._ready)
+
+    def ready(self) -> list[Destination]:
+        """Destinations that may have something to be sent, each in its turn."""
+        return list(self._ready.values())
+
+    def rest(self, destination: Destination) -> None:
+        """Nothing goes to a destination for now: no frame, or no credit."""
+        self._ready.pop(destination.routing_id, None)
+
+    def sent(self, destination: Destination, batch: Batch) -> None:
+        """A frame went out."""
+        destination.sent(batch)
+        self._counts["messages_forwarded"] += batch.count
+        self._release(batch, destination.text)
+        batch.body = b""
+
+    def unreachable(self, routing_id: bytes, now: float) -> None:
+        """Nobody is connected under a routing id; a registered process may come back."""
+        destination = self._destinations.get(routing_id)
+        if destination is None:
+            return
+        destination.write_off()
+        destination.paused_until = now + UNREACHABLE_RETRY_S
+        self._ready.pop(routing_id, None)
+        self._paused[routing_id] = destination
+
+    def turn(self, now: float) -> None:
+        """The end of a loop's turn: who is stuck, what is overdue, and the senders' credit."""
+        fresh = self._fresh
+        stuck_at = now - STUCK_S
+        while fresh and (fresh[0].gone or fresh[0].arrived <= stuck_at):
+            batch = fresh.popleft()
+            if not batch.gone:
+                self._release(batch, "")
+                if batch.deadline:
+                    self._deadlines.add(batch)
+        for batch in self._deadlines.passed(now):
+            self._expire(batch, now)
+        for destination in [d for d in self._paused.values() if d.paused_until <= now]:
+            self._resume(destination)
+        if self._credits:
+            self.flush()
+
+    def flush(self) -> None:
+        """Tells senders which frames have left."""
+        held: dict[str, list[tuple[int, int, str]]] = {}
+        for sender, entries in self._credits.items():
+            if identity.is_letter(sender):
+                continue
+            for start in range(0, len(entries), CREDITS_PER_FRAME):
+                if not self._tell(sender, entries[start : start + CREDITS_PER_FRAME]):
+                    held[sender] = entries[start:]
+                    break
+        self._credits = held
+
+    def _tell(self, sender: str, entries: list[tuple[int, int, str]]) -> bool:
+        header = encode_header(
+            Header(PROTOCOL_VERSION, Kind.CREDIT, BROKER, "", Lane.CONTROL, sender="")
+        )
+        frame = Frame(header, encode_body(Forwarded(entries)), Kind.CREDIT)
+        return self._outbox.put(sender.encode(), Lane.CONTROL, frame) is Put.QUEUED
+
+    def next_deadline(self) -> float | None:
+        """When the next turn is due at the latest."""
+        times = [self._deadlines.next()]
+        while self._fresh and self._fresh[0].gone:
+            self._fresh.popleft()
+        if self._fresh:
+            times.append(self._fresh[0].arrived + STUCK_S)
+        times += [destination.paused_until for destination in self._paused.values()]
+        return min((time for time in times if time is not None), default=None)
+
+    def _expire(self, batch: Batch, now: float) -> None:
+        lanes = batch.home
+        if lanes is None:
+            return
+        lanes.remove(batch)
+        self._unpark(lanes, batch)
+        self._fail(batch, "E_EXPIRED", "its deadline passed while it waited", now)
+
+    def _unpark(self, lanes: Lanes, batch: Batch) -> None:
+        if not isinstance(lanes, Destination):
+            self.parked_bytes -= batch.size_bytes
+
+    def _wake(self, destination: Destination) -> None:
+        if destination.paused_until:
+            self._resume(destination)
+        elif len(destination):
+            self._ready[destination.routing_id] = destination
+
+    def _resume(self, destination: Destination) -> None:
+        destination.paused_until = 0.0
+        self._paused.pop(destination.routing_id, None)
+        if len(destination):
+            self._ready[destination.routing_id] = destination
+
+    # --- who is there
+
+    def joined(self, name: str, routing_id: bytes, now: float) -> None:
+        """A process has registered: its credit begins anew, and what waited for it goes."""
+        destination = self._destinations.get(routing_id)
+        if destination is None:
+            destination = self._destinations[routing_id] = Destination(routing_id)
+        destination.reset()
+        self._wake(destination)
+        self._again(self._take_parked(name), now)
+
+    def gone(self, name: str, routing_id: bytes, now: float) -> None:
+        """A process is dead: what it has not got waits for the next one, or comes back."""
+        destination = self._destinations.pop(routing_id, None)
+        self._ready.pop(routing_id, None)
+        self._paused.pop(routing_id, None)
+        self._credits.pop(routing_id.decode(errors="replace"), None)
+        left = destination.take_all() if destination is not None else []
+        self._again(left + self._take_parked(name), now)
+
+    def fleet_changed(self, now: float) -> None:
+        """A planned node may stay away for good: what waits for it is looked at again."""
+        stopping = self._fleet.state is FleetState.STOPPING
+        for name in list(self._parked):
+            node = self._fleet.nodes.get(name)
+            if node is not None and (node.state in DOWN or stopping):
+                self._again(self._take_parked(name), now)
+
+    def _take_parked(self, name: str) -> list[Batch]:
+        lanes = self._parked.pop(name, None)
+        waiting = lanes.take_all() if lanes is not None else []
+        self.parked_bytes -= sum(batch.size_bytes for batch in waiting)
+        return waiting
+
+    def _again(self, waiting: list[Batch], now: float) -> None:
+        for batch in waiting:
+            if batch.fan is not None:  # the other copies have their own ends
+                self._fail(batch, "E_UNREACHABLE", "its receiver is gone", now)
+            else:
+                self._forward(batch, batch.sender.partition("#")[0], now)
+
+    # --- dead letters
+
+    def retry(self, numbers: tuple[int, ...], now: float) -> tuple[int, int]:
+        """Sends letters again; how many went, and how many have no bytes left."""
+        letters, skipped = self.letters.take(numbers, whole=True)
+        for letter in letters:
+            sender = identity.letter_sender(letter.number)
+            self._forward(again(letter, sender, RETRY_TTL_MS, now), "", now)
+        return len(letters), skipped
+
+
+def _fault(peer: identity.Peer) -> tuple[str, str, str]:
+    """Why a peer that is not current may not send: for the counters, its code, its words."""
+    if peer.role == "node":
+        text = f"{peer.name}#{peer.epoch} is not the current process of its name"
+        return "old_epoch", "E_OLD_EPOCH", text
+    if peer.role == "client":
+        return "unregistered", "E_REFUSED", "register first: this broker does not know you"
+    return "role", "E_REFUSED", f"a {peer.role} may speak to the broker only"
+
+
+def _is_sound(head: Header, body_bytes: int) -> bool:
+    """Whether a BATCH's own fields can be true."""
+    return (
+        0 < head.count <= BATCH_MAX_MESSAGES
+        and body_bytes > MESSAGE_MIN_BYTES * head.count
+        and head.seq > 0
+        and head.low >= 0
+        and 0 <= head.ttl_ms <= TTL_MAX_MS
+        and head.flags >= 0
+        and len(head.pin) <= identity.CLIENT_MAX_CHARS
+        and math.isfinite(head.sent_at)
+        and type(head.target) is not Broker
+    )

@@ -1,0 +1,93 @@
+"""Programs outside a bot: they register, beat on their main socket, and are forgotten."""
+
+from __future__ import annotations
+
+from broker.core.effects import Effects, Emit, Log, Refuse, Reply
+from broker.core.events import Asked, ClientGone, ClientJoined, Event
+from broker.core.fleet import Fleet
+from broker.core.inflight import Ref
+from shard_node.wire import identity
+from shard_node.wire.bodies import (
+    ClientRegister,
+    ErrorBody,
+    Heartbeat,
+    HeartbeatAck,
+    Subscribe,
+    Welcome,
+)
+from shard_node.wire.limits import (
+    CLIENTS_MAX,
+    HEARTBEAT_INTERVAL_S,
+    HEARTBEAT_LOST_S,
+    TOPIC_MAX_CHARS,
+    TOPICS_PER_NODE_MAX,
+)
+from store.records import Durable
+
+
+class Clients:
+    """Who is registered, and when each was heard last."""
+
+    def __init__(self, fleet: Fleet, _durable: Durable) -> None:
+        self._fleet = fleet
+        self._heard_at: dict[str, float] = {}
+
+    def on(self, event: Event, now: float) -> Effects:
+        match event:
+            case Asked(ref=ref, body=ClientRegister() as body):
+                return self._register(ref, body, now)
+            case Asked(ref=ref, body=Heartbeat() as body) if ref.peer.role == "client":
+                return self._heartbeat(ref, body, now)
+            case Asked(ref=ref, body=Subscribe() as body) if ref.peer.role == "client":
+                self._subscribe(ref.peer.name, body.topics)
+        return self._forget(now)
+
+    def next_deadline(self) -> float | None:
+        """When the most silent client is forgotten."""
+        heard_at = min(self._heard_at.values(), default=None)
+        return heard_at + HEARTBEAT_LOST_S if heard_at is not None else None
+
+    def _register(self, ref: Ref, body: ClientRegister, now: float) -> Effects:
+        name = ref.peer.name
+        if not identity.is_node_name(body.name) or not name.startswith(f"cl-{body.name}-"):
+            return [Refuse(ref, ErrorBody("E_BAD_REQUEST", "not the name of its socket"))]
+        again = name in self._heard_at
+        if not again and len(self._heard_at) >= CLIENTS_MAX:
+            text = f"{CLIENTS_MAX} clients are registered"
+            return [Refuse(ref, ErrorBody("E_BUSY", text, "retry later", retryable=True))]
+        self._heard_at[name] = now
+        self._fleet.table.join_client(name, body.name)
+        self._subscribe(name, body.topics)
+        said = [] if again else [Log("INFO", f"client {name} registered")]
+        return [*said, Reply(ref, self._welcome()), Emit(ClientJoined(name))]
+
+    def _welcome(self) -> Welcome:
+        settings = self._fleet.settings
+        return Welcome(
+            True, settings.fleet, settings.broker_pid, HEARTBEAT_INTERVAL_S, settings.drain_s
+        )
+
+    def _heartbeat(self, ref: Ref, body: Heartbeat, now: float) -> Effects:
+        registered = ref.peer.name in self._heard_at
+        if registered:
+            self._heard_at[ref.peer.name] = now
+        broker_pid = self._fleet.settings.broker_pid
+        return [Reply(ref, HeartbeatAck(body.counter, registered, broker_pid))]
+
+    def _subscribe(self, name: str, topics: tuple[str, ...]) -> None:
+        if self._fleet.table.node(name) is None:
+            return
+        kept = frozenset(topic for topic in topics if len(topic) <= TOPIC_MAX_CHARS)
+        if len(kept) < len(set(topics)) or len(kept) > TOPICS_PER_NODE_MAX:
+            self._fleet.reject("topics")
+            kept = frozenset(sorted(kept)[:TOPICS_PER_NODE_MAX])
+        self._fleet.table.subscribe(name, kept)
+
+    def _forget(self, now: float) -> Effects:
+        silent = [n for n, at in self._heard_at.items() if at + HEARTBEAT_LOST_S <= now]
+        effects: Effects = []
+        for name in silent:
+            del self._heard_at[name]
+            self._fleet.table.leave(name)
+            effects += [Log("INFO", f"client {name} is silent"), Emit(ClientGone(name))]
+        return effects
