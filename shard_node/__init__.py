@@ -7,7 +7,10 @@ Public names:
 
 - ``run(bot, token=None)``: run a bot as a node of the fleet, or alone without one.
 - ``once_per_fleet``: a decorator for ``tasks.loop``; its body runs on one node only.
-- ``node``: the node that this process is, or ``None`` outside a fleet.
+- ``node``: the node that this process is, or ``None`` outside a fleet: ``on``, ``serve``,
+  ``publish``, ``send``, ``request``, ``gather``.
+- ``Shard``, ``Guild``, ``Node``, ``Pool``, ``ALL``, ``BROKER``: targets.
+- ``Message``, ``Receipt``, ``Gathered``: what handlers and callers get.
 - ``ShardNodeError`` and its children.
 """
 
@@ -20,33 +23,73 @@ if TYPE_CHECKING:
     from shard_node.errors import BotLoadError as BotLoadError
     from shard_node.errors import BridgeError as BridgeError
     from shard_node.errors import BrokerUnavailable as BrokerUnavailable
+    from shard_node.errors import NoHandler as NoHandler
+    from shard_node.errors import QueueFull as QueueFull
+    from shard_node.errors import RemoteError as RemoteError
     from shard_node.errors import RequestFailed as RequestFailed
     from shard_node.errors import RequestTimeout as RequestTimeout
     from shard_node.errors import ShardNodeError as ShardNodeError
+    from shard_node.errors import Undeliverable as Undeliverable
     from shard_node.leases import once_per_fleet as once_per_fleet
+    from shard_node.peer.api import Gathered as Gathered
+    from shard_node.peer.api import Receipt as Receipt
+    from shard_node.peer.handlers import Message as Message
     from shard_node.runner import run as run
-    from shard_node.runtime import Node
+    from shard_node.runtime import Node as _Runtime
+    from shard_node.wire.targets import ALL as ALL
+    from shard_node.wire.targets import BROKER as BROKER
+    from shard_node.wire.targets import Guild as Guild
+    from shard_node.wire.targets import Node as Node
+    from shard_node.wire.targets import Pool as Pool
+    from shard_node.wire.targets import Shard as Shard
 
-    node: Node | None
+    node: _Runtime | None
 
+_TARGETS = "shard_node.wire.targets"
 _HOMES = {
+    "ALL": _TARGETS,
+    "BROKER": _TARGETS,
     "BotLoadError": "shard_node.errors",
     "BridgeError": "shard_node.errors",
     "BrokerUnavailable": "shard_node.errors",
+    "Gathered": "shard_node.peer.api",
+    "Guild": _TARGETS,
+    "Message": "shard_node.peer.handlers",
+    "NoHandler": "shard_node.errors",
+    "Node": _TARGETS,
+    "Pool": _TARGETS,
+    "QueueFull": "shard_node.errors",
+    "Receipt": "shard_node.peer.api",
+    "RemoteError": "shard_node.errors",
     "RequestFailed": "shard_node.errors",
     "RequestTimeout": "shard_node.errors",
+    "Shard": _TARGETS,
     "ShardNodeError": "shard_node.errors",
+    "Undeliverable": "shard_node.errors",
     "once_per_fleet": "shard_node.leases",
     "run": "shard_node.runner",
 }
 
 __all__ = [
+    "ALL",
+    "BROKER",
     "BotLoadError",
     "BridgeError",
     "BrokerUnavailable",
+    "Gathered",
+    "Guild",
+    "Message",
+    "NoHandler",
+    "Node",
+    "Pool",
+    "QueueFull",
+    "Receipt",
+    "RemoteError",
     "RequestFailed",
     "RequestTimeout",
+    "Shard",
     "ShardNodeError",
+    "Undeliverable",
     "node",
     "once_per_fleet",
     "run",

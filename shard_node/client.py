@@ -9,30 +9,34 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
 import zmq
+from zmq.backend import Socket as RawSocket
 
 from shard_node.effects import Deliver, Effect, Fail, Link, LinkChanged, Settle, StopAsked, Transmit
 from shard_node.errors import BrokerUnavailable
 from shard_node.heartbeat import connect
+from shard_node.peer.plane import Plane
 from shard_node.session import NodeSession
-from shard_node.wire.bodies import HeartbeatAck
+from shard_node.sockets import POLLIN, POLLOUT, descriptor, events, monitor_of, receive
+from shard_node.wire.bodies import HeartbeatAck, Subscribe
 from shard_node.wire.codec import WireError, decode_header, encode_header
-from shard_node.wire.header import Header
+from shard_node.wire.header import Header, Kind
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import QUEUE_MAX_FRAMES
 from shard_node.wire.targets import BROKER, Target
+from shard_node.wire.topics import SUBSCRIBE
 
 _log = logging.getLogger(__name__)
 
 READS_PER_TURN_MAX: Final = 64
 """Frames handled before the loop gets its turn again."""
 LINGER_MS: Final = 500
-_FRAME_PARTS: Final = 2
 
 
 class BrokerClient:
@@ -40,6 +44,7 @@ class BrokerClient:
 
     ``on_stop`` is called when the broker asks to stop, ``on_deliver`` for every other
     event and for requests that the session serves, ``on_link`` when the broker comes or goes.
+    ``plane`` gets what peers say, and sends through the same socket.
     """
 
     def __init__(
@@ -52,6 +57,7 @@ class BrokerClient:
         on_stop: Callable[[StopAsked], None],
         on_deliver: Callable[[Deliver], None] | None = None,
         on_link: Callable[[Link], None] | None = None,
+        plane: Plane | None = None,
     ) -> None:
         self.session = session
         self.dropped = 0
@@ -59,26 +65,35 @@ class BrokerClient:
         self._on_stop, self._on_deliver, self._on_link = on_stop, on_deliver, on_link
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._outbox: tuple[deque[Transmit], ...] = tuple(deque() for _ in Lane)
+        self._plane = plane
+        self._raw: RawSocket | None = None
         self._socket: zmq.Socket[bytes] | None = None
         self._monitor: zmq.Socket[bytes] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._acted = True
+        """Something was asked of the session since the last look at its timer."""
         self._turn: asyncio.Handle | None = None
         self._calm: list[asyncio.Future[None]] = []
 
     @property
     def queue(self) -> int:
-        """Frames that wait to be sent."""
-        return sum(map(len, self._outbox))
+        """Frames and messages that wait to be sent."""
+        peers = self._plane.outbox.waiting if self._plane is not None else 0
+        return sum(map(len, self._outbox)) + peers
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect and register, on the loop that runs the bot."""
         self._loop = loop
         self._socket = connect(self._context, self._endpoint, self._identity)
         self._socket.setsockopt(zmq.LINGER, LINGER_MS)
-        self._monitor = _monitor(self._context, self._socket)
-        loop.add_reader(_descriptor(self._socket), self._pump)
-        loop.add_reader(_descriptor(self._monitor), self._connection_changed)
+        self._raw = RawSocket(shadow=self._socket.underlying)
+        self._monitor = monitor_of(self._context, self._socket)
+        if self._plane is not None:
+            self._plane.open(loop, self._raw, self._pump)
+        loop.add_reader(descriptor(self._socket), self._pump)
+        loop.add_reader(descriptor(self._monitor), self._connection_changed)
         self._perform(self.session.start(time.monotonic()))
         self._connection_changed()  # a descriptor tells of nothing before the first look
         self._pump()
@@ -89,15 +104,17 @@ class BrokerClient:
             return
         self._perform(self.session.close())
         self._write()
+        if self._plane is not None:
+            self._plane.close()
         loop, socket, monitor = self._loop, self._socket, self._monitor
-        self._socket = self._monitor = None
+        self._socket = self._monitor = self._raw = None
         for handle in (self._timer, self._turn):
             if handle is not None:
                 handle.cancel()
         assert monitor is not None
         if loop is not None and not loop.is_closed():
-            loop.remove_reader(_descriptor(socket))
-            loop.remove_reader(_descriptor(monitor))
+            loop.remove_reader(descriptor(socket))
+            loop.remove_reader(descriptor(monitor))
         socket.disable_monitor()
         monitor.close(0)
         socket.close(LINGER_MS)
@@ -133,6 +150,12 @@ class BrokerClient:
         """Tell the broker something, at most once."""
         self._act(self.session.event(topic, body, time.monotonic(), target=target))
 
+    def subscribe(self, topics: tuple[str, ...]) -> None:
+        """Listen to these topics from now on, and at every registration."""
+        self.session.topics = topics
+        if self.session.link is Link.REGISTERED:
+            self.send_event(SUBSCRIBE, Subscribe(topics))
+
     def answer(self, asked: Header, body: Any) -> None:
         """Answer a request that ``on_deliver`` brought; an ErrorBody goes as an error."""
         self._act(self.session.answer(asked, body, time.monotonic()))
@@ -146,6 +169,7 @@ class BrokerClient:
             return False
         calm = self._loop.create_future()
         self._calm.append(calm)
+        self._acted = True
         self._pump()
         done, _ = await asyncio.wait({calm}, timeout=timeout_s)
         self._calm = [other for other in self._calm if other is not calm]
@@ -159,6 +183,7 @@ class BrokerClient:
     # --- carrying out effects
 
     def _act(self, effects: list[Effect]) -> None:
+        self._acted = True
         self._perform(effects)
         self._pump()
 
@@ -180,6 +205,7 @@ class BrokerClient:
                 self._on_stop(effect)
             elif isinstance(effect, LinkChanged):
                 self._take_back(effect.link)
+                self._tell_plane(effect.link)
                 if self._on_link is not None:
                     self._on_link(effect.link)
             elif self._on_deliver is not None:
@@ -194,6 +220,16 @@ class BrokerClient:
         for lane in self._outbox:
             self.session.take_back(lane)
             lane.clear()
+
+    def _tell_plane(self, link: Link) -> None:
+        if self._plane is None:
+            return
+        if link is Link.REGISTERED:
+            self._plane.link_up()
+        elif link is Link.AWAY:
+            self._plane.link_away()
+        else:
+            self._plane.link_lost()
 
     def _settle(self, effect: Settle) -> None:
         future = self._waiting.pop(effect.correlation, None)
@@ -227,21 +263,27 @@ class BrokerClient:
         lane.append(frame)
 
     def _pump(self) -> None:
-        """Write, read, and look again until neither moves; then set the timer."""
+        """Write, read, and look again until neither moves."""
         if self._socket is None:
             return
         try:
             self._write()
-            if self._read():
-                self._write()
-                self._again()
-            self._perform(self.session.tick(time.monotonic()))
-            self._write()
+            control = self._read()
+            if self._plane is not None:
+                self._plane.turn()
+            self._after(control=control)
             self._look_again()
-            self._set_timer()
-            self._tell_calm()
         except zmq.ZMQError:
             _log.exception("the socket to the broker failed")
+
+    def _after(self, *, control: bool) -> None:
+        """What only frames of the broker's own, and time, change."""
+        now = time.monotonic()
+        if control or self._calm or now >= self._timer_at:
+            self._perform(self.session.tick(now))
+            self._write()
+            self._set_timer()
+            self._tell_calm()
 
     def _tell_calm(self) -> None:
         if self._calm and self.session.link is Link.REGISTERED and not self.queue:
@@ -251,8 +293,16 @@ class BrokerClient:
 
     def _look_again(self) -> None:
         """The sends may have eaten the edge that told of a message."""
-        if self._socket is not None and int(self._socket.getsockopt(zmq.EVENTS)) & zmq.POLLIN:
+        if self._raw is None:
+            return
+        state = events(self._raw)
+        if state & POLLIN or (state & POLLOUT and self._blocked):
             self._again()
+
+    @property
+    def _blocked(self) -> bool:
+        """Whether something waits that the socket did not take."""
+        return any(self._outbox) or (self._plane is not None and self._plane.blocked)
 
     def _again(self) -> None:
         assert self._loop is not None
@@ -280,51 +330,53 @@ class BrokerClient:
             return False
         return True
 
-    def _read(self) -> int:
-        """Handle what has come, at most a turn's worth. Returns how many frames."""
-        for count in range(READS_PER_TURN_MAX):
-            if self._socket is None:
-                return 0
-            try:
-                parts = self._socket.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                return count
-            self._handle(parts)
-        return READS_PER_TURN_MAX
+    def _read(self) -> bool:
+        """Handle what has come, at most a turn's worth. True where the session has to look."""
+        control = self._acted
+        self._acted = False
+        for _ in range(READS_PER_TURN_MAX):
+            if self._raw is None or not events(self._raw) & POLLIN:
+                break
+            parts = receive(self._raw)
+            if parts is not None:
+                control = self._handle(*parts) or control
+        return control
 
-    def _handle(self, parts: list[bytes]) -> None:
-        if len(parts) != _FRAME_PARTS:
-            return
+    def _handle(self, head_bytes: bytes, body: bytes) -> bool:
         try:
-            head = decode_header(parts[0])
+            head = decode_header(head_bytes)
         except WireError as error:
             _log.debug("a frame was refused: %s", error)
-            return
-        self._perform(self.session.frame_received(head, parts[1], time.monotonic()))
+            return False
+        plane, kind = self._plane, head.kind
+        if plane is not None and kind in _FROM_PEERS:
+            self.session.heard(time.monotonic())
+            if kind is Kind.BATCH:
+                plane.batch(head, body)
+            elif kind is Kind.CREDIT:
+                plane.credit(body)
+            else:
+                plane.bounce(head, body)
+            return False
+        self._perform(self.session.frame_received(head, body, time.monotonic()))
+        return True
 
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+        self._timer_at = math.inf
         if self._socket is None or self._loop is None:
             return
         now = time.monotonic()
         deadline = self.session.next_deadline(now)
         if deadline is not None:
-            self._timer = self._loop.call_later(deadline - now, self._pump)
+            self._timer_at = deadline
+            self._timer = self._loop.call_later(deadline - now, self._time_is_up)
+
+    def _time_is_up(self) -> None:
+        self._acted = True  # the loop's clock may be a little ahead of the deadline
+        self._pump()
 
 
-def _descriptor(socket: zmq.Socket[bytes]) -> int:
-    return int(socket.getsockopt(zmq.FD))
-
-
-def _monitor(
-    context: zmq.Context[zmq.Socket[bytes]], socket: zmq.Socket[bytes]
-) -> zmq.Socket[bytes]:
-    """A socket that gets a message whenever ``socket`` loses its connection."""
-    address = f"inproc://shardctl-monitor-{id(socket)}"
-    socket.monitor(address, zmq.EVENT_DISCONNECTED)
-    monitor = context.socket(zmq.PAIR)
-    monitor.setsockopt(zmq.LINGER, 0)
-    monitor.connect(address)
-    return monitor
+_FROM_PEERS: Final = frozenset({Kind.BATCH, Kind.CREDIT, Kind.BOUNCE})

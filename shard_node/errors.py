@@ -4,6 +4,10 @@ ShardNodeError                 code, hint, retryable
 +-- BrokerUnavailable          no broker answers; retryable
 +-- RequestFailed              the broker or a peer answered with an error
 |   +-- RequestTimeout         no answer before the deadline; retryable
+|   +-- NoHandler              the receiver has nothing that handles this
+|   +-- RemoteError            a handler raised; ``type_name`` says what
++-- Undeliverable              it never got there, or nobody knows; ``reason`` is the code
++-- QueueFull                  too much waits already; retryable after ``retry_after_s``
 +-- BridgeError                this disnake cannot be held: the version moved a name
 +-- BotLoadError               the bot's file or object cannot be run as a node
 """
@@ -58,6 +62,50 @@ class RequestTimeout(RequestFailed):
 
     code = "E_TIMEOUT"
     retryable = True
+
+
+class NoHandler(RequestFailed):
+    """Nothing on the receiver handles the topic or serves the name."""
+
+    code = "E_NO_HANDLER"
+    hint = "is the topic spelled alike on both sides, and the handler registered?"
+
+
+class RemoteError(RequestFailed):
+    """A handler of the receiver raised. ``type_name`` is the exception's type there;
+    ``traceback`` is empty unless the receiver is in debug mode."""
+
+    code = "E_REMOTE"
+    hint = "the receiver's log has the traceback"
+
+    def __init__(self, message: str, *, type_name: str = "", traceback: str = "") -> None:
+        super().__init__(message)
+        self.type_name = type_name
+        self.traceback = traceback
+
+
+class Undeliverable(ShardNodeError):
+    """A message or request that did not reach a living owner of its target."""
+
+    code = "E_UNREACHABLE"
+    retryable = True
+
+    @property
+    def reason(self) -> str:
+        """Why, as a stable code: E_UNREACHABLE, E_EXPIRED, E_OLD_EPOCH, E_REFUSED, ..."""
+        return self.code
+
+
+class QueueFull(ShardNodeError):
+    """Too much waits for this target already; try again after ``retry_after_s`` seconds."""
+
+    code = "E_QUEUE_FULL"
+    hint = "slow down, or wait retry_after_s and try again"
+    retryable = True
+
+    def __init__(self, message: str, *, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 class BridgeError(ShardNodeError):

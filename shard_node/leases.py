@@ -107,7 +107,7 @@ class Lease:
 
     async def _ask(self) -> bool:
         asked_at = time.monotonic()
-        reply: LeaseReply = await self.node.request(
+        reply: LeaseReply = await self.node.ask(
             LEASE, LeaseRequest(self.name, LEASE_TTL_S), timeout_s=ASK_TIMEOUT_S, renew=True
         )
         self._until = asked_at + LEASE_TTL_S if reply.granted else 0.0

@@ -19,6 +19,7 @@ from shard_node.client import BrokerClient
 from shard_node.effects import Deliver, Link, StopAsked
 from shard_node.errors import BrokerUnavailable
 from shard_node.heartbeat import HeartbeatThread, Vitals
+from shard_node.peer.api import Peer
 from shard_node.session import NodeSession
 from shard_node.settings import NodeSettings
 from shard_node.shards import ShardTable
@@ -53,14 +54,15 @@ class Fatal:
         self.code, self.reason, self.hint = code, reason, hint
 
 
-class Node:
-    """A bot's process as a member of its fleet.
+class Node(Peer):
+    """A bot's process as a member of its fleet; ``Peer`` is how it talks to the others.
 
     ``name``, ``index``, ``epoch``, ``shards`` and ``num_shards`` say which one;
-    ``broker_up`` whether the broker answers now; ``request`` asks the broker.
+    ``broker_up`` whether the broker answers now; ``ask`` asks the broker.
     """
 
     def __init__(self, settings: NodeSettings, disnake_version: str = "") -> None:
+        super().__init__(settings.epoch)
         self.settings = settings
         self.table = ShardTable(settings.shards, settings.num_shards, GUILD_QUIET_S)
         self.vitals = Vitals(self.table.reports({}, {}, {}))
@@ -141,6 +143,7 @@ class Node:
             on_stop=self.ask_stop,
             on_deliver=self._deliver,
             on_link=self._link_changed,
+            plane=self._plane,
         )
         self.client.open(loop)
 
@@ -158,7 +161,7 @@ class Node:
         self._context.destroy()
         _current = None
 
-    async def request(
+    async def ask(
         self,
         topic: str,
         body: Any,
@@ -245,6 +248,12 @@ class Node:
         serve = self.serves.get(frame.header.topic)
         if serve is not None and frame.header.kind is Kind.REQUEST and self.client is not None:
             self.client.answer(frame.header, serve(frame.body))
+        elif frame.header.kind is Kind.EVENT:
+            self._plane.event(frame.header, frame.body)
+
+    def _topics_changed(self) -> None:
+        if self.client is not None:
+            self.client.subscribe(self._plane.handlers.topics)
 
     def _link_changed(self, link: Link) -> None:
         said = {
@@ -261,6 +270,7 @@ class Node:
             pid=os.getpid(),
             num_shards=self.num_shards,
             shards=self.vitals.shards,
+            topics=self._plane.handlers.topics,
             disnake=self.disnake_version,
             uptime_s=now - self._started_at,
         )

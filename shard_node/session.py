@@ -81,7 +81,7 @@ class _Pending:
 
 
 class NodeSession:
-    """The state of one node's conversation. ``register`` is who it is; its shards and its
+    """The state of one node's conversation. ``register`` is who it is; its shards, topics and
     uptime are brought up to date at each registration."""
 
     def __init__(
@@ -89,6 +89,7 @@ class NodeSession:
     ) -> None:
         self.link = Link.UNREGISTERED
         self.shards: tuple[ShardReport, ...] = register.shards
+        self.topics: tuple[str, ...] = register.topics
         self.dropped = 0
         self._register = register
         self._serves = serves
@@ -175,6 +176,10 @@ class NodeSession:
             return self._stop_asked(body)
         return [Deliver(head, body)]
 
+    def heard(self, now: float) -> None:
+        """A frame came that is for others to read."""
+        self._heard_at = now
+
     def heartbeat_answered(self, ack: HeartbeatAck, now: float) -> list[Effect]:
         """The heartbeat thread heard the broker."""
         self._heard_at = now
@@ -238,7 +243,7 @@ class NodeSession:
             first.pid,
             first.num_shards,
             self.shards,
-            first.topics,
+            self.topics,
             first.disnake,
             first.uptime_s + now - self._started_at,
         )

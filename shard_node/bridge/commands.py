@@ -99,7 +99,7 @@ async def sync(node: Node, bot: Any, stock: Sync) -> None:
 async def _ask(node: Node, digest: str) -> str:
     """``sync``, ``skip`` or ``wait``; a broker that is away is waited for."""
     try:
-        reply: bodies.CommandSyncReply = await node.request(
+        reply: bodies.CommandSyncReply = await node.ask(
             COMMAND_SYNC, bodies.CommandSync(digest), renew=True
         )
     except RequestFailed as error:
@@ -122,7 +122,7 @@ async def _sync_here(node: Node, bot: Any, stock: Sync, digest: str) -> None:
         _log.warning("commands: the sync did not reach Discord; another node may try")
         return
     try:
-        await node.request(COMMAND_SYNC, bodies.CommandSync(digest, done=True), renew=True)
+        await node.ask(COMMAND_SYNC, bodies.CommandSync(digest, done=True), renew=True)
     except ShardNodeError as error:
         _log.warning("commands: synced, but the broker does not know: %s", error)
 

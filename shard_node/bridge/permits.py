@@ -64,7 +64,7 @@ async def take(node: Node, shard: int) -> Permit:
     question = PermitRequest(shard, node.num_shards)
     while True:
         try:
-            grant: PermitGrant = await node.request(
+            grant: PermitGrant = await node.ask(
                 PERMIT, question, timeout_s=ASK_TIMEOUT_S, renew=True
             )
         except ShardNodeError as error:

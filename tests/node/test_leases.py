@@ -22,7 +22,7 @@ class Fleet:
         self.broker_up = True
         self.client = object()
 
-    async def request(self, topic: str, body: Any, **_: Any) -> Any:
+    async def ask(self, topic: str, body: Any, **_: Any) -> Any:
         assert topic == topics.LEASE
         self.asked.append(body)
         answer = self.answers.pop(0)

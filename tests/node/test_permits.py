@@ -25,7 +25,7 @@ class Fleet:
     def send_event(self, topic: str, body: Any) -> None:
         self.told.append((topic, body))
 
-    async def request(self, topic: str, body: Any, *, timeout_s: float, renew: bool) -> Any:
+    async def ask(self, topic: str, body: Any, *, timeout_s: float, renew: bool) -> Any:
         assert (topic, body) == (topics.PERMIT, bodies.PermitRequest(3, 4))
         assert renew
         answer = self.answers.pop(0)

@@ -42,6 +42,11 @@ ALLOWED: dict[str, set[str]] = {
 
 PURE = ("broker.core", "broker.services", "shard_node.wire", "shard_node.state")
 PURE_MODULES = (
+    "shard_node.peer.answers",
+    "shard_node.peer.asks",
+    "shard_node.peer.failures",
+    "shard_node.peer.inbox",
+    "shard_node.peer.outbox",
     "shard_node.session",
     "shard_node.sandbox.answers",
     "shard_node.sandbox.archive",

@@ -1,0 +1,149 @@
+"""What settles what was asked: replies, receipts, bounces, deaths. Loop-free."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from shard_node.errors import ShardNodeError, Undeliverable
+from shard_node.peer import failures
+from shard_node.peer.asks import Ask, Asks
+from shard_node.peer.inbox import Arrival, Inbox
+from shard_node.peer.outbox import Outbox
+from shard_node.wire.batch import Message, Receipts
+from shard_node.wire.bodies import ErrorBody, NodeGone
+from shard_node.wire.codec import WireError, decode_body, encode_body
+from shard_node.wire.header import Header, Kind
+from shard_node.wire.lanes import Lane
+from shard_node.wire.targets import Node
+
+DELIVERED: Final = "delivered"
+REROUTED: Final = "rerouted"
+_UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
+
+
+class Answers:
+    """Settles the asks of one process. ``epoch`` tells its receipts from those of an earlier
+    one. A waiter is a future: ``done``, ``set_result``, ``set_exception``."""
+
+    def __init__(self, epoch: int, asks: Asks, inbox: Inbox, outbox: Outbox) -> None:
+        self.rejected = 0
+        self._epoch = epoch
+        self._asks, self._inbox, self._outbox = asks, inbox, outbox
+
+    # --- those that come
+
+    def hear(self, messages: list[Message]) -> list[Message]:
+        """Settle what the answers among these settle. Returns the messages that are none."""
+        others = []
+        for message in messages:
+            if message.kind == Kind.RECEIPT:
+                self._receipts(message)
+            elif message.kind in (Kind.REPLY, Kind.ERROR):
+                self._replied(message)
+            else:
+                others.append(message)
+        return others
+
+    def bounce(self, head: Header, body: bytes) -> None:
+        """A frame comes back."""
+        asks = self._outbox.bounced(int(head.lane), head.seq)
+        try:
+            error = decode_body(body, ErrorBody)
+        except WireError:
+            error = ErrorBody("E_UNREACHABLE", "the broker could not deliver it")
+        for ask in asks:
+            self.fail(ask, failures.undelivered(ask, error))
+
+    def node_gone(self, body: bytes) -> None:
+        """The broker says that a process is dead."""
+        try:
+            gone = decode_body(body, NodeGone)
+        except WireError:
+            self.rejected += 1
+            return
+        owner = f"{gone.name}#{gone.epoch}"
+        self._inbox.sender_gone(gone.name, gone.epoch)
+        self._outbox.owner_gone(owner)
+        lost = [a for a in self._asks.requests.values() if a.frame and a.frame.owner == owner]
+        for ask in lost:
+            text = f"{ask.message.topic}: node {gone.name} died before it answered"
+            self.fail(ask, Undeliverable(text))
+
+    def overdue(self, now: float) -> None:
+        """End those whose deadline has passed."""
+        for ask in self._asks.overdue(now):
+            self.fail(ask, failures.too_late(ask))
+
+    def _replied(self, message: Message) -> None:
+        ask = self._asks.requests.get(message.number)
+        if ask is None:
+            return
+        if message.kind == Kind.ERROR:
+            self.fail(ask, failures.answered_with(ask.message.topic, message.body))
+        else:
+            self._settle(ask, message.body)
+
+    def _receipts(self, message: Message) -> None:
+        try:
+            receipts = decode_body(message.body, Receipts)
+        except WireError:
+            self.rejected += 1
+            return
+        if message.number != self._epoch or not 0 <= receipts.lane < len(Lane):
+            return
+        open_now = self._asks.messages[receipts.lane]
+        for outcome, found in ((DELIVERED, receipts.delivered), (REROUTED, receipts.rerouted)):
+            for ask in _within(open_now, found):
+                self._settle(ask, outcome)
+        for number, code, text in receipts.failed:
+            failed = open_now.get(number)
+            if failed is not None:
+                self.fail(failed, failures.receipt_failed(failed.message.topic, code, text))
+
+    def _settle(self, ask: Ask, result: Any) -> None:
+        if not ask.waiter.done():
+            ask.waiter.set_result(result)
+        self.end(ask)
+
+    def fail(self, ask: Ask, error: ShardNodeError) -> None:
+        """It ends with an error."""
+        if not ask.waiter.done():
+            ask.waiter.set_exception(error)
+        self.end(ask)
+
+    def end(self, ask: Ask) -> None:
+        """Nobody waits for it any more."""
+        if self._asks.end(ask):
+            self._outbox.settled(ask)
+
+    # --- those that go
+
+    def answer(self, arrival: Arrival, message: Message, body: Any) -> None:
+        """A service of this node has answered; an ErrorBody goes as an error."""
+        kind = Kind.ERROR if isinstance(body, ErrorBody) else Kind.REPLY
+        try:
+            data = encode_body(body)
+        except _UNENCODABLE as error:
+            kind = Kind.ERROR
+            text = f"a reply of type {type(body).__name__} cannot be sent: {error}"
+            data = encode_body(ErrorBody("E_REMOTE", text, details={"type": "TypeError"}))
+        line = self._outbox.line(Node(arrival.name), arrival.lane)
+        self._outbox.put(line, Message(int(kind), "", data, message.number))
+
+    def put_receipts(self) -> None:
+        """Receipts that are due go into the outbox."""
+        for name, epoch, receipts in self._inbox.receipts():
+            line = self._outbox.line(Node(name), int(Lane.HIGH))
+            self._outbox.put(line, Message(int(Kind.RECEIPT), "", encode_body(receipts), epoch))
+
+
+def _within(open_now: dict[int, Ask], found: list[tuple[int, int]]) -> list[Ask]:
+    """The open asks within ranges. A range may be far wider than what is open."""
+    asks = []
+    for first, last in found:
+        if last - first < len(open_now):
+            numbers = (n for n in range(first, last + 1) if n in open_now)
+        else:
+            numbers = (n for n in open_now if first <= n <= last)
+        asks += [open_now[n] for n in numbers]
+    return asks

@@ -1,0 +1,322 @@
+"""What a bot's author calls: handlers, events, messages, requests."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Generator
+from typing import Any, Final, NamedTuple, TypeVar, overload
+
+import msgspec
+
+from shard_node.errors import BrokerUnavailable, ShardNodeError
+from shard_node.peer.answers import DELIVERED
+from shard_node.peer.handlers import Message, TopicName, decoder, lane_number, topic_name
+from shard_node.peer.outbox import Line
+from shard_node.peer.plane import Plane
+from shard_node.wire import batch
+from shard_node.wire.header import Kind
+from shard_node.wire.lanes import Lane
+from shard_node.wire.limits import BATCH_MAX_BYTES, BATCH_MAX_MESSAGES, BODY_MAX_BYTES, TTL_MAX_MS
+from shard_node.wire.targets import All, Broker, Node, Target, Topic
+from shard_node.wire.topics import TOPICS
+
+Call = TypeVar("Call", bound=Callable[[Message], Any])
+
+PUBLISH_BURST: Final = 1024
+"""Events published in one turn of the loop; the next one lets the loop turn."""
+ROOM_TIMEOUT_S: Final = 1.0
+GATHER_TIMEOUT_S: Final = 5.0
+REQUEST_TIMEOUT_S: Final = 5.0
+SEND_TTL_S: Final = 30.0
+BATCH_FULL_BYTES: Final = BATCH_MAX_BYTES // 2
+"""A batch of events is full already at half the limit, so that no body has to be looked at
+before it is added; the limit on a body is that of its frame."""
+_EVENT: Final = int(Kind.EVENT)
+_UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Receipt(NamedTuple):
+    """What became of a message: ``delivered`` (its handlers returned on the owner that it was
+    sent to first) or ``rerouted`` (on another one, since the first one had died)."""
+
+    outcome: str
+
+    @property
+    def rerouted(self) -> bool:
+        """Whether another owner than the first one handled it."""
+        return self.outcome != DELIVERED
+
+
+class Gathered(NamedTuple):
+    """What every node answered: each node's name is in one of the two."""
+
+    replies: dict[str, Any]
+    errors: dict[str, ShardNodeError]
+
+
+class Peer:
+    """A member of the fleet that others can talk to: a bot's node, or a program's client."""
+
+    def __init__(self, epoch: int) -> None:
+        self._plane = Plane(epoch)
+
+    # --- handlers
+
+    @overload
+    def on(self, topic: TopicName) -> Callable[[Call], Call]: ...
+    @overload
+    def on(self, topic: TopicName, handler: Call) -> Call: ...
+    def on(self, topic: TopicName, handler: Call | None = None) -> Any:
+        """Call ``handler`` with every Message of a topic: ``node.on("x", f)`` or ``@node.on("x")``.
+
+        ``topic`` is a name, or a msgspec.Struct type, whose instances the bodies then are.
+        Handlers start in the order of the messages of one sender, target and lane. Raises
+        ValueError for a name that is empty or too long.
+        """
+        if handler is None:
+            return lambda call: self.on(topic, call)
+        if self._plane.handlers.listen(topic, handler):
+            self._topics_changed()
+        return handler
+
+    def off(self, topic: TopicName, handler: Callable[[Message], Any]) -> None:
+        """Call ``handler`` for this topic no longer."""
+        if self._plane.handlers.unlisten(topic, handler):
+            self._topics_changed()
+
+    @overload
+    def serve(self, name: TopicName) -> Callable[[Call], Call]: ...
+    @overload
+    def serve(self, name: TopicName, handler: Call) -> Call: ...
+    def serve(self, name: TopicName, handler: Call | None = None) -> Any:
+        """Answer the requests of a name with what ``handler`` returns.
+
+        Raises ValueError where something serves that name already.
+        """
+        if handler is None:
+            return lambda call: self.serve(name, call)
+        self._plane.handlers.serve(name, handler)
+        return handler
+
+    def unserve(self, name: TopicName, handler: Callable[[Message], Any]) -> None:
+        """Answer the requests of a name no longer."""
+        self._plane.handlers.unserve(name, handler)
+
+    # --- saying something
+
+    def publish(self, topic: TopicName, body: Any, *, lane: str | None = None) -> Awaitable[None]:
+        """Tell all who listen to a topic, at most once.
+
+        It has left this call already when it returns; awaiting it waits where the fleet is
+        slower than its caller (at most ROOM_TIMEOUT_S, then the oldest events are dropped
+        and counted). ``lane``: the topic's own where it has one, else ``"normal"``.
+        Raises TypeError or ValueError for a body that cannot be sent, BrokerUnavailable
+        before the node is connected.
+        """
+        plane = self._plane
+        try:
+            data = _encode(body)
+        except _UNENCODABLE as error:
+            raise _unencodable(body, error) from None
+        line = (plane.outbox.defaults.get(topic) if lane is None else None) or self._topic_line(
+            topic, lane
+        )
+        size = len(data)
+        if size > BODY_MAX_BYTES:
+            raise _too_large(size)
+        messages = line.batch
+        messages.append(batch.Message(_EVENT, line.topic, data))
+        line.size += size
+        if not line.queued:
+            plane.outbox.enqueue(line)
+            plane.wake()
+        if len(messages) >= BATCH_MAX_MESSAGES or line.size >= BATCH_FULL_BYTES:
+            return self._batch_full(line)
+        assert plane.done is not None
+        return plane.done
+
+    async def send(
+        self,
+        target: Target,
+        topic: TopicName,
+        body: Any,
+        *,
+        lane: str | None = None,
+        ttl_s: float = SEND_TTL_S,
+    ) -> Receipt:
+        """Deliver a message once to the owner of ``target``, and wait for its receipt.
+
+        Raises Undeliverable (``reason``), QueueFull (``retry_after_s``), NoHandler or
+        RemoteError (its handler raised), and TypeError or ValueError for a body that cannot
+        be sent.
+        """
+        outcome = await self._ask(Kind.MESSAGE, target, topic, body, lane or "", ttl_s)
+        return Receipt(outcome)
+
+    async def request(
+        self,
+        target: Target,
+        name: TopicName,
+        body: Any = None,
+        *,
+        lane: str | None = None,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+        reply: Any = Any,
+    ) -> Any:
+        """Ask the owner of ``target`` and wait for the reply, decoded as ``reply``.
+
+        ``lane`` is ``"high"`` where the topic has none of its own. Raises RequestTimeout,
+        NoHandler, RemoteError, Undeliverable or QueueFull.
+        """
+        if isinstance(target, Broker):
+            return await self.ask(topic_name(name), body, timeout_s=timeout_s)
+        data = await self._ask(Kind.REQUEST, target, name, body, lane or "", timeout_s)
+        try:
+            return decoder(reply)(data)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:
+            text = f"{topic_name(name)}: the reply cannot be read: {error}"
+            raise ShardNodeError(text, code="E_BAD_BODY") from None
+
+    async def gather(
+        self,
+        name: TopicName,
+        body: Any = None,
+        *,
+        timeout_s: float = GATHER_TIMEOUT_S,
+        reply: Any = Any,
+    ) -> Gathered:
+        """Ask all nodes of the fleet, this one too: replies and errors by node.
+
+        A node that is planned and not there is among the errors. Raises RequestTimeout or
+        BrokerUnavailable where the broker does not say which nodes there are.
+        """
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        names = await self.nodes(timeout_s=timeout_s)
+        left_s = max(0.001, deadline - asyncio.get_running_loop().time())
+        answers = await asyncio.gather(
+            *(self.request(Node(n), name, body, timeout_s=left_s, reply=reply) for n in names),
+            return_exceptions=True,
+        )
+        found = Gathered({}, {})
+        for node, answer in zip(names, answers, strict=True):
+            if isinstance(answer, ShardNodeError):
+                found.errors[node] = answer
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                found.replies[node] = answer
+        return found
+
+    async def nodes(self, *, timeout_s: float = REQUEST_TIMEOUT_S) -> list[str]:
+        """The names of all nodes that the fleet is planned to have."""
+        from shard_node.wire.bodies import StatusRequest
+        from shard_node.wire.topics import STATUS
+
+        names: list[str] = []
+        page, pages = 0, 1
+        while page < pages:
+            status = await self.ask(STATUS, StatusRequest(page), timeout_s=timeout_s)
+            names += [node["id"] for node in status.get("nodes", ())]
+            pages = int(status.get("pages", 1))
+            page += 1
+        return list(dict.fromkeys(names))
+
+    async def ask(self, topic: str, body: Any, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Any:
+        """Ask the broker itself."""
+        raise NotImplementedError
+
+    # --- within
+
+    def _topics_changed(self) -> None:
+        """The set of topics that the broker sends has changed."""
+
+    async def _ask(
+        self, kind: Kind, target: Target, topic: TopicName, body: Any, lane: str, timeout_s: float
+    ) -> Any:
+        plane = self._plane
+        if plane.loop is None:
+            raise BrokerUnavailable(f"{topic_name(topic)}: this node is not connected")
+        if isinstance(target, Topic | All | Broker):
+            msg = f"{target!r} has no one receiver; publish to a topic or gather from all"
+            raise ValueError(msg)
+        name = topic if isinstance(topic, str) else topic_name(topic)
+        data = encode(body)
+        number = lane_number(lane) if lane else _own_lane(name, kind)
+        ttl_ms = max(1, min(TTL_MAX_MS, int(timeout_s * 1000)))
+        message = batch.Message(int(kind), name, data, 0, ttl_ms)
+        return await plane.ask(plane.outbox.line(target, number), message, timeout_s)
+
+    def _topic_line(self, topic: TopicName, lane: str | None) -> Line:
+        if self._plane.loop is None:
+            raise BrokerUnavailable(f"{topic_name(topic)}: this node is not connected")
+        name = topic_name(topic)
+        outbox = self._plane.outbox
+        if lane:
+            return outbox.line(Topic(name), lane_number(lane))
+        line = outbox.defaults[topic] = outbox.line(Topic(name), _own_lane(name, Kind.EVENT))
+        return line
+
+    def _batch_full(self, line: Line) -> Awaitable[None]:
+        plane = self._plane
+        plane.burst += len(line.batch)
+        plane.outbox.close_batch(line)
+        plane.full_batch()
+        if not plane.outbox.room(line.lane):
+            return _Room(plane, line.lane)
+        if plane.burst >= PUBLISH_BURST:
+            return _A_TURN
+        assert plane.done is not None
+        return plane.done
+
+
+class _Room:
+    """Awaited: until the lane has room."""
+
+    __slots__ = ("_lane", "_plane")
+
+    def __init__(self, plane: Plane, lane: int) -> None:
+        self._plane, self._lane = plane, lane
+
+    def __await__(self) -> Generator[Any, None, None]:
+        return self._plane.room(self._lane, ROOM_TIMEOUT_S).__await__()
+
+
+class _Turn:
+    """Awaited: lets the loop turn once."""
+
+    __slots__ = ()
+
+    def __await__(self) -> Generator[None, None, None]:
+        yield
+
+
+_A_TURN: Final = _Turn()
+
+
+def encode(body: Any) -> bytes:
+    """A body's bytes. Raises TypeError or ValueError naming the type that cannot be sent."""
+    try:
+        data = _encode(body)
+    except _UNENCODABLE as error:
+        raise _unencodable(body, error) from None
+    if len(data) > BODY_MAX_BYTES:
+        raise _too_large(len(data))
+    return data
+
+
+def _unencodable(body: Any, error: Exception) -> Exception:
+    kind = TypeError if isinstance(error, TypeError) else ValueError
+    return kind(f"a body of type {type(body).__name__} cannot be sent: {error}")
+
+
+def _too_large(size: int) -> ValueError:
+    return ValueError(f"body of {size} bytes; the limit is {BODY_MAX_BYTES}")
+
+
+def _own_lane(name: str, kind: Kind) -> int:
+    spec = TOPICS.get(name)
+    if spec is not None:
+        return int(spec.lane)
+    return int(Lane.HIGH if kind is Kind.REQUEST else Lane.NORMAL)

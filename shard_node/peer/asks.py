@@ -1,0 +1,109 @@
+"""Messages and requests that somebody waits for, and when the waiting ends. Pure."""
+
+from __future__ import annotations
+
+import heapq
+from typing import TYPE_CHECKING, Any, Final
+
+from shard_node.wire.batch import Message
+from shard_node.wire.header import Kind
+
+if TYPE_CHECKING:
+    from shard_node.peer.outbox import Frame
+
+ASKS_MAX: Final = 65_536
+SPAN_MAX: Final = 32_768
+"""Numbers in one lane from the lowest without a receipt: what receivers have to remember."""
+STALE_MAX: Final = 256
+"""Settled entries in the heap of deadlines beyond as many again as there are open ones."""
+
+
+class Ask:
+    """One MESSAGE or REQUEST. ``waiter`` is the shell's own; ``frame`` is set once it has one."""
+
+    __slots__ = ("deadline", "frame", "lane", "message", "open", "waiter")
+
+    def __init__(self, message: Message, lane: int, deadline: float, waiter: Any) -> None:
+        self.message, self.lane, self.deadline, self.waiter = message, lane, deadline, waiter
+        self.frame: Frame | None = None
+        self.open = True
+
+    @property
+    def is_request(self) -> bool:
+        """Whether a reply ends it, not a receipt."""
+        return self.message.kind == Kind.REQUEST
+
+    def __lt__(self, other: Ask) -> bool:
+        return self.deadline < other.deadline
+
+
+class Asks:
+    """All that is open: requests by correlation, messages by lane and number.
+
+    ``base`` is where correlations begin, so that an answer to an earlier process of the
+    same name fits nothing.
+    """
+
+    def __init__(self, base: int) -> None:
+        self.requests: dict[int, Ask] = {}
+        self.messages: tuple[dict[int, Ask], ...] = ({}, {}, {}, {})
+        self._correlation = base
+        self._numbers = [0, 0, 0, 0]
+        self._deadlines: list[Ask] = []
+
+    def __len__(self) -> int:
+        return len(self.requests) + sum(map(len, self.messages))
+
+    def low(self, lane: int) -> int:
+        """The lowest number in a lane that has no receipt yet; 0: none."""
+        return next(iter(self.messages[lane]), 0)
+
+    def crowded(self, lane: int) -> bool:
+        """Whether no more can be asked now."""
+        low = self.low(lane)
+        return len(self) >= ASKS_MAX or bool(low and self._numbers[lane] - low >= SPAN_MAX)
+
+    def add(self, ask: Ask) -> None:
+        """Give it its number and watch its deadline."""
+        message = ask.message
+        if message.kind == Kind.REQUEST:
+            self._correlation += 1
+            message.number = self._correlation
+            self.requests[message.number] = ask
+        else:
+            self._numbers[ask.lane] += 1
+            message.number = self._numbers[ask.lane]
+            self.messages[ask.lane][message.number] = ask
+        heapq.heappush(self._deadlines, ask)
+        if len(self._deadlines) > 2 * len(self) + STALE_MAX:
+            self._deadlines = [other for other in self._deadlines if other.open]
+            heapq.heapify(self._deadlines)
+
+    def end(self, ask: Ask) -> bool:
+        """Nobody waits any more. False where that was so before."""
+        if not ask.open:
+            return False
+        ask.open = False
+        if ask.message.kind == Kind.REQUEST:
+            del self.requests[ask.message.number]
+        else:
+            del self.messages[ask.lane][ask.message.number]
+        return True
+
+    def overdue(self, now: float) -> list[Ask]:
+        """Those whose deadline has passed; they stay open until ``end``."""
+        found = []
+        heap = self._deadlines
+        while heap and (not heap[0].open or heap[0].deadline <= now):
+            ask = heapq.heappop(heap)
+            if ask.open:
+                found.append(ask)
+        return found
+
+    def next_deadline(self) -> float | None:
+        """The earliest deadline, or one that is over already."""
+        return self._deadlines[0].deadline if self._deadlines else None
+
+    def all(self) -> list[Ask]:
+        """Every open one."""
+        return [*self.requests.values(), *(a for lane in self.messages for a in lane.values())]

@@ -1,0 +1,68 @@
+"""Codes on the wire to errors of the author's, and back to words. Pure."""
+
+from __future__ import annotations
+
+from shard_node.errors import (
+    NoHandler,
+    QueueFull,
+    RemoteError,
+    RequestTimeout,
+    ShardNodeError,
+    Undeliverable,
+)
+from shard_node.peer.asks import Ask
+from shard_node.wire.bodies import ErrorBody
+from shard_node.wire.codec import WireError, decode_body
+
+NO_HANDLER = "E_NO_HANDLER"
+QUEUE_FULL = "E_QUEUE_FULL"
+EXPIRED = "E_EXPIRED"
+REMOTE = "E_REMOTE"
+RETRY_AFTER_S = 0.1
+
+
+def undelivered(ask: Ask, error: ErrorBody) -> ShardNodeError:
+    """What the waiter of a message gets whose frame came back."""
+    text = f"{ask.message.topic}: {error.message}"
+    if error.code == QUEUE_FULL:
+        after = error.details.get("retry_after_s", RETRY_AFTER_S)
+        return QueueFull(text, retry_after_s=float(after) if _is_number(after) else RETRY_AFTER_S)
+    if error.code == NO_HANDLER:
+        return NoHandler(text)
+    if error.code == EXPIRED and ask.is_request:
+        return RequestTimeout(text)
+    return Undeliverable(text, code=error.code, retryable=error.retryable)
+
+
+def answered_with(topic: str, body: bytes) -> ShardNodeError:
+    """What a requester gets for an ERROR message."""
+    try:
+        error = decode_body(body, ErrorBody)
+    except WireError as unread:
+        return RemoteError(f"{topic}: an error that cannot be read: {unread}")
+    if error.code == NO_HANDLER:
+        return NoHandler(f"{topic}: {error.message}")
+    return RemoteError(
+        f"{topic}: {error.message}",
+        type_name=str(error.details.get("type", "")),
+        traceback=str(error.details.get("traceback", "")),
+    )
+
+
+def receipt_failed(topic: str, code: str, text: str) -> ShardNodeError:
+    """What a sender gets whose message was delivered and not handled."""
+    if code == NO_HANDLER:
+        return NoHandler(f"{topic}: {text}")
+    return RemoteError(f"{topic}: {text}", type_name=text.partition(":")[0])
+
+
+def too_late(ask: Ask) -> ShardNodeError:
+    """What a waiter gets at its own deadline."""
+    topic = ask.message.topic
+    if ask.is_request:
+        return RequestTimeout(f"{topic}: no answer before the deadline")
+    return Undeliverable(f"{topic}: no receipt before the deadline", code=EXPIRED, retryable=True)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float)

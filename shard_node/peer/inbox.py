@@ -1,0 +1,321 @@
+"""What others have said and nobody has handled yet: lanes, doubles, receipts, credit. Pure."""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from typing import Final, NamedTuple
+
+from shard_node.wire.batch import Flag, Handled, Message, Receipts
+from shard_node.wire.header import Header, Kind
+from shard_node.wire.lanes import Lane
+from shard_node.wire.limits import (
+    CREDIT_MAX_BYTES,
+    CREDIT_MAX_MESSAGES,
+    CREDIT_MIN_MESSAGES,
+)
+
+SLICE_MESSAGES: Final = 32
+"""Handled before the lanes are looked at again."""
+STARVE_SLICES: Final = 16
+"""Slices of upper lanes after which a lane that waits below gets one."""
+SERVICE_S: Final = 0.0005
+"""How much work the broker may have here in advance."""
+SMOOTHING: Final = 0.125
+SPAN_MAX: Final = 65_536
+"""Numbers of one sender and lane between the lowest without a receipt and the newest."""
+REQUESTS_REMEMBERED_MAX: Final = 4096
+SENDERS_MAX: Final = 4096
+RANGES_MAX: Final = 1024
+"""Ranges and failures in one message of receipts."""
+
+Outcome = tuple[str, str] | None
+"""None: handled. Else the code and the words of the error."""
+
+
+class Arrival:
+    """A BATCH that came. ``at`` is the next message to start, ``left`` how many have not
+    ended. ``credit`` is the registration it was sent under; 0: it came without credit."""
+
+    __slots__ = ("at", "credit", "epoch", "flags", "lane", "left", "messages", "name", "sender",
+                 "sent_at", "size")  # fmt: skip
+
+    def __init__(
+        self, head: Header, messages: list[Message], name: str, epoch: int, size: int, credit: int
+    ) -> None:
+        self.messages, self.name, self.epoch = messages, name, epoch
+        self.lane, self.flags, self.sent_at = int(head.lane), head.flags, head.sent_at
+        self.sender = head.sender
+        self.size, self.credit = size, credit
+        self.at = 0
+        self.left = head.count
+
+
+class Slice(NamedTuple):
+    """Messages to start now, in order."""
+
+    arrival: Arrival
+    messages: list[Message]
+
+
+class _Numbers:
+    """What one sender said in one lane: number to None (runs still) or how it ended."""
+
+    __slots__ = ("floor", "newest", "seen")
+
+    def __init__(self) -> None:
+        self.seen: dict[int, tuple[Outcome] | None] = {}
+        self.floor = 0
+        self.newest = 0
+
+    def trim(self, low: int) -> None:
+        """Forget what the sender waits for no longer."""
+        low = max(low, self.newest - SPAN_MAX)
+        if low <= self.floor:
+            return
+        self.floor = low
+        old = []
+        for number in self.seen:  # in the order they came: nearly sorted
+            if number >= low and len(self.seen) <= SPAN_MAX:
+                break
+            if number < low:
+                old.append(number)
+        for number in old:
+            del self.seen[number]
+
+
+class _Sender:
+    """One process that says something. ``requests`` are correlations seen lately."""
+
+    __slots__ = ("epoch", "lanes", "requests")
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.lanes = tuple(_Numbers() for _ in Lane)
+        self.requests: dict[int, None] = {}
+
+
+class Inbox:
+    """The lanes of one node's arrivals."""
+
+    def __init__(self) -> None:
+        self.doubles = 0
+        self.waiting = 0
+        """Messages that are not started."""
+        self.window = CREDIT_MIN_MESSAGES
+        self._lanes: tuple[deque[Arrival], ...] = tuple(deque() for _ in Lane)
+        self._passed_over = [0, 0, 0, 0]
+        self._senders: OrderedDict[str, _Sender] = OrderedDict()
+        self._receipts: dict[tuple[str, int, int], _Pending] = {}
+        self._registration = 1
+        self._messages = self._bytes = self._told = self._told_bytes = 0
+        self._service_s = SERVICE_S / CREDIT_MAX_MESSAGES
+
+    # --- arrivals and slices
+
+    def push(self, head: Header, messages: list[Message], name: str, epoch: int, size: int) -> None:
+        """A BATCH came. ``messages`` are those of it that are not over yet, ``size`` is its
+        body's, in bytes."""
+        arrival = Arrival(head, messages, name, epoch, size, self._registration)
+        if head.count > len(messages):
+            self.handled(arrival, head.count - len(messages))
+        if messages:
+            self._lanes[arrival.lane].append(arrival)
+            self.waiting += len(messages)
+        if head.low:
+            sender = self._senders.get(name)
+            if sender is not None and sender.epoch == epoch:
+                sender.lanes[arrival.lane].trim(head.low)
+
+    def take(self) -> Slice | None:
+        """The next messages to start: of the most urgent lane, now and then of a lower one."""
+        lane = self._lane()
+        if lane is None:
+            return None
+        queue = self._lanes[lane]
+        arrival = queue[0]
+        at = arrival.at
+        messages = arrival.messages[at : at + SLICE_MESSAGES]
+        arrival.at = at + len(messages)
+        if arrival.at >= len(arrival.messages):
+            queue.popleft()
+        self.waiting -= len(messages)
+        return Slice(arrival, messages)
+
+    def _lane(self) -> int | None:
+        chosen = None
+        for lane, queue in enumerate(self._lanes):
+            if not queue:
+                continue
+            if chosen is None:
+                chosen = lane
+                continue
+            self._passed_over[lane] += 1
+            if self._passed_over[lane] >= STARVE_SLICES:
+                chosen = lane
+                break
+        if chosen is not None:
+            self._passed_over[chosen] = 0
+        return chosen
+
+    # --- credit
+
+    def handled(self, arrival: Arrival, count: int) -> None:
+        """So many messages of an arrival have ended."""
+        arrival.left -= count
+        if arrival.credit == self._registration:
+            self._messages += count
+            if arrival.left == 0:
+                self._bytes += arrival.size
+
+    def refused(self, count: int, size: int) -> None:
+        """A BATCH that cannot be read is over at once."""
+        self._messages += count
+        self._bytes += size
+
+    def served(self, count: int, elapsed_s: float) -> None:
+        """``count`` messages were started in ``elapsed_s``: the window follows."""
+        self._service_s += SMOOTHING * (elapsed_s / count - self._service_s)
+        fit = int(SERVICE_S / self._service_s) if self._service_s > 0 else CREDIT_MAX_MESSAGES
+        self.window = min(CREDIT_MAX_MESSAGES, max(CREDIT_MIN_MESSAGES, fit))
+
+    def credit(self) -> Handled | None:
+        """What to tell the broker now: after a quarter of a window, or when nothing waits."""
+        news = self._messages - self._told
+        if not news:
+            return None
+        enough = news * 4 >= self.window or (self._bytes - self._told_bytes) * 4 > CREDIT_MAX_BYTES
+        return self._tell() if enough or not self.waiting else None
+
+    def registered(self) -> Handled:
+        """A broker counts from nothing: the first word to it."""
+        self._registration += 1
+        self._messages = self._bytes = 0
+        return self._tell()
+
+    def untold(self) -> None:
+        """The broker did not get what ``credit`` gave."""
+        self._told = self._told_bytes = -1
+
+    def _tell(self) -> Handled:
+        self._told, self._told_bytes = self._messages, self._bytes
+        return Handled(self._messages, self._bytes, self.window, CREDIT_MAX_BYTES)
+
+    # --- doubles
+
+    def is_new(self, arrival: Arrival, message: Message) -> bool:
+        """Whether a MESSAGE or REQUEST is to be handled; what was handled before is
+        receipted again."""
+        sender = self._sender(arrival)
+        if sender is None:
+            return False
+        if message.kind == Kind.REQUEST:
+            return self._new_request(sender, message.number)
+        numbers, number = sender.lanes[arrival.lane], message.number
+        if number < numbers.floor or number in numbers.seen:
+            self.doubles += 1
+            ended = numbers.seen.get(number)
+            if ended is not None:
+                self._receipt(arrival, number, ended[0])
+            return False
+        numbers.seen[number] = None
+        if number > numbers.newest:
+            numbers.newest = number
+            if len(numbers.seen) > SPAN_MAX:
+                numbers.trim(0)
+        return True
+
+    def ended(self, arrival: Arrival, message: Message, outcome: Outcome) -> None:
+        """A MESSAGE was handled, or could not be."""
+        sender = self._senders.get(arrival.name)
+        if sender is not None and sender.epoch == arrival.epoch:
+            numbers = sender.lanes[arrival.lane]
+            if message.number in numbers.seen:
+                numbers.seen[message.number] = (outcome,)
+        self._receipt(arrival, message.number, outcome)
+
+    def sender_gone(self, name: str, epoch: int) -> None:
+        """A process is dead: its numbers are never heard again."""
+        sender = self._senders.get(name)
+        if sender is not None and sender.epoch <= epoch:
+            del self._senders[name]
+
+    def _sender(self, arrival: Arrival) -> _Sender | None:
+        """None for a process that another one has replaced."""
+        sender = self._senders.get(arrival.name)
+        if sender is None or sender.epoch < arrival.epoch:
+            sender = self._senders[arrival.name] = _Sender(arrival.epoch)
+            if len(self._senders) > SENDERS_MAX:
+                self._senders.popitem(last=False)
+        elif sender.epoch > arrival.epoch:
+            return None
+        return sender
+
+    def _new_request(self, sender: _Sender, correlation: int) -> bool:
+        if correlation in sender.requests:
+            self.doubles += 1
+            return False
+        sender.requests[correlation] = None
+        if len(sender.requests) > REQUESTS_REMEMBERED_MAX:
+            del sender.requests[next(iter(sender.requests))]
+        return True
+
+    # --- receipts
+
+    def _receipt(self, arrival: Arrival, number: int, outcome: Outcome) -> None:
+        key = (arrival.name, arrival.epoch, arrival.lane)
+        pending = self._receipts.get(key)
+        if pending is None:
+            pending = self._receipts[key] = _Pending()
+        if outcome is not None:
+            pending.failed.append((number, *outcome))
+        elif arrival.flags & Flag.REROUTED:
+            pending.rerouted.append(number)
+        else:
+            pending.delivered.append(number)
+
+    def receipts(self) -> list[tuple[str, int, Receipts]]:
+        """All receipts that are due: sender, its epoch, body."""
+        if not self._receipts:
+            return []
+        found, self._receipts = self._receipts, {}
+        return [
+            (name, epoch, body)
+            for (name, epoch, lane), pending in found.items()
+            for body in pending.bodies(lane)
+        ]
+
+
+class _Pending:
+    """Receipts that were not sent yet."""
+
+    __slots__ = ("delivered", "failed", "rerouted")
+
+    def __init__(self) -> None:
+        self.delivered: list[int] = []
+        self.rerouted: list[int] = []
+        self.failed: list[tuple[int, str, str]] = []
+
+    def bodies(self, lane: int) -> list[Receipts]:
+        """As few as hold them all within RANGES_MAX."""
+        delivered, rerouted = ranges(self.delivered), ranges(self.rerouted)
+        most = max(len(delivered), len(rerouted), len(self.failed))
+        return [
+            Receipts(
+                lane,
+                delivered[at : at + RANGES_MAX],
+                rerouted[at : at + RANGES_MAX],
+                self.failed[at : at + RANGES_MAX],
+            )
+            for at in range(0, most, RANGES_MAX)
+        ]
+
+
+def ranges(numbers: list[int]) -> list[tuple[int, int]]:
+    """Numbers as ranges, both ends included."""
+    found: list[tuple[int, int]] = []
+    for number in sorted(set(numbers)):
+        if found and found[-1][1] == number - 1:
+            found[-1] = (found[-1][0], number)
+        else:
+            found.append((number, number))
+    return found

@@ -1,0 +1,369 @@
+"""What a node has to say: lanes for each target, a window, and what is kept. Pure.
+
+Messages are put into the open batch of their line (target and lane). Nobody waits for a
+batch to fill: whenever the shell gets to send it takes the next frame, whatever is in it.
+A frame that holds more than events is kept until every message in it is settled, so that a
+broker that is killed loses nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final
+
+from shard_node.peer.asks import Ask
+from shard_node.wire.batch import Flag, Forwarded, Message, encode_batch
+from shard_node.wire.codec import encode_header
+from shard_node.wire.header import Header, Kind
+from shard_node.wire.lanes import Lane
+from shard_node.wire.limits import (
+    BATCH_MAX_BYTES,
+    BATCH_MAX_MESSAGES,
+    CREDIT_RESERVE_MESSAGES,
+    PROTOCOL_VERSION,
+    QUEUE_MAX_BYTES,
+    SEND_WINDOW_BYTES,
+    SEND_WINDOW_MESSAGES,
+    TTL_MAX_MS,
+)
+from shard_node.wire.targets import Target, Topic
+
+QUEUE_MAX_MESSAGES: Final = 16_384
+"""Messages that wait in one lane of this node, in frames that are closed."""
+ROOM_MESSAGES: Final = 1024
+"""Beyond so many, whoever publishes waits for room."""
+LINES_MAX: Final = 4096
+"""Lines that are kept although nothing is in them."""
+
+
+class Frame:
+    """Messages of one line. ``asks`` are those that somebody waits for; ``open`` counts them."""
+
+    __slots__ = ("asks", "body", "flags", "line", "messages", "open", "owner", "pin", "seq", "size")
+
+    def __init__(self, line: Line, messages: list[Message], asks: list[Ask], size: int) -> None:
+        self.line, self.messages, self.asks, self.size = line, messages, asks, size
+        self.open = len(asks)
+        self.flags = int(Flag.KEPT) if line.kept else 0
+        self.pin = self.owner = ""
+        self.seq = 0
+        self.body = b""
+
+    @property
+    def over(self) -> bool:
+        """Whether nobody waits any more for what it says."""
+        return self.open == 0 and bool(self.asks)
+
+
+class Line:
+    """What waits for one target in one lane: closed frames, and the batch that is open.
+
+    ``queued``: the line has its place among those that have something to send.
+    """
+
+    __slots__ = ("asks", "batch", "frames", "kept", "lane", "queued", "size", "target",
+                 "topic")  # fmt: skip
+
+    def __init__(self, target: Target, lane: int) -> None:
+        self.target, self.lane = target, lane
+        self.kept = not isinstance(target, Topic)
+        self.topic = target.name if isinstance(target, Topic) else ""
+        self.frames: deque[Frame] = deque()
+        self.batch: list[Message] = []
+        self.asks: list[Ask] = []
+        self.size = 0
+        self.queued = False
+
+
+class Outbox:
+    """All lines of a node. ``up`` says whether there is a broker to send to."""
+
+    def __init__(self) -> None:
+        self.up = False
+        self.dropped = 0
+        self.defaults: dict[Any, Line] = {}
+        """Lines of events in their topic's own lane: the way to a line that costs least."""
+        self._lines: dict[tuple[Target, int], Line] = {}
+        self._ready: tuple[deque[Line], ...] = tuple(deque() for _ in Lane)
+        self._waiting = [0, 0, 0, 0]
+        self._waiting_bytes = [0, 0, 0, 0]
+        self._seq = [0, 0, 0, 0]
+        self._sent: tuple[dict[int, Frame], ...] = ({}, {}, {}, {})
+        self._out_messages = 0
+        self._out_bytes = 0
+        self._kept: dict[tuple[int, int], Frame] = {}
+
+    # --- taking messages in
+
+    def line(self, target: Target, lane: int) -> Line:
+        """The line of a target, made where there is none."""
+        key = (target, lane)
+        found = self._lines.get(key)
+        if found is None:
+            if len(self._lines) >= LINES_MAX:
+                self._forget_idle()
+            found = self._lines[key] = Line(target, lane)
+        return found
+
+    def put(self, line: Line, message: Message, ask: Ask | None = None) -> bool:
+        """Add a message. True where a batch is full now, so that it may go at once."""
+        size = len(message.body)
+        full = False
+        if line.batch and line.size + size > BATCH_MAX_BYTES:
+            self.close_batch(line)
+            full = True
+        line.batch.append(message)
+        line.size += size
+        if ask is not None:
+            line.asks.append(ask)
+        if not line.queued:
+            self.enqueue(line)
+        if len(line.batch) >= BATCH_MAX_MESSAGES or line.size >= BATCH_MAX_BYTES:
+            self.close_batch(line)
+            full = True
+        return full
+
+    def enqueue(self, line: Line) -> None:
+        """The line has something to send."""
+        line.queued = True
+        self._ready[line.lane].append(line)
+
+    def close_batch(self, line: Line) -> None:
+        """The open batch becomes a frame that waits."""
+        if line.asks:
+            _withdraw(line)
+        if not line.batch:
+            line.size = 0
+            return
+        frame = Frame(line, line.batch, line.asks, line.size)
+        for ask in line.asks:
+            ask.frame = frame
+        line.batch, line.asks, line.size = [], [], 0
+        line.frames.append(frame)
+        self._count(frame, 1)
+        if not line.kept and self._over_limit(line.lane):
+            self.drop_oldest(line.lane)
+
+    def room(self, lane: int) -> bool:
+        """Whether a publisher may go on without waiting."""
+        return self._waiting[lane] < ROOM_MESSAGES
+
+    def full(self, lane: int) -> bool:
+        """Whether a message or a request has to be refused."""
+        return self._over_limit(lane)
+
+    def _over_limit(self, lane: int) -> bool:
+        too_many = self._waiting[lane] >= QUEUE_MAX_MESSAGES
+        return too_many or self._waiting_bytes[lane] >= QUEUE_MAX_BYTES[lane]
+
+    def drop_oldest(self, lane: int) -> int:
+        """Drop the frame of events in a lane whose turn is next. Returns its messages."""
+        for line in self._ready[lane]:
+            if not line.kept and line.frames:
+                frame = line.frames.popleft()
+                self._count(frame, -1)
+                self.dropped += len(frame.messages)
+                return len(frame.messages)
+        return 0
+
+    # --- sending
+
+    @property
+    def waiting(self) -> int:
+        """Messages that have not left: those in open batches too."""
+        open_now = sum(len(line.batch) for lane in self._ready for line in lane)
+        return sum(self._waiting) + open_now
+
+    def next(self) -> Frame | None:
+        """The frame to send now: of the most urgent lane, line by line in turn."""
+        if not self.up:
+            return None
+        for lane, ready in enumerate(self._ready):
+            while ready:
+                frame = self._first(ready[0])
+                if frame is None:
+                    ready.popleft().queued = False
+                elif frame.over:
+                    ready[0].frames.popleft()
+                    self._count(frame, -1)
+                elif self._has_window(lane, frame):
+                    return frame
+                else:
+                    return None
+        return None
+
+    def encode(self, frame: Frame, now: float, sent_at: float, low: int) -> tuple[bytes, bytes]:
+        """Header and body of a frame. ``sent_at`` is the wall clock's time in seconds."""
+        lane = frame.line.lane
+        frame.seq = self._seq[lane] + 1
+        if not frame.body:
+            if frame.flags & Flag.RESENT:
+                for ask in frame.asks:
+                    ask.message.ttl_ms = max(1, int((ask.deadline - now) * 1000))
+            frame.body = encode_batch(frame.messages)
+        head = Header(
+            PROTOCOL_VERSION,
+            Kind.BATCH,
+            frame.line.target,
+            "",
+            Lane(lane),
+            0,
+            _ttl_ms(frame, now),
+            "",
+            frame.seq,
+            len(frame.messages),
+            frame.flags,
+            frame.pin,
+            low,
+            sent_at,
+        )
+        return encode_header(head), frame.body
+
+    def sent(self, frame: Frame) -> None:
+        """The frame that ``next`` gave has left."""
+        line = frame.line
+        lane = line.lane
+        ready = self._ready[lane]
+        line.frames.popleft()
+        self._count(frame, -1)
+        self._seq[lane] = frame.seq
+        self._sent[lane][frame.seq] = frame
+        self._out_messages += len(frame.messages)
+        self._out_bytes += frame.size
+        if line.kept:
+            self._kept[lane, frame.seq] = frame
+        if len(ready) > 1:
+            ready.rotate(-1)
+
+    def _first(self, line: Line) -> Frame | None:
+        if not line.frames and line.batch:
+            self.close_batch(line)
+        return line.frames[0] if line.frames else None
+
+    def _has_window(self, lane: int, frame: Frame) -> bool:
+        if not self._out_messages:
+            return True
+        reserve = CREDIT_RESERVE_MESSAGES if lane <= Lane.HIGH else 0
+        messages = self._out_messages + len(frame.messages)
+        if messages > SEND_WINDOW_MESSAGES + reserve:
+            return False
+        return bool(reserve) or self._out_bytes + frame.size <= SEND_WINDOW_BYTES
+
+    def _count(self, frame: Frame, sign: int) -> None:
+        lane = frame.line.lane
+        self._waiting[lane] += sign * len(frame.messages)
+        self._waiting_bytes[lane] += sign * frame.size
+
+    # --- what the broker says
+
+    def forwarded(self, credit: Forwarded) -> None:
+        """Frames have left the broker: their place in the window is free."""
+        for lane, seq, owner in credit.frames:
+            if not 0 <= lane < len(self._sent):
+                continue
+            self._left(lane, seq)
+            frame = self._kept.get((lane, seq))
+            if frame is None:
+                continue
+            frame.owner = owner or frame.owner
+            if frame.open == 0:
+                del self._kept[lane, seq]
+
+    def bounced(self, lane: int, seq: int) -> list[Ask]:
+        """A frame came back. Returns those in it that somebody still waits for."""
+        if 0 <= lane < len(self._sent):
+            self._left(lane, seq)
+        frame = self._kept.pop((lane, seq), None)
+        return [] if frame is None else [ask for ask in frame.asks if ask.open]
+
+    def settled(self, ask: Ask) -> None:
+        """An ask has ended: its frame is let go with the last of them."""
+        frame = ask.frame
+        if frame is None:
+            return
+        frame.open -= 1
+        key = (frame.line.lane, frame.seq)
+        if frame.open == 0 and frame.seq not in self._sent[key[0]]:
+            self._kept.pop(key, None)
+
+    def _left(self, lane: int, seq: int) -> None:
+        frame = self._sent[lane].pop(seq, None)
+        if frame is not None:
+            self._out_messages -= len(frame.messages)
+            self._out_bytes -= frame.size
+
+    # --- the broker comes and goes
+
+    def link_lost(self) -> None:
+        """The broker is gone. What it may not have passed on waits for the next one.
+
+        A request that was passed on may have run, so it is never sent twice; its answer or
+        its deadline ends it.
+        """
+        self.up = False
+        for lane in self._sent:
+            lane.clear()
+        self._out_messages = self._out_bytes = 0
+        kept, self._kept = list(self._kept.values()), {}
+        self._resend(kept)
+
+    def owner_gone(self, owner: str) -> None:
+        """The process that frames were passed on to is dead: its messages are sent again, to
+        whoever owns the target now."""
+        theirs = [f for f in self._kept.values() if f.owner == owner]
+        for frame in theirs:
+            del self._kept[frame.line.lane, frame.seq]
+            self._left(frame.line.lane, frame.seq)
+        self._resend(theirs)
+
+    def _resend(self, frames: list[Frame]) -> None:
+        """Put frames at the head of their lines again, in the order they had."""
+        for frame in sorted(frames, key=lambda f: f.seq, reverse=True):
+            again = _again(frame)
+            if again is None:
+                continue
+            frame.line.frames.appendleft(again)
+            self._count(again, 1)
+            if not frame.line.queued:
+                self.enqueue(frame.line)
+
+    def _forget_idle(self) -> None:
+        idle = [k for k, line in self._lines.items() if not line.queued and not line.batch]
+        for key in idle:
+            del self._lines[key]
+        self.defaults.clear()
+
+
+def _withdraw(line: Line) -> None:
+    """Take out of the open batch what nobody waits for any more."""
+    gone = {id(ask.message) for ask in line.asks if not ask.open}
+    if gone:
+        line.batch = [message for message in line.batch if id(message) not in gone]
+        line.asks = [ask for ask in line.asks if ask.open]
+        line.size = sum(len(message.body) for message in line.batch)
+
+
+def _again(frame: Frame) -> Frame | None:
+    """The part of a frame that is to be said again; None where all of it was heard."""
+    passed_on = bool(frame.owner)
+    asks = [ask for ask in frame.asks if ask.open and not (passed_on and ask.is_request)]
+    awaited = {id(ask.message) for ask in frame.asks}
+    answers = [] if passed_on else [m for m in frame.messages if id(m) not in awaited]
+    wanted = {id(ask.message) for ask in asks} | {id(message) for message in answers}
+    messages = [message for message in frame.messages if id(message) in wanted]
+    if not messages:
+        return None
+    again = Frame(frame.line, messages, asks, sum(len(m.body) for m in messages))
+    again.flags |= Flag.RESENT
+    again.pin = frame.owner or frame.pin
+    for ask in asks:
+        ask.frame = again
+    return again
+
+
+def _ttl_ms(frame: Frame, now: float) -> int:
+    """What remains of the longest deadline in a frame; 0 where a message has none."""
+    if not frame.asks or len(frame.asks) < len(frame.messages):
+        return 0
+    latest = max(ask.deadline for ask in frame.asks)
+    return max(1, min(TTL_MAX_MS, int((latest - now) * 1000)))

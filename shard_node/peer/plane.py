@@ -1,0 +1,315 @@
+"""The asyncio shell of a node's conversation with its peers.
+
+It belongs to one loop and one socket, which the broker's client lends it. Whatever is put
+into the outbox leaves at the end of the loop's turn, or at once where a batch is full.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from typing import Any, Final
+
+from zmq.backend import Socket as RawSocket
+
+from shard_node.errors import QueueFull, Undeliverable
+from shard_node.peer import failures
+from shard_node.peer.answers import Answers
+from shard_node.peer.asks import Ask, Asks
+from shard_node.peer.dispatch import Dispatcher
+from shard_node.peer.handlers import Handlers
+from shard_node.peer.inbox import Arrival, Inbox
+from shard_node.peer.outbox import Line, Outbox
+from shard_node.peer.stepping import Stepper
+from shard_node.sockets import POLLIN, events, send
+from shard_node.wire.batch import Forwarded, Handled, Message, decode_batch
+from shard_node.wire.codec import WireError, decode_body, encode_body, encode_header
+from shard_node.wire.header import Header, Kind, header
+from shard_node.wire.identity import parse_peer
+from shard_node.wire.lanes import Lane
+from shard_node.wire.targets import BROKER
+from shard_node.wire.topics import NODE_GONE
+
+_log = logging.getLogger(__name__)
+
+TURN_SLICES: Final = 8
+"""Slices of handlers before the loop's other work has its turn."""
+EPOCH_BITS: Final = 32
+SENDERS_CACHED_MAX: Final = 4096
+
+
+class Plane:
+    """One node's peers. ``epoch`` is that of this process; handlers may be added before
+    ``open``."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.handlers = Handlers()
+        self.outbox = Outbox()
+        self.asks = Asks((epoch & 0xFFFF) << EPOCH_BITS)
+        self.inbox = Inbox()
+        self.answers = Answers(epoch, self.asks, self.inbox, self.outbox)
+        self.debug = False
+        self.rejected = 0
+        self.loop: asyncio.AbstractEventLoop | None = None
+        self.done: asyncio.Future[None] | None = None
+        """A future that is done: what ``publish`` returns where nothing has to wait."""
+        self.burst = 0
+        """Messages published since the loop's turn began."""
+        self.blocked = False
+        """The socket did not take the last frame."""
+        self._raw: RawSocket | None = None
+        self._pump: Callable[[], None] = _nothing
+        self._stepper: Stepper | None = None
+        self._dispatcher: Dispatcher | None = None
+        self._soon: asyncio.Handle | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0.0
+        self._fresh = True
+        self._room: list[tuple[int, asyncio.Future[None]]] = []
+        self._senders: dict[str, tuple[str, int]] = {}
+
+    # --- opening and closing
+
+    def open(
+        self, loop: asyncio.AbstractEventLoop, raw: RawSocket, pump: Callable[[], None]
+    ) -> None:
+        """Begin on a loop. ``raw`` sends and receives; ``pump`` looks at the socket again."""
+        self.loop, self._raw, self._pump = loop, raw, pump
+        self.done = loop.create_future()
+        self.done.set_result(None)
+        self._stepper = Stepper(loop)
+        self._dispatcher = Dispatcher(
+            self.handlers,
+            self.inbox,
+            self._stepper,
+            answer=self.answers.answer,
+            on_late=self.wake,
+            debug=self.debug,
+        )
+
+    def close(self) -> None:
+        """Send what can be sent at once; fail what is open."""
+        if self.loop is None:
+            return
+        self.flush()
+        self.loop = self._raw = None
+        self.outbox.up = False
+        for handle in (self._soon, self._timer):
+            if handle is not None:
+                handle.cancel()
+        self._soon = self._timer = None
+        if self._stepper is not None:
+            self._stepper.close()
+        for ask in self.asks.all():
+            self.answers.fail(ask, Undeliverable("the node stops", code="E_NO_BROKER"))
+        self._give_room(everybody=True)
+
+    def link_up(self) -> None:
+        """The node is registered: send what waits."""
+        fresh, self._fresh = self._fresh, False
+        if fresh:
+            self._send_credit(self.inbox.registered())
+        self.outbox.up = True
+        self.wake()
+
+    def link_away(self) -> None:
+        """The broker is silent; it may come back and remember."""
+        self.outbox.up = False
+
+    def link_lost(self) -> None:
+        """The broker is gone: the next one knows nothing."""
+        self._fresh = True
+        self.outbox.link_lost()
+
+    # --- saying something
+
+    def wake(self) -> None:
+        """Send at the end of this turn of the loop."""
+        if self._soon is None and self.loop is not None:
+            self._soon = self.loop.call_soon(self._end_of_turn)
+
+    async def ask(self, line: Line, message: Message, timeout_s: float) -> Any:
+        """Put a MESSAGE or REQUEST and wait for what becomes of it: the reply's bytes, or
+        how it was delivered.
+
+        Raises QueueFull and what ``failures`` makes. Cancelling it withdraws it.
+        """
+        assert self.loop is not None
+        outbox, asks, lane = self.outbox, self.asks, line.lane
+        if outbox.full(lane) or asks.crowded(lane):
+            text = f"{len(asks)} messages wait to be delivered"
+            raise QueueFull(text, retry_after_s=failures.RETRY_AFTER_S)
+        future: asyncio.Future[Any] = self.loop.create_future()
+        deadline = time.monotonic() + timeout_s
+        ask = Ask(message, lane, deadline, future)
+        asks.add(ask)
+        outbox.put(line, message, ask)
+        self.wake()
+        if self._timer is None or deadline < self._timer_at:
+            self._set_timer(deadline)
+        try:
+            return await future
+        finally:
+            self.answers.end(ask)
+
+    def full_batch(self) -> None:
+        """A batch is full: send it now."""
+        self.flush()
+        self.wake()
+
+    async def room(self, lane: int, timeout_s: float) -> None:
+        """Wait until a publisher may go on; after ``timeout_s`` the oldest events go."""
+        assert self.loop is not None
+        future: asyncio.Future[None] = self.loop.create_future()
+        entry = (lane, future)
+        self._room.append(entry)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await future
+        except TimeoutError:
+            self.outbox.drop_oldest(lane)
+        finally:
+            self._room = [other for other in self._room if other is not entry]
+
+    # --- frames that came
+
+    def batch(self, head: Header, body: bytes) -> None:
+        """A BATCH: answers are heard at once, the rest waits in its lane."""
+        try:
+            messages = decode_batch(body)
+            if len(messages) != head.count:
+                raise WireError("limit", "count")
+            name, epoch = self._sender(head.sender)
+        except WireError:
+            self.rejected += 1
+            self.inbox.refused(head.count, len(body))
+            return
+        if messages[0].kind != Kind.EVENT:
+            messages = self.answers.hear(messages)
+        self.inbox.push(head, messages, name, epoch, len(body))
+
+    def event(self, head: Header, body: bytes) -> None:
+        """An event of the broker's own: one message in its frame, without credit."""
+        if head.topic == NODE_GONE and not head.sender:
+            self.answers.node_gone(body)
+            self.wake()
+        message = Message(int(Kind.EVENT), head.topic, body)
+        name = head.sender.partition("#")[0]
+        arrival = Arrival(head, [message], name, 0, 0, 0)
+        if self._dispatcher is not None:
+            self.inbox.handled(arrival, self._dispatcher.start(arrival, [message]))
+
+    def credit(self, body: bytes) -> None:
+        """Frames have left the broker."""
+        try:
+            self.outbox.forwarded(decode_body(body, Forwarded))
+        except WireError:
+            self.rejected += 1
+        self._give_room()
+
+    def bounce(self, head: Header, body: bytes) -> None:
+        """A frame comes back."""
+        self.answers.bounce(head, body)
+
+    def _sender(self, routing_id: str) -> tuple[str, int]:
+        found = self._senders.get(routing_id)
+        if found is None:
+            peer = parse_peer(routing_id.encode(errors="replace"))
+            if peer is None:
+                raise WireError("identity", routing_id)
+            if len(self._senders) >= SENDERS_CACHED_MAX:
+                self._senders.clear()
+            found = self._senders[routing_id] = (peer.name, peer.epoch)
+        return found
+
+    # --- turns
+
+    def turn(self) -> None:
+        """Start handlers, a few slices of them, then send."""
+        inbox, dispatcher = self.inbox, self._dispatcher
+        if inbox.waiting and dispatcher is not None:
+            clock = time.perf_counter
+            before = clock()
+            for _ in range(TURN_SLICES):
+                taken = inbox.take()
+                if taken is None:
+                    break
+                arrival, messages = taken
+                inbox.handled(arrival, dispatcher.start(arrival, messages))
+                after = clock()
+                inbox.served(len(messages), after - before)
+                before = after
+                if inbox.waiting and self._readable():
+                    break
+        self.flush()
+        if inbox.waiting:
+            self.wake()
+
+    def flush(self) -> None:
+        """Send receipts, credit and frames, as far as the window and the socket let them."""
+        if self._raw is None:
+            return
+        if self.outbox.up:
+            self.answers.put_receipts()
+            credit = self.inbox.credit()
+            if credit is not None and not self._send_credit(credit):
+                self.inbox.untold()
+        outbox, low = self.outbox, self.asks.low
+        now = wall = 0.0
+        while True:
+            frame = outbox.next()
+            if frame is None:
+                break
+            if not now:
+                now, wall = time.monotonic(), time.time()
+            if not self._send(*outbox.encode(frame, now, wall, low(frame.line.lane))):
+                break
+            outbox.sent(frame)
+        if self._room:
+            self._give_room()
+
+    def _end_of_turn(self) -> None:
+        self._soon = None
+        self.burst = 0
+        self._pump()
+
+    def _readable(self) -> bool:
+        return self._raw is not None and bool(events(self._raw) & POLLIN)
+
+    def _send_credit(self, credit: Handled) -> bool:
+        head = header(Kind.CREDIT, BROKER, "", lane=Lane.CONTROL)
+        return self._send(encode_header(head), encode_body(credit))
+
+    def _send(self, head: bytes, body: bytes) -> bool:
+        assert self._raw is not None
+        self.blocked = not send(self._raw, head, body)
+        return not self.blocked
+
+    def _give_room(self, *, everybody: bool = False) -> None:
+        for lane, future in self._room:
+            if (everybody or self.outbox.room(lane)) and not future.done():
+                future.set_result(None)
+
+    # --- deadlines
+
+    def _set_timer(self, deadline: float) -> None:
+        assert self.loop is not None
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer_at = deadline
+        delay_s = max(0.0, deadline - time.monotonic())
+        self._timer = self.loop.call_later(delay_s, self._overdue)
+
+    def _overdue(self) -> None:
+        self._timer = None
+        self.answers.overdue(time.monotonic())
+        deadline = self.asks.next_deadline()
+        if deadline is not None and self.loop is not None:
+            self._set_timer(deadline)
+
+
+def _nothing() -> None:
+    """Nobody lends a socket yet."""
