@@ -28,6 +28,8 @@ class Contender:
     name: str
     module: str
     uvloop: bool = False
+    fresh: bool = False
+    """Wants a new server for each run."""
 
     @property
     def path(self) -> str:
@@ -66,7 +68,7 @@ NATS: Final = Contender("nats-py asyncio", "nats_peer")
 NATS_UV: Final = Contender("nats-py uvloop", "nats_peer", uvloop=True)
 REDIS: Final = Contender("redis-py pipelined", "redis_peer", uvloop=True)
 PROXY: Final = Contender("C zmq.proxy, 3 parts", "proxy_peer")
-FLOOR: Final = Contender("four raw ipc hops", "floor_peer")
+FLOOR: Final = Contender("four raw ipc hops", "floor_peer", fresh=True)
 OURS: Final = Contender("shardctl asyncio", "ours_peer")
 OURS_UV: Final = Contender("shardctl uvloop", "ours_peer", uvloop=True)
 CONTENDERS: Final = (NATS, NATS_UV, REDIS, PROXY, FLOOR, OURS, OURS_UV)

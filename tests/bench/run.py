@@ -45,12 +45,26 @@ class Servers:
         self._stack = stack
         self._started: dict[str, str] = {}
 
-    def address(self, contender: Contender) -> str:
+    @contextlib.contextmanager
+    def address(self, contender: Contender) -> Iterator[str]:
+        """Of the server that lasts for the whole comparison, or of one for this run."""
+        if contender.fresh:
+            with _serving(contender) as address:
+                yield address
+            return
         if contender.module not in self._started:
-            server: Server = contender.server()
-            self._started[contender.module] = server.start()
-            self._stack.callback(server.stop)
-        return self._started[contender.module]
+            address = self._stack.enter_context(_serving(contender))
+            self._started[contender.module] = address
+        yield self._started[contender.module]
+
+
+@contextlib.contextmanager
+def _serving(contender: Contender) -> Iterator[str]:
+    server: Server = contender.server()
+    try:
+        yield server.start()
+    finally:
+        server.stop()
 
 
 def run_line(
@@ -80,7 +94,8 @@ def _attempt(
     try:
         if missing:
             raise WorkerFailed(f"not installed: {missing}")
-        return line.run(contender, servers.address(contender), count)
+        with servers.address(contender) as address:
+            return line.run(contender, address, count)
     except (WorkerFailed, AssertionError) as error:
         say({"line": line.key, "contender": contender.name, "failed": str(error)})
         return None
