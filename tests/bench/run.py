@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import IO, Final
 
-from shardctl.bench.measure import medians
 from shardctl.bench.worker import WorkerFailed
 from tests.bench.checks import CHECKS
 from tests.bench.contenders.base import Server
@@ -69,8 +68,8 @@ def _serving(contender: Contender) -> Iterator[str]:
 
 def run_line(
     line: Line, servers: Servers, repeats: int, quick: bool, peers: set[str], say: Saying
-) -> dict[Contender, Figures]:
-    """Round after round through the contenders; the medians of those that ran."""
+) -> dict[Contender, list[Figures]]:
+    """Round after round through the contenders; the figures of those that ran."""
     runs: dict[Contender, list[Figures]] = {}
     for repeat in range(repeats):
         for contender, full in line.counts.items():
@@ -81,7 +80,7 @@ def run_line(
             if figures is not None:
                 runs.setdefault(contender, []).append(figures)
                 say({"line": line.key, "contender": contender.name, "run": repeat, **figures})
-    return {contender: medians(figures) for contender, figures in runs.items()}
+    return runs
 
 
 Saying = Callable[[dict[str, object]], None]
@@ -101,8 +100,8 @@ def _attempt(
         return None
 
 
-def run_check(check: Check, repeats: int, quick: bool, say: Saying) -> Figures | None:
-    """Of ours alone; the medians."""
+def run_check(check: Check, repeats: int, quick: bool, say: Saying) -> list[Figures]:
+    """Of ours alone; the figures of the runs that came to their end."""
     runs = []
     for repeat in range(repeats):
         try:
@@ -112,7 +111,7 @@ def run_check(check: Check, repeats: int, quick: bool, say: Saying) -> Figures |
             continue
         runs.append(figures)
         say({"line": check.key, "run": repeat, **figures})
-    return medians(runs) if runs else None
+    return runs
 
 
 def rows(options: argparse.Namespace, say: Saying) -> Iterator[Row]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
+from shardctl.bench.measure import medians
 from tests.bench.lines import Contender, Figures, Line
 from tests.bench.own import Check
 
@@ -26,9 +28,10 @@ class Row:
     reached: bool | None = None
 
 
-def line_rows(line: Line, result: Mapping[Contender, Figures]) -> Iterator[Row]:
-    """The figures of each contender, then the ratios."""
-    for contender, figures in result.items():
+def line_rows(line: Line, runs: Mapping[Contender, Sequence[Figures]]) -> Iterator[Row]:
+    """The medians of each contender, then their ratios."""
+    result = {contender: medians(figures) for contender, figures in runs.items()}
+    for contender, figures in runs.items():
         yield Row(line.title, contender.name, shown(figures))
     for goal in line.goals:
         if goal.ours not in result or goal.peer not in result:
@@ -39,24 +42,36 @@ def line_rows(line: Line, result: Mapping[Contender, Figures]) -> Iterator[Row]:
         yield Row(line.title, what, f"{ratio:.2f}x", wanted, goal.reached(ratio))
 
 
-def check_rows(check: Check, figures: Figures | None) -> Iterator[Row]:
-    """The figures of ours alone, then what is asked of them."""
-    if figures is None:
+def check_rows(check: Check, runs: Sequence[Figures]) -> Iterator[Row]:
+    """The medians of ours alone, then what is asked of them."""
+    if not runs:
         yield Row(check.title, "shardctl", "failed", "", False)
         return
-    yield Row(check.title, "shardctl", shown(figures))
+    figures = medians(runs)
+    for key, value in figures.items():
+        if all(limit.figure != key for limit in check.limits):
+            yield Row(check.title, key, _digits(value) + _spread(runs, key))
     for limit in check.limits:
         value = figures[limit.figure]
         wanted = f"{'at most' if limit.at_most else 'at least'} {limit.limit:g}"
-        yield Row(check.title, limit.figure, f"{value:.2f}", wanted, limit.reached(value))
+        spread = _spread(runs, limit.figure)
+        yield Row(check.title, limit.figure, f"{value:.2f}{spread}", wanted, limit.reached(value))
 
 
-def shown(figures: Figures) -> str:
-    """Each figure with as many digits as it is worth."""
-    return "  ".join(
-        f"{key} {value:,.0f}" if abs(value) >= 100 else f"{key} {value:.2f}"
-        for key, value in figures.items()
-    )
+def shown(runs: Sequence[Figures]) -> str:
+    """The median of each figure, and of the first one the least and the most."""
+    first, *others = medians(runs).items()
+    parts = [f"{first[0]} {_digits(first[1])}{_spread(runs, first[0])}"]
+    return "  ".join(parts + [f"{key} {_digits(value)}" for key, value in others])
+
+
+def _spread(runs: Sequence[Figures], key: str) -> str:
+    values = [run[key] for run in runs]
+    return f" [{_digits(min(values))}..{_digits(max(values))}]" if len(values) > 1 else ""
+
+
+def _digits(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.2f}"
 
 
 def print_rows(rows: list[Row]) -> None:
@@ -71,5 +86,5 @@ def print_rows(rows: list[Row]) -> None:
         for row in rows:
             if row.line == title:
                 mark = {None: "", True: "[green]reached[/]", False: "[red]missed[/]"}[row.reached]
-                table.add_row(row.what, row.value, row.wanted, mark)
+                table.add_row(row.what, Text(row.value), row.wanted, mark)
         console.print(table)

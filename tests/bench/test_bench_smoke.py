@@ -48,7 +48,7 @@ def test_a_check_of_ours_gives_its_figures(tmp_path: Path, check: str) -> None:
 def test_a_ratio_is_held_against_what_is_asked() -> None:
     goals = (Goal("x", NATS, NATS_UV, 2.0), Goal("x", NATS, NATS_UV, 0.5, at_most=True))
     line = Line("k", "title", LINES[0].run, {}, goals)
-    *_, least, most = line_rows(line, {NATS: {"x": 30.0}, NATS_UV: {"x": 10.0}})
+    *_, least, most = line_rows(line, {NATS: [{"x": 30.0}], NATS_UV: [{"x": 10.0}]})
     assert (least.value, least.reached) == ("3.00x", True)
     assert (most.value, most.reached) == ("3.00x", False)
 
