@@ -12,16 +12,31 @@ from typing import Any, Final
 
 import msgspec
 
+from broker.core.rules import NOBODY, POOL, RULES_MAX, Rule
 from broker.core.settings import Settings
 from broker.errors import ByHand, ConfigError
-from shard_node.wire.limits import SHARDS_MAX
+from shard_node.wire.identity import is_node_name
+from shard_node.wire.lanes import Lane
+from shard_node.wire.limits import SHARDS_MAX, TOPIC_MAX_CHARS
 
 RECORD_SCHEMA: Final = 1
 NODES_MAX: Final = 4096
 API_BASE: Final = "https://discord.com/api/v10"
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
+ROUTE_FORM: Final = (
+    'each must be {"category": NAME, "to": [NODE, ...] | "pool:NAME" | "nobody", '
+    '"lane": "control" | "high" | "normal" | "low"}'
+)
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _KEY: Final = re.compile(r"`\$\.([^`]*)`")
+
+
+class RouteEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A routing rule: ``to`` is a list of nodes, ``pool:NAME`` or ``nobody``."""
+
+    category: str
+    to: list[str] | str | None = None
+    lane: str | None = None
 
 
 class LaunchRecord(msgspec.Struct, frozen=True):
@@ -40,6 +55,7 @@ class LaunchRecord(msgspec.Struct, frozen=True):
     sandbox: dict[str, Any] | None = None
     api_base: str = API_BASE
     token_env: str = "DISCORD_TOKEN"
+    routes: list[RouteEntry] = []
 
 
 @dataclass(frozen=True)
@@ -76,6 +92,7 @@ class Config:
             sandbox=record.sandbox is not None,
             identify_window_s=_window_s(record),
             drain_s=record.drain_s,
+            routes=tuple(_rule(entry) for entry in record.routes),
             seed=int.from_bytes(os.urandom(8), "big"),
         )
 
@@ -132,6 +149,8 @@ def _problem(record: LaunchRecord) -> str:
         (0 < record.identify_window_s <= 3600, "identify_window_s", "must be 0-3600 seconds"),
         (0 <= record.drain_s <= 3600, "drain_s", "must be 0-3600 seconds"),
         (record.log_level in LOG_LEVELS, "log_level", f"must be one of {', '.join(LOG_LEVELS)}"),
+        (len(record.routes) <= RULES_MAX, "routes", f"must be at most {RULES_MAX} rules"),
+        (all(map(_is_rule, record.routes)), "routes", ROUTE_FORM),
         (record.endpoint.startswith("ipc://"), "endpoint", "must begin with ipc://"),
         (record.data_dir.startswith("/"), "data_dir", "must be an absolute path"),
         (record.run_dir.startswith("/"), "run_dir", "must be an absolute path"),
@@ -139,6 +158,27 @@ def _problem(record: LaunchRecord) -> str:
         (record.api_base.startswith(("http://", "https://")), "api_base", "must be an http(s) URL"),
     )
     return next((f"key {key}: {rule}" for good, key, rule in checks if not good), "")
+
+
+def _is_rule(entry: RouteEntry) -> bool:
+    """Whether a rule can be followed."""
+    to = entry.to
+    if isinstance(to, str):
+        good = to == NOBODY or (to.startswith(POOL) and is_node_name(to.removeprefix(POOL)))
+    else:
+        good = to is None or (bool(to) and all(map(is_node_name, to)))
+    lanes = {lane.name.lower() for lane in Lane}
+    return good and 0 < len(entry.category) <= TOPIC_MAX_CHARS and entry.lane in {None, *lanes}
+
+
+def _rule(entry: RouteEntry) -> Rule:
+    lane = Lane[entry.lane.upper()] if entry.lane is not None else None
+    to = entry.to
+    if not isinstance(to, str):
+        return Rule(entry.category, tuple(to) if to is not None else None, "", lane)
+    if to == NOBODY:
+        return Rule(entry.category, (), "", lane)
+    return Rule(entry.category, None, to.removeprefix(POOL), lane)
 
 
 def _where(error: Exception) -> str:

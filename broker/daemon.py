@@ -20,6 +20,7 @@ from collections import deque
 from typing import Final
 
 from broker.config import Config
+from broker.core.batches import Body
 from broker.core.effects import (
     AskGateway,
     Commit,
@@ -243,7 +244,7 @@ class Daemon:
         if deadline is not None and deadline <= time.monotonic():
             self._take(Tick())
 
-    def _frame(self, routing_id: bytes, head: bytes | None, body: bytes) -> None:
+    def _frame(self, routing_id: bytes, head: bytes | None, body: Body) -> None:
         """Most frames only pass through: no event is made of them."""
         if head is None:
             self._take(WrongParts(routing_id))
@@ -261,6 +262,7 @@ class Daemon:
         now = time.monotonic()
         self._take_all(router.forward(machine.plane, machine.outbox, now))
         machine.plane.turn(now)
+        self._take_all(router.tell(machine.plane.senders, machine.outbox))
         if len(machine.outbox):
             blocked = router.blocked
             self._take_all(router.send(machine.outbox))

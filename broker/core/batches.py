@@ -7,7 +7,7 @@ lane by lane, in frames, messages and bytes.
 from __future__ import annotations
 
 from collections import deque
-from typing import Final
+from typing import Final, Protocol
 
 from shard_node.wire.batch import Flag
 from shard_node.wire.codec import encode_header
@@ -34,6 +34,17 @@ RATE_WEIGHT: Final = 0.2
 """Of the newest measurement in a receiver's rate."""
 COMPACT_FRAMES: Final = 64
 _KEPT: Final = int(Flag.KEPT)
+
+
+class Opaque(Protocol):
+    """A body as the socket's port has it: nobody in the core looks into it."""
+
+    def __len__(self) -> int: ...
+
+    def __buffer__(self, flags: int, /) -> memoryview: ...
+
+
+Body = bytes | Opaque
 
 
 class Fan:
@@ -70,10 +81,10 @@ class Batch:
         "size_bytes",
     )
 
-    def __init__(self, sender: str, head: Header, body: bytes, now: float) -> None:
+    def __init__(self, sender: str, head: Header, body: Body, now: float) -> None:
         self.sender = sender
         self.head = head
-        self.body = body
+        self.body: Body = body
         self.count = head.count
         self.size_bytes = len(body)
         self.flags = head.flags

@@ -11,34 +11,31 @@ import math
 from collections import deque
 from typing import Any, Final
 
-from broker.core.batches import Batch, Destination, Fan, Lanes
+from broker.core.batches import Batch, Body, Destination, Fan, Lanes
 from broker.core.fleet import Fleet, FleetState
-from broker.core.letters import Letters, again
-from broker.core.queues import Frame, Outbox, Put
+from broker.core.letters import again
+from broker.core.queues import Outbox
 from broker.core.resolve import DOWN, Resolver, Route
+from broker.core.senders import Senders
 from broker.core.waiting import Deadlines
 from shard_node.wire import identity
-from shard_node.wire.batch import Flag, Forwarded, Handled
+from shard_node.wire.batch import Flag, Handled
 from shard_node.wire.bodies import ErrorBody
-from shard_node.wire.codec import WireError, decode_body, encode_body, encode_header
-from shard_node.wire.header import Header, Kind
+from shard_node.wire.codec import WireError, decode_body
+from shard_node.wire.header import Header
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import (
     BATCH_MAX_MESSAGES,
     MESSAGE_MIN_BYTES,
     PARKED_MAX_BYTES,
     PARKED_MAX_S,
-    PROTOCOL_VERSION,
     STUCK_S,
     TTL_MAX_MS,
 )
-from shard_node.wire.targets import BROKER, Broker, Node
+from shard_node.wire.targets import Broker, Node
 
 UNREACHABLE_RETRY_S: Final = 0.25
 """How soon the socket is tried again for a registered process that was not connected."""
-CREDITS_PER_FRAME: Final = 4096
-CREDITS_KEPT_MAX: Final = 65_536
-"""Entries for a sender that reads nothing; honest ones stay within their window."""
 RETRY_MIN_S: Final = 0.05
 RETRY_MAX_S: Final = 5.0
 RETRY_TTL_MS: Final = 30_000
@@ -56,7 +53,6 @@ class DataPlane:
     def __init__(self, fleet: Fleet, outbox: Outbox) -> None:
         self._fleet = fleet
         self._counts = fleet.counts
-        self._outbox = outbox
         self._resolver = Resolver(fleet)
         self._destinations: dict[bytes, Destination] = {}
         self._parked: dict[str, Lanes] = {}
@@ -64,14 +60,14 @@ class DataPlane:
         self._paused: dict[bytes, Destination] = {}
         self._fresh: deque[Batch] = deque()
         self._deadlines = Deadlines()
-        self._credits: dict[str, list[tuple[int, int, str]]] = {}
+        self.senders = Senders(fleet.counts, outbox)
         self.parked_bytes = 0
-        self.letters = Letters()
+        self.letters = fleet.letters
 
     # --- from the socket
 
     def receive(
-        self, routing_id: bytes, peer: identity.Peer, head: Header, body: bytes, now: float
+        self, routing_id: bytes, peer: identity.Peer, head: Header, body: Body, now: float
     ) -> None:
         """Takes a BATCH in. Raises WireError for one that cannot be."""
         batch = Batch(routing_id.decode(), head, body, now)
@@ -81,7 +77,7 @@ class DataPlane:
             self._refuse(batch, *_fault(peer))
         elif type(head.target) is Node and identity.is_letter(head.target.name):
             self._counts["letters_answered"] += 1
-            self._release(batch, "")
+            self.senders.release(batch, "")
         else:
             batch.flags &= _FLAGS
             self._forward(batch, peer.name, now)
@@ -109,8 +105,8 @@ class DataPlane:
     def _refuse(self, batch: Batch, reason: str, code: str, text: str) -> None:
         self._fleet.reject(reason)
         if batch.kept:
-            self._bounce(batch, ErrorBody(code, text))
-        self._release(batch, "")
+            self.senders.bounce(batch, ErrorBody(code, text))
+        self.senders.release(batch, "")
 
     # --- to a destination, to wait, or back
 
@@ -205,8 +201,10 @@ class DataPlane:
         if batch.fan is not None:
             details = {**(details or {}), "partial": True}
         retryable = code in ("E_QUEUE_FULL", "E_UNREACHABLE", "E_EXPIRED")
-        self._bounce(batch, ErrorBody(code, text[:TEXT_MAX_CHARS], "", retryable, details or {}))
-        self._release(batch, "")
+        self.senders.bounce(
+            batch, ErrorBody(code, text[:TEXT_MAX_CHARS], "", retryable, details or {})
+        )
+        self.senders.release(batch, "")
         if code in _TELLS:
             self.letters.add(batch, code, text[:TEXT_MAX_CHARS], now)
             self._counts["dead_letters_total"] += 1
@@ -216,48 +214,15 @@ class DataPlane:
         batch.gone = True
         reason = reason or f"dropped_{Lane(batch.queue_lane).name.lower()}"
         self._counts[reason] += batch.count
-        self._release(batch, "")
+        self.senders.release(batch, "")
         batch.body = b""
-
-    def _bounce(self, batch: Batch, error: ErrorBody) -> None:
-        if identity.is_letter(batch.sender):
-            return
-        self._counts["bounced"] += 1
-        head = batch.head
-        name = batch.sender.partition("#")[0]
-        header = Header(
-            PROTOCOL_VERSION, Kind.BOUNCE, Node(name), "", head.lane, seq=max(0, head.seq)
-        )
-        frame = Frame(encode_header(header), encode_body(error), Kind.BOUNCE)
-        if self._outbox.put(batch.sender.encode(), head.lane, frame) is not Put.QUEUED:
-            self._counts["bounces_lost"] += 1
-
-    def _release(self, batch: Batch, owner: str) -> None:
-        """The sender's window: its frame has left, or is stuck (and may leave later)."""
-        fan = batch.fan
-        if fan is not None:
-            if batch.released:
-                return
-            fan.left -= 1
-            batch.released = True
-            if fan.left:
-                return
-            owner = ""
-        elif batch.released and not (owner and batch.kept):
-            return
-        batch.released = True
-        entries = self._credits.get(batch.sender)
-        if entries is None:
-            entries = self._credits[batch.sender] = []
-        if len(entries) < CREDITS_KEPT_MAX and batch.head.seq > 0:
-            entries.append((batch.head.lane, batch.head.seq, owner))
 
     # --- to the socket
 
     @property
     def idle(self) -> bool:
         """Whether nothing waits: no frame, and no credit that a sender has to hear of."""
-        return not (self._ready or self._credits or self._fresh or self._paused)
+        return not (self._ready or self.senders or self._fresh or self._paused)
 
     @property
     def sendable(self) -> bool:
@@ -276,7 +241,7 @@ class DataPlane:
         """A frame went out."""
         destination.sent(batch)
         self._counts["messages_forwarded"] += batch.count
-        self._release(batch, destination.text)
+        self.senders.release(batch, destination.text)
         batch.body = b""
 
     def unreachable(self, routing_id: bytes, now: float) -> None:
@@ -296,34 +261,13 @@ class DataPlane:
         while fresh and (fresh[0].gone or fresh[0].arrived <= stuck_at):
             batch = fresh.popleft()
             if not batch.gone:
-                self._release(batch, "")
+                self.senders.release(batch, "")
                 if batch.deadline:
                     self._deadlines.add(batch)
         for batch in self._deadlines.passed(now):
             self._expire(batch, now)
         for destination in [d for d in self._paused.values() if d.paused_until <= now]:
             self._resume(destination)
-        if self._credits:
-            self.flush()
-
-    def flush(self) -> None:
-        """Tells senders which frames have left."""
-        held: dict[str, list[tuple[int, int, str]]] = {}
-        for sender, entries in self._credits.items():
-            if identity.is_letter(sender):
-                continue
-            for start in range(0, len(entries), CREDITS_PER_FRAME):
-                if not self._tell(sender, entries[start : start + CREDITS_PER_FRAME]):
-                    held[sender] = entries[start:]
-                    break
-        self._credits = held
-
-    def _tell(self, sender: str, entries: list[tuple[int, int, str]]) -> bool:
-        header = encode_header(
-            Header(PROTOCOL_VERSION, Kind.CREDIT, BROKER, "", Lane.CONTROL, sender="")
-        )
-        frame = Frame(header, encode_body(Forwarded(entries)), Kind.CREDIT)
-        return self._outbox.put(sender.encode(), Lane.CONTROL, frame) is Put.QUEUED
 
     def next_deadline(self) -> float | None:
         """When the next turn is due at the latest."""
@@ -375,7 +319,7 @@ class DataPlane:
         destination = self._destinations.pop(routing_id, None)
         self._ready.pop(routing_id, None)
         self._paused.pop(routing_id, None)
-        self._credits.pop(routing_id.decode(errors="replace"), None)
+        self.senders.forget(routing_id.decode(errors="replace"))
         left = destination.take_all() if destination is not None else []
         self._again(left + self._take_parked(name), now)
 

@@ -88,6 +88,14 @@ class Keep(Effect):
     then: Outcome | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class RetryLetters(Effect):
+    """Sends dead letters again (none named: all), and tells the operator how many."""
+
+    ref: Ref
+    numbers: tuple[int, ...]
+
+
 # --- carried out by the shell
 
 

@@ -10,6 +10,7 @@ from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
 
+from broker.core.letters import Letters
 from broker.core.settings import Settings
 from broker.core.states import (
     NODE_TRANSITIONS,
@@ -128,6 +129,7 @@ class Fleet:
     nodes: dict[str, Node] = field(default_factory=dict)
     table: Table = field(default_factory=Table)
     budget: Budget | None = None
+    letters: Letters = field(default_factory=Letters)
     counts: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     rejected_total: int = 0

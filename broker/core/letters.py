@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from msgspec import structs, to_builtins
 
-from broker.core.batches import Batch
+from broker.core.batches import Batch, Body
 from shard_node.wire.limits import DEAD_LETTERS_MAX, DEAD_LETTERS_MAX_BYTES
 
 SHOWN_MAX: Final = 256
@@ -21,7 +21,7 @@ class Letter:
 
     number: int
     batch: Batch
-    body: bytes | None
+    body: Body | None
     code: str
     text: str
     died_at: float
@@ -86,6 +86,10 @@ class Letters:
     def unknown(self, numbers: tuple[int, ...]) -> list[int]:
         """Those of the numbers that name no letter."""
         return [number for number in numbers if number not in self._letters]
+
+    def numbers(self) -> list[int]:
+        """The numbers of all letters, oldest first."""
+        return list(self._letters)
 
     def take(self, numbers: tuple[int, ...], *, whole: bool) -> tuple[list[Letter], int]:
         """Takes letters out (none named: all); ``whole``: only those with their bytes.

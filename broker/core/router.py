@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import structs
 
+from broker.core.batches import Body
 from broker.core.dataplane import DataPlane
 from broker.core.events import Asked
 from broker.core.fleet import Fleet
@@ -76,7 +77,7 @@ class Router:
 
     # --- from the socket
 
-    def receive(self, routing_id: bytes, head: bytes, body: bytes, now: float) -> Asked | None:
+    def receive(self, routing_id: bytes, head: bytes, body: Body, now: float) -> Asked | None:
         """Takes a frame in. An event comes back where it is for the broker itself."""
         try:
             return self._receive(routing_id, head, body, now)
@@ -88,7 +89,7 @@ class Router:
         """Counts a frame that was not accepted."""
         self._fleet.reject(reason)
 
-    def _receive(self, routing_id: bytes, head: bytes, body: bytes, now: float) -> Asked | None:
+    def _receive(self, routing_id: bytes, head: bytes, body: Body, now: float) -> Asked | None:
         peer = parse_peer(routing_id)
         if peer is None:
             raise WireError("identity")
@@ -98,6 +99,8 @@ class Router:
         if frame.kind is Kind.BATCH:
             self._plane.receive(routing_id, peer, frame, body, now)
             return None
+        if not isinstance(body, bytes):
+            body = bytes(body)
         if frame.kind is Kind.CREDIT:
             self._plane.credit(routing_id, peer, frame, body, now)
             return None

@@ -13,10 +13,11 @@ from typing import Final
 import zmq
 import zmq.backend
 
-from broker.core.batches import Destination
+from broker.core.batches import Body, Destination
 from broker.core.dataplane import DataPlane
 from broker.core.events import Event, PeerUnreachable
 from broker.core.queues import Outbox
+from broker.core.senders import CREDIT_HEADER, Senders
 from broker.errors import EndpointError
 from shard_node.wire.limits import FRAME_MAX_BYTES
 
@@ -29,6 +30,8 @@ SEND_BATCH: Final = 64
 """Frames for one destination before the next has its turn."""
 BLOCKED_RETRY_S: Final = 0.05
 """A safety net: a peer that takes frames again wakes the socket by itself."""
+LARGE_BYTES: Final = 8192
+"""libzmq reads smaller messages many at a time, into one buffer of this size."""
 LINGER_MS: Final = 200
 """At the end: the last answers, such as that to a stop, still go out."""
 SOCKET_MODE: Final = 0o600
@@ -38,7 +41,7 @@ _POLLIN: Final = int(zmq.POLLIN)
 _EVENTS: Final = int(zmq.EVENTS)
 _RCVMORE: Final = int(zmq.RCVMORE)
 
-Take = Callable[[bytes, bytes | None, bytes], None]
+Take = Callable[[bytes, bytes | None, Body], None]
 
 
 class RouterPort:
@@ -87,11 +90,13 @@ class RouterPort:
                 if head is None or not get(_RCVMORE):
                     take(routing_id, None, b"")
                     continue
-                body = receive()
-                if get(_RCVMORE):
+                part = receive(0, False)
+                if part.more:
                     self._skip()
                     head = None
-                take(routing_id, head, body)
+                # A large body goes on as the message it came in, without a copy of it. A small
+                # one is copied: kept, it would hold all that libzmq read along with it.
+                take(routing_id, head, part if len(part) >= LARGE_BYTES else part.bytes)
         except zmq.Again:
             return True
         return False
@@ -131,6 +136,28 @@ class RouterPort:
                 lost.append(PeerUnreachable(destination.routing_id))
         return lost
 
+    def tell(self, senders: Senders, outbox: Outbox) -> list[Event]:
+        """Sends senders their credit; behind their control frames, where some wait."""
+        lost: list[Event] = []
+        send = self._raw.send
+        for sender, body in senders.told():
+            routing_id = sender.encode()
+            try:
+                if not outbox.depth(routing_id):
+                    send(routing_id, _NOBLOCK_MORE)
+                    send(CREDIT_HEADER, _NOBLOCK_MORE)
+                    send(body, _NOBLOCK)
+                    continue
+            except zmq.Again:
+                self.blocked = True
+            except zmq.ZMQError as error:
+                if error.errno != errno.EHOSTUNREACH:
+                    raise
+                lost.append(PeerUnreachable(routing_id))
+                continue
+            senders.queue(routing_id, body)
+        return lost
+
     def close(self) -> None:
         """Closes the socket; what was handed to it and not taken is lost."""
         self._socket.close()
@@ -159,7 +186,11 @@ class RouterPort:
                 return
             send(routing_id, _NOBLOCK_MORE)
             send(batch.header(now), _NOBLOCK_MORE)
-            send(batch.body, _NOBLOCK)
+            body = batch.body
+            if type(body) is bytes:
+                send(body, _NOBLOCK)
+            else:
+                send(body, _NOBLOCK, False)
             plane.sent(destination, batch)
 
     def _bind(self, endpoint: str) -> None:

@@ -9,6 +9,7 @@ from collections import Counter, deque
 from dataclasses import replace
 from typing import Final
 
+from broker.core.batches import Body
 from broker.core.dataplane import DataPlane
 from broker.core.effects import (
     Ask,
@@ -21,6 +22,7 @@ from broker.core.effects import (
     Publish,
     Refuse,
     Reply,
+    RetryLetters,
     Tell,
 )
 from broker.core.events import (
@@ -86,12 +88,13 @@ class Broker:
             case Tick():
                 self.router.expire(now)
                 self.plane.turn(now)
+                self.plane.senders.flush()
                 effects = self._work(event, now)
             case _:
                 effects = self._work(event, now)
         return effects + self._rejects.look(self.fleet, now)
 
-    def frame(self, routing_id: bytes, header: bytes, body: bytes, now: float) -> Effects:
+    def frame(self, routing_id: bytes, header: bytes, body: Body, now: float) -> Effects:
         """Takes a frame of two parts in: the short way for what is not for the broker."""
         asked = self.router.receive(routing_id, header, body, now)
         if asked is not None:
@@ -117,7 +120,7 @@ class Broker:
         while events:
             event = events.popleft()
             for effect in self._dispatch(event, now):
-                self._carry_out(effect, events, out)
+                self._carry_out(effect, events, out, now)
             match event:
                 case NodeRegistered(name=name, epoch=epoch):
                     self.plane.joined(name, node_id(name, epoch), now)
@@ -140,7 +143,7 @@ class Broker:
     def _lose(self, name: str, routing_id: bytes, epoch: int, now: float) -> None:
         """A peer is dead. Senders learn which frames it got before they learn of its end."""
         self.router.lose(routing_id)
-        self.plane.flush()
+        self.plane.senders.flush()
         self.router.tell_all(NODE_GONE, bodies.NodeGone(name, epoch))
         self.plane.gone(name, routing_id, now)
 
@@ -154,7 +157,7 @@ class Broker:
             effects += service.on(event, now)
         return effects
 
-    def _carry_out(self, effect: Effect, events: deque[Event], out: Effects) -> None:
+    def _carry_out(self, effect: Effect, events: deque[Event], out: Effects, now: float) -> None:
         match effect:
             case Reply(ref=ref, body=body):
                 self.router.reply(ref, body)
@@ -166,6 +169,8 @@ class Broker:
                 self.router.tell(node_id(name, epoch), name, topic, body)
             case Publish(topic=topic, body=body, sender=sender):
                 self.router.publish(topic, body, sender)
+            case RetryLetters(ref=ref, numbers=numbers):
+                self.router.reply(ref, bodies.LettersDone(*self.plane.retry(numbers, now)))
             case Emit(event=event):
                 events.append(event)
             case Keep():

@@ -14,6 +14,7 @@ from broker.services.identify import Identify
 from broker.services.leases import Leases
 from broker.services.lifecycle import Lifecycle
 from broker.services.membership import Membership
+from broker.services.operators import Operators
 from broker.services.planning import Planning
 from broker.services.status import Status
 from broker.services.stopping import Stopping
@@ -43,6 +44,7 @@ SERVICES: Final[dict[str, type[Service]]] = {
     "stopping": Stopping,
     "leases": Leases,
     "commands": Commands,
+    "operators": Operators,
     "status": Status,
 }
 
@@ -69,6 +71,10 @@ SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.WHERE: ("status", Served(_ANYBODY)),
     topics.RESPAWN: ("lifecycle", Served(_OPERATOR)),
     topics.STOP: ("stopping", Served(_OPERATOR)),
+    topics.ROUTES: ("operators", Served(_ANYBODY)),
+    topics.DEAD_LETTERS: ("operators", Served(_OPERATOR)),
+    topics.DEAD_LETTERS_RETRY: ("operators", Served(_OPERATOR)),
+    topics.DEAD_LETTERS_DROP: ("operators", Served(_OPERATOR)),
     topics.CLIENT_REGISTER: ("clients", Served(_CLIENT)),
 }
 

@@ -94,6 +94,7 @@ class Status:
             "pid": fleet.settings.broker_pid,
             "uptime_s": round(now - fleet.started_at, 3),
             "counts": dict(sorted(fleet.counts.items())),
+            "dead_letters": len(fleet.letters),
             "rejected": dict(sorted(fleet.rejected.items())),
         }
 
