@@ -71,7 +71,8 @@ PROXY: Final = Contender("C zmq.proxy, 3 parts", "proxy_peer")
 FLOOR: Final = Contender("four raw ipc hops", "floor_peer", fresh=True)
 OURS: Final = Contender("shardctl asyncio", "ours_peer")
 OURS_UV: Final = Contender("shardctl uvloop", "ours_peer", uvloop=True)
-CONTENDERS: Final = (NATS, NATS_UV, REDIS, PROXY, FLOOR, OURS, OURS_UV)
+NODES: Final = Contender("shardctl, bots' nodes", "node_peer", fresh=True)
+CONTENDERS: Final = (NATS, NATS_UV, REDIS, PROXY, FLOOR, OURS, OURS_UV, NODES)
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,7 @@ LINES: Final = (
             PROXY: 200_000,
             OURS: 300_000,
             OURS_UV: 300_000,
+            NODES: 300_000,
         },
         tuple(
             Goal("msgs_s", ours, peer, limit)
@@ -201,14 +203,22 @@ LINES: Final = (
         "all",
         "publish, 8 nodes all to all",
         publish_all,
-        {NATS: 14_000, NATS_UV: 14_000, REDIS: 7_000, OURS: 28_000, OURS_UV: 28_000},
+        {NATS: 14_000, NATS_UV: 14_000, REDIS: 7_000, OURS: 28_000, OURS_UV: 28_000, NODES: 28_000},
         (Goal("msgs_s", OURS, NATS, 1.8), Goal("msgs_s", OURS_UV, NATS_UV, 1.8)),
     ),
     Line(
         "request",
         "request/reply, one at a time",
         request_one,
-        {NATS: 4000, NATS_UV: 4000, REDIS: 4000, FLOOR: 4000, OURS: 4000, OURS_UV: 4000},
+        {
+            NATS: 4000,
+            NATS_UV: 4000,
+            REDIS: 4000,
+            FLOOR: 4000,
+            OURS: 4000,
+            OURS_UV: 4000,
+            NODES: 4000,
+        },
         tuple(
             Goal(figure, ours, peer, limit, at_most=True)
             for ours in (OURS, OURS_UV)
@@ -223,7 +233,7 @@ LINES: Final = (
         "request64",
         "request/reply, 64 in flight",
         request_64,
-        {NATS: 12_800, NATS_UV: 12_800, OURS: 38_400, OURS_UV: 38_400},
+        {NATS: 12_800, NATS_UV: 12_800, OURS: 38_400, OURS_UV: 38_400, NODES: 38_400},
         tuple(
             goal
             for ours in (OURS, OURS_UV)

@@ -41,13 +41,17 @@ class Peer(ReadsInBackground):
     async def open(self, address: str, name: str) -> None:
         self._connection = shard_node.connect(address, name)
         self._node = await self._connection.__aenter__()
-        self._name = name
+        self._name = self._topic = name
+
+    def _address(self, name: str) -> str:
+        """What the node is called that the harness calls ``name``."""
+        return name
 
     async def subscribe(self, inbox: Inbox) -> None:
         async def handler(message: Any) -> None:
             inbox.take(message.body)
 
-        self._node.on(self._name, handler)
+        self._node.on(self._topic, handler)
         await self._known()
 
     async def _known(self) -> None:
@@ -67,7 +71,9 @@ class Peer(ReadsInBackground):
         await self._known()
 
     async def request(self, target: str) -> None:
-        await self._node.request(shard_node.Node(target), "bench.ask", BODY, timeout_s=REQUEST_S)
+        await self._node.request(
+            shard_node.Node(self._address(target)), "bench.ask", BODY, timeout_s=REQUEST_S
+        )
 
     async def close(self) -> None:
         await self._connection.__aexit__(None, None, None)
