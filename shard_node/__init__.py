@@ -6,6 +6,8 @@ and ``import shard_node`` alone loads nothing but this file.
 Public names:
 
 - ``run(bot, token=None)``: run a bot as a node of the fleet, or alone without one.
+- ``connect``: any Python process as a client of the fleet; ``shard_node.sync.connect``
+  for code that does not await.
 - ``once_per_fleet``: a decorator for ``tasks.loop``; its body runs on one node only.
 - ``node``: the node that this process is, or ``None`` outside a fleet: ``on``, ``serve``,
   ``publish``, ``send``, ``request``, ``gather``.
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from shard_node.leases import once_per_fleet as once_per_fleet
     from shard_node.peer.api import Gathered as Gathered
     from shard_node.peer.api import Receipt as Receipt
+    from shard_node.peer.connect import connect as connect
     from shard_node.peer.handlers import Message as Message
     from shard_node.runner import run as run
     from shard_node.runtime import Node as _Runtime
@@ -66,6 +69,7 @@ _HOMES = {
     "Shard": _TARGETS,
     "ShardNodeError": "shard_node.errors",
     "Undeliverable": "shard_node.errors",
+    "connect": "shard_node.peer.connect",
     "once_per_fleet": "shard_node.leases",
     "run": "shard_node.runner",
 }
@@ -90,6 +94,7 @@ __all__ = [
     "Shard",
     "ShardNodeError",
     "Undeliverable",
+    "connect",
     "node",
     "once_per_fleet",
     "run",

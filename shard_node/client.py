@@ -24,7 +24,7 @@ from shard_node.heartbeat import connect
 from shard_node.peer.plane import Plane
 from shard_node.session import NodeSession
 from shard_node.sockets import POLLIN, POLLOUT, descriptor, events, monitor_of, receive
-from shard_node.wire.bodies import HeartbeatAck, Subscribe
+from shard_node.wire.bodies import Heartbeat, HeartbeatAck, Subscribe
 from shard_node.wire.codec import WireError, decode_header, encode_header
 from shard_node.wire.header import Header, Kind
 from shard_node.wire.lanes import Lane
@@ -174,6 +174,11 @@ class BrokerClient:
         done, _ = await asyncio.wait({calm}, timeout=timeout_s)
         self._calm = [other for other in self._calm if other is not calm]
         return bool(done)
+
+    def beat(self, body: Heartbeat) -> None:
+        """A heartbeat over this very socket."""
+        if self._socket is not None:
+            self._act(self.session.beat(body, time.monotonic()))
 
     def heartbeat_answered(self, ack: HeartbeatAck) -> None:
         """The heartbeat thread heard the broker (call it on the loop)."""

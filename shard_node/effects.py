@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from shard_node.errors import ShardNodeError
 from shard_node.wire.header import Header
@@ -17,6 +17,22 @@ class Link(enum.Enum):
     AWAY = "away"
     REFUSED = "refused"
     CLOSED = "closed"
+
+
+TRANSITIONS: Final[dict[tuple[Link, str], Link]] = {
+    (Link.UNREGISTERED, "welcomed"): Link.REGISTERED,
+    (Link.UNREGISTERED, "refused"): Link.REFUSED,
+    (Link.REGISTERED, "welcomed"): Link.REGISTERED,
+    (Link.REGISTERED, "lost"): Link.UNREGISTERED,
+    (Link.REGISTERED, "silent"): Link.AWAY,
+    (Link.AWAY, "heard"): Link.REGISTERED,
+    (Link.AWAY, "lost"): Link.UNREGISTERED,
+    (Link.UNREGISTERED, "closed"): Link.CLOSED,
+    (Link.REGISTERED, "closed"): Link.CLOSED,
+    (Link.AWAY, "closed"): Link.CLOSED,
+    (Link.REFUSED, "closed"): Link.CLOSED,
+}
+"""Every transition; what is missing changes nothing."""
 
 
 class Transmit(NamedTuple):

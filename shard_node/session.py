@@ -1,7 +1,7 @@
 """A node's conversation with its broker, without socket, clock or loop. Pure.
 
 Every call takes ``now`` (monotonic seconds) and returns effects for the shell to carry out.
-The states and all their transitions stand in ``TRANSITIONS``:
+The states and all their transitions stand in ``effects.TRANSITIONS``:
 
     unregistered --welcomed--> registered --silent--> away --heard--> registered
          |                        |  <------lost------ |
@@ -19,6 +19,7 @@ from collections.abc import Collection, Iterable
 from typing import Any, Final
 
 from shard_node.effects import (
+    TRANSITIONS,
     Deliver,
     Effect,
     Fail,
@@ -30,7 +31,9 @@ from shard_node.effects import (
 )
 from shard_node.errors import BrokerUnavailable, RequestFailed, RequestTimeout, ShardNodeError
 from shard_node.wire.bodies import (
+    ClientRegister,
     ErrorBody,
+    Heartbeat,
     HeartbeatAck,
     NodeStop,
     Register,
@@ -42,7 +45,14 @@ from shard_node.wire.header import Header, Kind, header
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import BROKER_SILENT_S, TTL_MAX_MS
 from shard_node.wire.targets import BROKER, Target
-from shard_node.wire.topics import NODE_STOP, REGISTER, TOPICS, TopicSpec
+from shard_node.wire.topics import (
+    CLIENT_REGISTER,
+    HEARTBEAT,
+    NODE_STOP,
+    REGISTER,
+    TOPICS,
+    TopicSpec,
+)
 
 REGISTER_TIMEOUT_S: Final = 2.0
 REQUESTS_MAX: Final = 4096
@@ -52,22 +62,6 @@ REGISTER_RETRY_S: Final = 0.25
 NOT_REGISTERED: Final = frozenset({"E_OLD_EPOCH", "E_NOT_REGISTERED"})
 """The broker's answers to a node that it does not know (yet); the registration that follows
 tells a new broker from an old epoch."""
-
-
-TRANSITIONS: Final[dict[tuple[Link, str], Link]] = {
-    (Link.UNREGISTERED, "welcomed"): Link.REGISTERED,
-    (Link.UNREGISTERED, "refused"): Link.REFUSED,
-    (Link.REGISTERED, "welcomed"): Link.REGISTERED,
-    (Link.REGISTERED, "lost"): Link.UNREGISTERED,
-    (Link.REGISTERED, "silent"): Link.AWAY,
-    (Link.AWAY, "heard"): Link.REGISTERED,
-    (Link.AWAY, "lost"): Link.UNREGISTERED,
-    (Link.UNREGISTERED, "closed"): Link.CLOSED,
-    (Link.REGISTERED, "closed"): Link.CLOSED,
-    (Link.AWAY, "closed"): Link.CLOSED,
-    (Link.REFUSED, "closed"): Link.CLOSED,
-}
-"""Every transition; what is missing changes nothing."""
 
 
 class _Pending:
@@ -85,10 +79,10 @@ class NodeSession:
     uptime are brought up to date at each registration."""
 
     def __init__(
-        self, register: Register, now: float, serves: Collection[str] = frozenset()
+        self, register: Register | ClientRegister, now: float, serves: Collection[str] = frozenset()
     ) -> None:
         self.link = Link.UNREGISTERED
-        self.shards: tuple[ShardReport, ...] = register.shards
+        self.shards: tuple[ShardReport, ...] = getattr(register, "shards", ())
         self.topics: tuple[str, ...] = register.topics
         self.dropped = 0
         self._register = register
@@ -169,6 +163,8 @@ class NodeSession:
         if head.kind in (Kind.REPLY, Kind.ERROR):
             if head.correlation == self._registering:
                 return self._registration_answered(head, body, now)
+            if head.topic == HEARTBEAT:
+                return self._beat_answered(head, body, now)
             return self._answered(head, body, now)
         if head.kind is Kind.REQUEST and head.topic not in self._serves:
             return self.answer(head, _nobody(head), now)
@@ -180,6 +176,11 @@ class NodeSession:
         """A frame came that is for others to read."""
         self._heard_at = now
 
+    def beat(self, body: Heartbeat, now: float) -> list[Effect]:
+        """A heartbeat over this very socket, for who has no thread for it."""
+        head = header(Kind.REQUEST, BROKER, HEARTBEAT, lane=Lane.CONTROL, ttl_ms=1000)
+        return [Transmit(head, encode_body(body), now + 1.0)]
+
     def heartbeat_answered(self, ack: HeartbeatAck, now: float) -> list[Effect]:
         """The heartbeat thread heard the broker."""
         self._heard_at = now
@@ -188,6 +189,14 @@ class NodeSession:
         if not self._move("heard"):
             return []
         return [LinkChanged(self.link), *self._flush(now)]
+
+    def _beat_answered(self, head: Header, body: bytes, now: float) -> list[Effect]:
+        if head.kind is Kind.ERROR:
+            return []
+        try:
+            return self.heartbeat_answered(decode_body(body, HeartbeatAck), now)
+        except WireError:
+            return []
 
     def disconnected(self, now: float) -> list[Effect]:
         """The broker's end of the connection closed: whoever comes there next is new."""
@@ -228,15 +237,17 @@ class NodeSession:
         head = header(
             Kind.REQUEST,
             BROKER,
-            REGISTER,
+            REGISTER if isinstance(self._register, Register) else CLIENT_REGISTER,
             lane=Lane.CONTROL,
             correlation=self._registering,
             ttl_ms=int(REGISTER_TIMEOUT_S * 1000),
         )
         return [Transmit(head, encode_body(self._introduction(now)), self._register_again_at)]
 
-    def _introduction(self, now: float) -> Register:
+    def _introduction(self, now: float) -> Register | ClientRegister:
         first = self._register
+        if isinstance(first, ClientRegister):
+            return ClientRegister(first.name, self.topics)
         return Register(
             first.name,
             first.epoch,

@@ -120,9 +120,7 @@ class Peer:
             data = _encode(body)
         except _UNENCODABLE as error:
             raise _unencodable(body, error) from None
-        line = (plane.outbox.defaults.get(topic) if lane is None else None) or self._topic_line(
-            topic, lane
-        )
+        line = plane.outbox.topics.get((topic, lane)) or self._topic_line(topic, lane)
         size = len(data)
         if size > BODY_MAX_BYTES:
             raise _too_large(size)
@@ -252,10 +250,9 @@ class Peer:
         if self._plane.loop is None:
             raise BrokerUnavailable(f"{topic_name(topic)}: this node is not connected")
         name = topic_name(topic)
+        number = lane_number(lane) if lane else _own_lane(name, Kind.EVENT)
         outbox = self._plane.outbox
-        if lane:
-            return outbox.line(Topic(name), lane_number(lane))
-        line = outbox.defaults[topic] = outbox.line(Topic(name), _own_lane(name, Kind.EVENT))
+        line = outbox.topics[topic, lane] = outbox.line(Topic(name), number)
         return line
 
     def _batch_full(self, line: Line) -> Awaitable[None]:

@@ -81,8 +81,8 @@ class Outbox:
     def __init__(self) -> None:
         self.up = False
         self.dropped = 0
-        self.defaults: dict[Any, Line] = {}
-        """Lines of events in their topic's own lane: the way to a line that costs least."""
+        self.topics: dict[tuple[Any, str | None], Line] = {}
+        """Lines of events by what their publisher says: the way to a line that costs least."""
         self._lines: dict[tuple[Target, int], Line] = {}
         self._ready: tuple[deque[Line], ...] = tuple(deque() for _ in Lane)
         self._waiting = [0, 0, 0, 0]
@@ -266,7 +266,7 @@ class Outbox:
             if frame is None:
                 continue
             frame.owner = owner or frame.owner
-            if frame.open == 0:
+            if frame.open == 0 and (owner or frame.asks):
                 del self._kept[lane, seq]
 
     def bounced(self, lane: int, seq: int) -> list[Ask]:
@@ -331,7 +331,7 @@ class Outbox:
         idle = [k for k, line in self._lines.items() if not line.queued and not line.batch]
         for key in idle:
             del self._lines[key]
-        self.defaults.clear()
+        self.topics.clear()
 
 
 def _withdraw(line: Line) -> None:

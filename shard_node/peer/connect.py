@@ -1,0 +1,150 @@
+"""Any Python process as a client of the fleet: it talks to the nodes and holds no shard."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import time
+from types import TracebackType
+from typing import Any, Final
+
+import zmq
+
+from shard_node.client import BrokerClient
+from shard_node.effects import Deliver, Link, StopAsked
+from shard_node.errors import BrokerUnavailable
+from shard_node.memory import rss_bytes
+from shard_node.peer.api import REQUEST_TIMEOUT_S, Peer
+from shard_node.peer.discovery import find_endpoint
+from shard_node.session import NodeSession
+from shard_node.wire.bodies import ClientRegister, Heartbeat
+from shard_node.wire.header import Kind
+from shard_node.wire.identity import client_id, is_node_name
+from shard_node.wire.limits import HEARTBEAT_INTERVAL_S
+
+CONNECT_TIMEOUT_S: Final = 5.0
+FLUSH_TIMEOUT_S: Final = 1.0
+_counter = itertools.count(1)
+
+
+def connect(endpoint: str | None = None, name: str | None = None) -> Connection:
+    """A member of the fleet for ``async with``: ``async with connect() as node: ...``.
+
+    ``endpoint`` is found as the command line finds the fleet (SHARDCTL_ENDPOINT,
+    SHARDCTL_FLEET, the working folder). ``name`` is what others reach it by, ``Node(name)``;
+    lower-case letters, digits, ``_`` and ``-``. Entering raises BrokerUnavailable where no
+    broker answers within CONNECT_TIMEOUT_S.
+    """
+    return Connection(endpoint, name)
+
+
+class Client(Peer):
+    """A program of the fleet. ``name`` is what others reach it by."""
+
+    def __init__(self, endpoint: str, name: str) -> None:
+        super().__init__(0)
+        self.name = name
+        self.stop_asked = False
+        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
+        self._registered = asyncio.Event()
+        self._counter = 0
+        self._beat_timer: asyncio.TimerHandle | None = None
+        now = time.monotonic()
+        self._client = BrokerClient(
+            self._context,
+            endpoint,
+            client_id(name, os.getpid(), next(_counter)),
+            NodeSession(ClientRegister(name, self._plane.handlers.topics), now),
+            on_stop=self._told_to_stop,
+            on_deliver=self._deliver,
+            on_link=self._link_changed,
+            plane=self._plane,
+        )
+
+    @property
+    def broker_up(self) -> bool:
+        """Whether the broker answers now."""
+        return self._client.session.link is Link.REGISTERED
+
+    async def ask(self, topic: str, body: Any, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Any:
+        """Ask the broker itself. Raises RequestTimeout, BrokerUnavailable or RequestFailed."""
+        return await self._client.request(topic, body, timeout_s=timeout_s)
+
+    async def open(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
+        """Connect and register."""
+        loop = asyncio.get_running_loop()
+        self._client.open(loop)
+        self._beat_timer = loop.call_later(HEARTBEAT_INTERVAL_S, self._beat)
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._registered.wait()
+        except TimeoutError:
+            self.close()
+            raise BrokerUnavailable(f"no broker let {self.name!r} in") from None
+        except BaseException:
+            self.close()
+            raise
+
+    async def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
+        """Wait until all that was said has left; False where that took longer."""
+        return await self._client.flush(timeout_s)
+
+    def close(self) -> None:
+        """Leave the fleet."""
+        if self._beat_timer is not None:
+            self._beat_timer.cancel()
+        self._client.close()
+        self._context.term()
+
+    def _beat(self) -> None:
+        self._counter += 1
+        self._client.beat(Heartbeat(self._counter, 0.0, rss_bytes(), self._client.queue, ()))
+        loop = asyncio.get_running_loop()
+        self._beat_timer = loop.call_later(HEARTBEAT_INTERVAL_S, self._beat)
+
+    def _topics_changed(self) -> None:
+        self._client.subscribe(self._plane.handlers.topics)
+
+    def _deliver(self, frame: Deliver) -> None:
+        if frame.header.kind is Kind.EVENT:
+            self._plane.event(frame.header, frame.body)
+
+    def _link_changed(self, link: Link) -> None:
+        if link is Link.REGISTERED:
+            self._registered.set()
+
+    def _told_to_stop(self, stop: StopAsked) -> None:
+        del stop
+        self.stop_asked = True
+
+
+class Connection:
+    """What ``connect`` returns."""
+
+    def __init__(self, endpoint: str | None, name: str | None) -> None:
+        self._endpoint = endpoint
+        self._name = name or f"py{os.getpid()}"
+        if not is_node_name(self._name):
+            msg = f"name={name!r}: lower-case letters, digits, _ and -, a letter first"
+            raise ValueError(msg)
+        self._client: Client | None = None
+
+    async def __aenter__(self) -> Client:
+        self._client = Client(self._endpoint or find_endpoint(), self._name)
+        await self._client.open()
+        return self._client
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        client, self._client = self._client, None
+        if client is not None:
+            try:
+                if kind is None:
+                    await client.flush()
+            finally:
+                client.close()

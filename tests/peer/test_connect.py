@@ -1,0 +1,92 @@
+"""Programs outside a bot, and where they find their fleet."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import shard_node
+import shard_node.sync
+from shard_node.errors import BrokerUnavailable
+from shard_node.peer import discovery
+from shard_node.wire.targets import Node
+from shardctl import paths
+from tests.peer.nodes import make, running
+from tests.peer.stand_in import StandIn
+from tests.support.aio import async_test
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[StandIn]:
+    with StandIn(f"ipc://{tmp_path}/b.sock") as stand_in:
+        yield stand_in
+
+
+@async_test
+async def test_a_client_asks_and_hears(broker: StandIn) -> None:
+    a = make(broker.endpoint, "a")
+    a.serve("double", lambda message: message.body * 2)
+    got: asyncio.Queue[Any] = asyncio.Queue()
+    async with running(a), shard_node.connect(broker.endpoint, "web") as client:
+        client.on("news", lambda message: got.put_nowait((message.sender, message.body)))
+        assert await client.request(Node("a"), "double", 4) == 8
+        assert (await client.gather("double", 1)).replies == {"a": 2}
+        await a.publish("news", "x")
+        assert await asyncio.wait_for(got.get(), 5) == ("a", "x")
+
+
+@async_test
+async def test_a_client_comes_back_to_the_next_broker(broker: StandIn) -> None:
+    async with shard_node.connect(broker.endpoint) as client:
+        client.serve("me", lambda message: 1)
+        broker.close()
+        with StandIn(broker.endpoint):
+            a = make(broker.endpoint, "a")
+            a.serve("one", lambda message: 1)
+            async with running(a):
+                assert await client.request(Node("a"), "one", timeout_s=10) == 1
+
+
+@pytest.mark.slow
+@async_test
+async def test_nobody_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shard_node.peer.connect.Client.open.__defaults__", (0.1,))
+    with pytest.raises(BrokerUnavailable):
+        async with shard_node.connect(f"ipc://{tmp_path}/none.sock"):
+            pass
+    with pytest.raises(ValueError, match="lower-case"):
+        shard_node.connect("ipc:///x", "Web")
+
+
+def test_code_that_does_not_await(broker: StandIn) -> None:
+    with shard_node.sync.connect(broker.endpoint, "script") as node:
+        node.publish("x", 1)
+        with pytest.raises(shard_node.Undeliverable):
+            node.send(Node("z"), "m", 1)
+        assert node.gather("who").replies == {}
+        assert node.name == "script"
+
+
+@pytest.mark.parametrize("length", [5, 40, 64])
+@pytest.mark.parametrize("runtime", ["", "short", "long"])
+def test_both_find_the_same_socket(tmp_path: Path, length: int, runtime: str) -> None:
+    environ: dict[str, str] = {}
+    if runtime:
+        folder = tmp_path / (runtime * (20 if runtime == "long" else 1))
+        folder.mkdir()
+        environ["XDG_RUNTIME_DIR"] = str(folder)
+    name = "f" * length
+    assert discovery.endpoint_of(name, environ) == paths.fleet_paths(name, environ).endpoint
+    assert discovery.fleet_name(tmp_path) == paths.fleet_name(tmp_path)
+    environ["SHARDCTL_FLEET"] = name
+    assert discovery.find_endpoint(environ) == discovery.endpoint_of(name, environ)
+    assert discovery.find_endpoint({"SHARDCTL_ENDPOINT": "ipc:///x"}) == "ipc:///x"
+
+
+def test_a_folder_without_a_fleet_is_named(tmp_path: Path) -> None:
+    with pytest.raises(BrokerUnavailable, match=str(tmp_path)):
+        discovery.find_endpoint({"XDG_RUNTIME_DIR": str(tmp_path)}, tmp_path)
