@@ -41,7 +41,8 @@ class Opaque(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    @property
+    def bytes(self) -> bytes: ...
 
 
 Body = bytes | Opaque

@@ -100,7 +100,7 @@ class Router:
             self._plane.receive(routing_id, peer, frame, body, now)
             return None
         if not isinstance(body, bytes):
-            body = bytes(body)
+            body = body.bytes
         if frame.kind is Kind.CREDIT:
             self._plane.credit(routing_id, peer, frame, body, now)
             return None

@@ -187,10 +187,10 @@ class RouterPort:
             send(routing_id, _NOBLOCK_MORE)
             send(batch.header(now), _NOBLOCK_MORE)
             body = batch.body
-            if type(body) is bytes:
-                send(body, _NOBLOCK)
-            else:
+            if isinstance(body, zmq.Frame):
                 send(body, _NOBLOCK, False)
+            else:
+                send(body.bytes if not isinstance(body, bytes) else body, _NOBLOCK)
             plane.sent(destination, batch)
 
     def _bind(self, endpoint: str) -> None:

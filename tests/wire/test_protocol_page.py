@@ -45,7 +45,7 @@ def test_an_entry_has_the_fields_in_order(body: type[msgspec.Struct]) -> None:
 
 
 def test_the_header_is_the_pages() -> None:
-    rows = re.findall(r"^\.It (\w+) Ta (?:integer|array|string) Ta", PAGE, re.MULTILINE)
+    rows = re.findall(r"^\.It (\w+) Ta (?:integer|array|string|number) Ta", PAGE, re.MULTILINE)
     assert rows == list(Header.__struct_fields__)
 
 
@@ -62,6 +62,19 @@ def test_limits_are_the_pages() -> None:
         limits.REQUESTS_IN_FLIGHT_MAX,
         limits.TOPICS_PER_NODE_MAX,
         *limits.QUEUE_MAX_FRAMES,
+        *limits.QUEUE_MAX_MESSAGES,
+        limits.BATCH_MAX_MESSAGES,
+        limits.BATCH_MAX_BYTES,
+        limits.SEND_WINDOW_MESSAGES,
+        limits.SEND_WINDOW_BYTES,
+        limits.CREDIT_MIN_MESSAGES,
+        limits.CREDIT_MAX_MESSAGES,
+        limits.CREDIT_MAX_BYTES,
+        limits.CREDIT_RESERVE_MESSAGES,
+        limits.DEAD_LETTERS_MAX,
+        limits.DEAD_LETTERS_MAX_BYTES,
+        limits.PARKED_MAX_BYTES,
+        limits.CLIENTS_MAX,
     ):
         assert re.search(rf"\b{value}\b", PAGE), value
     assert f"silent for {limits.HEARTBEAT_LOST_S:.0f} s" in PAGE
