@@ -16,7 +16,7 @@ from tests.bench.contenders.base import Server
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 MEMBERS: Final = 8
-RUN_MAX_S: Final = 90.0
+RUN_MAX_S: Final = 40.0
 
 Figures = dict[str, float]
 

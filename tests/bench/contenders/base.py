@@ -17,6 +17,7 @@ from shardctl.bench.measure import body_of, now_ns
 BODY: Final = body_of()
 encode: Final = msgspec.msgpack.Encoder().encode
 decode: Final = msgspec.msgpack.Decoder().decode
+ARRIVED_MAX_S: Final = 25.0
 ENCODED: Final = encode(BODY)
 
 
@@ -61,7 +62,12 @@ class ReadsInBackground:
     """A peer whose library calls its handler: nothing to do but wait."""
 
     async def received(self, inbox: Inbox) -> None:
-        await inbox.done.wait()
+        try:
+            async with asyncio.timeout(ARRIVED_MAX_S):
+                await inbox.done.wait()
+        except TimeoutError:
+            text = f"{inbox.count} of {inbox.expected} messages came in {ARRIVED_MAX_S:g} s"
+            raise AssertionError(text) from None
 
 
 class Inbox:
