@@ -8,6 +8,7 @@ Public names:
 - ``run(bot, token=None)``: run a bot as a node of the fleet, or alone without one.
 - ``connect``: any Python process as a client of the fleet; ``shard_node.sync.connect``
   for code that does not await.
+- ``listen``, ``serve``: decorators for methods of cogs, bound while the cog is loaded.
 - ``once_per_fleet``: a decorator for ``tasks.loop``; its body runs on one node only.
 - ``node``: the node that this process is, or ``None`` outside a fleet: ``on``, ``serve``,
   ``publish``, ``send``, ``request``, ``gather``.
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
     from shard_node.peer.api import Receipt as Receipt
     from shard_node.peer.connect import connect as connect
     from shard_node.peer.handlers import Message as Message
+    from shard_node.peer.marks import listen as listen
+    from shard_node.peer.marks import serve as serve
     from shard_node.runner import run as run
     from shard_node.runtime import Node as _Runtime
     from shard_node.wire.targets import ALL as ALL
@@ -70,7 +73,9 @@ _HOMES = {
     "ShardNodeError": "shard_node.errors",
     "Undeliverable": "shard_node.errors",
     "connect": "shard_node.peer.connect",
+    "listen": "shard_node.peer.marks",
     "once_per_fleet": "shard_node.leases",
+    "serve": "shard_node.peer.marks",
     "run": "shard_node.runner",
 }
 
@@ -95,9 +100,11 @@ __all__ = [
     "ShardNodeError",
     "Undeliverable",
     "connect",
+    "listen",
     "node",
     "once_per_fleet",
     "run",
+    "serve",
 ]
 
 

@@ -10,6 +10,7 @@
 | ``reports`` | what the heartbeat says of the shards |
 | ``stop`` | signals, draining, closing |
 | ``commands`` | the election of the node that syncs commands |
+| ``cogs`` | cogs as they load and unload: their handlers of the fleet's messages |
 | ``witness`` | on the sandbox, every dispatch |
 | ``capture`` | the author's file |
 """

@@ -13,7 +13,7 @@ from disnake.ext.commands.interaction_bot_base import InteractionBotBase
 from disnake.http import Route
 from disnake.shard import AutoShardedClient
 
-from shard_node.bridge import commands
+from shard_node.bridge import cogs, commands
 from shard_node.bridge.adopt import Adoption
 from shard_node.bridge.gateway import NodeShard, NodeWebSocket, hold_of
 from shard_node.runtime import Node
@@ -30,6 +30,7 @@ def install(node: Node) -> Adoption:
     _hold_login(adoption)
     _hold_connecting(adoption)
     _hold_commands(adoption)
+    cogs.install(node)
     if node.settings.sandbox:
         _hold_events(adoption)
     return adoption
