@@ -15,6 +15,7 @@ import select
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -139,12 +140,21 @@ def main() -> None:
     arguments: dict[str, Any] = json.loads(sys.argv[2])
     # What a library prints must not end up in the middle of a line.
     link = Link(os.dup(1))
+    threading.Thread(target=_end_with_parent, daemon=True).start()
     os.dup2(2, 1)
     factory = None
     if arguments.pop("uvloop", False):
         factory = importlib.import_module("uvloop").new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
         link.say(runner.run(_whole(role_named(sys.argv[1]), link, arguments)))
+
+
+def _end_with_parent() -> None:
+    """The parent holds the other end of stdin: a hang-up means that it is gone."""
+    poll = select.poll()
+    poll.register(0, 0)
+    poll.poll()
+    os._exit(1)
 
 
 async def _whole(role: Role, link: Link, arguments: dict[str, Any]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import os
@@ -25,6 +26,12 @@ async def echo(link: Link, word: str) -> dict[str, Any]:
     print("what a library prints")
     link.say({"pid": os.getpid()})
     return {"word": word, **await link.hear()}
+
+
+async def deaf(link: Link) -> dict[str, Any]:
+    link.say({})
+    await asyncio.Event().wait()
+    return {}
 
 
 async def broken(link: Link) -> dict[str, Any]:
@@ -69,6 +76,15 @@ def test_a_worker_that_says_nothing_is_given_up() -> None:
         worker.hear()
         with pytest.raises(WorkerFailed, match="says nothing"):
             worker.hear(0.05)
+
+
+@pytest.mark.slow
+def test_a_worker_ends_with_its_parent() -> None:
+    with Worker(f"{HERE}:deaf", ROOT) as worker:
+        worker.hear()
+        assert worker._process.stdin is not None
+        worker._process.stdin.close()
+        assert worker._process.wait(10) == 1
 
 
 @pytest.fixture
