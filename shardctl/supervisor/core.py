@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from shardctl.supervisor import lines
 from shardctl.supervisor.backoff import Backoff
 from shardctl.supervisor.effects import (
     BROKER,
@@ -70,6 +71,7 @@ class Supervisor:
         self._stop_deadline: float | None = None
         self._end_deadline: float | None = None
         self._killed = False
+        self._signalled = False
 
     # --- what the shell asks
 
@@ -119,7 +121,7 @@ class Supervisor:
         self.processes[name, epoch] = Process(name, epoch, pid, now, spec or {})
         if name == BROKER:
             self._linked = True
-            return [Send(self._hello(now)), *self._tell_missed()]
+            return [Send(lines.hello(self._pid, self.nodes(), now)), *self._tell_missed()]
         if name == SANDBOX:
             return []
         return self._send({"ev": "spawned", "name": name, "epoch": epoch, "pid": pid})
@@ -167,6 +169,8 @@ class Supervisor:
                 return self._asked_spawn(line)
             case "signal":
                 return self._asked_signal(line)
+            case "stopping":
+                return self._asked_stop(str(line["reason"]), int(line["exit_code"]), now)
             case "stopped":
                 return self._asked_end(str(line["reason"]), int(line["exit_code"]), now)
             case other:
@@ -176,7 +180,10 @@ class Supervisor:
         """The operator wants the fleet down; asked twice, at once."""
         if self.phase is Phase.DONE:
             return []
+        again, self._signalled = self._signalled, True
         if self.phase in (Phase.STOPPING, Phase.ENDING):
+            if not again:
+                return [Say(f"{reason}: the fleet is stopping already")]
             self._hurry(now)
             return [Say("asked again: what is left is killed"), *self._advance(now)]
         said = Say(f"stopping ({reason}); sessions are kept")
@@ -204,17 +211,10 @@ class Supervisor:
 
     # --- the broker's wishes
 
-    def _hello(self, now: float) -> Mapping[str, Any]:
-        return {
-            "ev": "hello",
-            "supervisor_pid": self._pid,
-            "procs": [_proc(process, now) for process in self.nodes()],
-        }
-
     def _tell_missed(self) -> Effects:
-        lines = list(self._missed)
+        missed = list(self._missed)
         self._missed.clear()
-        return [Send(line) for line in lines]
+        return [Send(line) for line in missed]
 
     def _serving(self) -> Effects:
         again, self.served = self.served, True
@@ -240,15 +240,28 @@ class Supervisor:
             return []
         return [Signal(name, epoch, signal)]
 
+    def _asked_stop(self, reason: str, exit_code: int, now: float) -> Effects:
+        """The broker has begun to stop the nodes: from here on the stop is ours to finish,
+        whatever becomes of the broker."""
+        if self.phase is not Phase.RUNNING:
+            return []
+        effects = self._why(reason, exit_code)
+        self._begin_stop(now)
+        return effects
+
     def _asked_end(self, reason: str, exit_code: int, now: float) -> Effects:
-        """The broker says that all is over: the operator's wish, or a fatal reason."""
-        effects: Effects = []
+        """The broker says that all nodes are gone."""
+        effects = self._why(reason, exit_code) if self.phase is Phase.RUNNING else []
         if exit_code:
             self._result = Finish(exit_code, reason, self._last_words())
-            effects.append(Say(f"the fleet stops: {reason}"))
-        elif self.phase is Phase.RUNNING:
-            effects.append(Say("stopping, as the operator asked"))
         return [*effects, *self._begin_end(now)]
+
+    def _why(self, reason: str, exit_code: int) -> Effects:
+        """The operator's wish, or a fatal reason."""
+        if not exit_code:
+            return [Say("stopping, as the operator asked")]
+        self._result = Finish(exit_code, reason, self._last_words())
+        return [Say(f"the fleet stops: {reason}")]
 
     def _last_words(self) -> tuple[str, ...]:
         return self._failed_node[1].tail if self._failed_node is not None else ()
@@ -286,16 +299,7 @@ class Supervisor:
     def _exited_node(self, process: Process, end: Exit, lived_s: float) -> Effects:
         if end.code != 0:
             self._failed_node = (process.name, end)
-        line = {
-            "ev": "exited",
-            "name": process.name,
-            "epoch": process.epoch,
-            "pid": process.pid,
-            "code": end.code,
-            "signal": end.signal,
-            "uptime_s": round(lived_s, 3),
-            "tail": list(end.tail),
-        }
+        line = lines.exited(process, end, lived_s)
         said = Say(f"{title(process.name)} ended ({end})", () if end.code == 0 else end.tail)
         return [said, *self._send(line)]
 
@@ -385,16 +389,3 @@ def _kill(key: tuple[str, int]) -> Iterator[Effect]:
     name, epoch = key
     yield Say(f"{title(name)} did not end in time and is killed")
     yield Signal(name, epoch, "KILL")
-
-
-def _proc(process: Process, now: float) -> Mapping[str, Any]:
-    spec = process.spec
-    return {
-        "name": process.name,
-        "pid": process.pid,
-        "epoch": process.epoch,
-        "shards": list(spec["shards"]),
-        "num_shards": spec["num_shards"],
-        "index": spec["index"],
-        "uptime_s": round(now - process.since, 3),
-    }

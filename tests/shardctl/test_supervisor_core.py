@@ -258,6 +258,33 @@ def test_nothing_is_spawned_during_a_stop() -> None:
     assert refused[0].line["ev"] == "spawn_failed"
 
 
+def test_a_stop_that_the_broker_began_is_finished_without_it() -> None:
+    world = running()
+    assert silent(world.asked(op="stopping", reason="operator", exit_code=0)) == []
+    assert world.core.deadline() == world.now + DRAIN_S + 1.0
+    effects = silent(world.exited(BROKER, code=None, signal=9))
+    assert effects == [Signal("node:a", 7, "TERM")], "and no other broker"
+    assert world.exited("node:a", 7)[-1] == Finish(0)
+
+
+def test_a_fatal_stop_keeps_its_reason_without_the_broker() -> None:
+    world = running()
+    effects = world.asked(op="stopping", reason="fatal: 4004", exit_code=1)
+    assert said(effects) == "the fleet stops: fatal: 4004"
+    world.exited(BROKER, code=None, signal=9)
+    result = world.exited("node:a", 7)[-1]
+    assert isinstance(result, Finish)
+    assert (result.exit_code, result.reason) == (1, "fatal: 4004")
+
+
+def test_the_first_signal_into_a_stop_of_the_broker_hurries_nobody() -> None:
+    world = running()
+    world.asked(op="stopping", reason="operator", exit_code=0)
+    assert silent(world.feed(world.core.stop("SIGTERM", world.now))) == []
+    effects = silent(world.feed(world.core.stop("SIGTERM", world.now)))
+    assert effects == [Signal("node:a", 7, "KILL"), Signal(BROKER, 0, "TERM")]
+
+
 def test_asked_twice_what_is_left_is_killed_at_once() -> None:
     world = running()
     world.feed(world.core.stop("SIGINT", world.now))
