@@ -59,6 +59,7 @@ class Children:
         log = log_file(self._logs_dir, name)
         output = logs.open_log(log)
         try:
+            start = os.fstat(output).st_size  # before the child can write
             process = subprocess.Popen(
                 command.argv,
                 env=command.env | {key: str(fd) for key, fd in given.items()},
@@ -70,7 +71,6 @@ class Children:
                 # Ctrl-C on the terminal is for the supervisor alone.
                 start_new_session=True,
             )
-            start = os.fstat(output).st_size
         finally:
             os.close(output)
         known = Known(name, process.pid, start_of(process.pid))

@@ -48,8 +48,13 @@ class Speaker:
 
     def reopen(self) -> None:
         """Open the log by its name again (SIGUSR1), after another program moved it."""
+        try:
+            file = logs.open_log(self._path)
+        except OSError as error:
+            self.say(Say(f"{self._path.name} cannot be opened again: {error.strerror}"))
+            return
         os.close(self._file)
-        self._file = logs.open_log(self._path)
+        self._file = file
         if not self._foreground:
             for file in (1, 2):
                 os.dup2(self._file, file)
@@ -78,11 +83,17 @@ class Notes:
         }
 
     def children(self, known: Iterable[Known]) -> None:
-        """Name the living children, so that whoever comes after a kill -9 finds them."""
+        """Name the living children, so that whoever comes after a kill -9 finds them.
+
+        Raises OSError where there is no room.
+        """
         write_json(self._path, self._head | {"children": [child._asdict() for child in known]})
 
     def end(self, result: Finish) -> None:
-        """A clean end: nothing is left to find, and why it ended can be read."""
+        """A clean end: nothing is left to find, and why it ended can be read.
+
+        Raises OSError where there is no room for that.
+        """
         self._path.unlink(missing_ok=True)
         write_json(
             self._exit_path,

@@ -72,6 +72,7 @@ class Loop:
         self._info: Mapping[str, Any] | None = None
         self._result: Finish | None = None
         self._log_check_at = 0.0
+        self._note_due = False
 
     def run(self, display: Command | None = None) -> Finish:
         """Run the fleet until all its processes have ended.
@@ -80,7 +81,7 @@ class Loop:
         the fleet and ends when the fleet does.
         """
         with self._signals():
-            self._notes.children([])
+            self._note()
             self._apply(self._core.start(time.monotonic()))
             if display is not None:
                 self._children.show(DISPLAY, display)
@@ -145,7 +146,7 @@ class Loop:
             if name == BROKER:
                 self._drain_link()
             self._apply(self._core.exited(name, epoch, end, time.monotonic()))
-        self._notes.children(self._children.known())
+        self._note()
 
     # --- the broker's line
 
@@ -225,7 +226,7 @@ class Loop:
         except (OSError, LaunchError) as error:
             now = time.monotonic()
             return self._core.spawn_failed(spawn.name, spawn.epoch, str(error), now)
-        self._notes.children(self._children.known())
+        self._note()
         return self._core.spawned(spawn.name, spawn.epoch, pid, time.monotonic(), spawn.spec)
 
     def _start(self, spawn: Spawn) -> int:
@@ -270,17 +271,34 @@ class Loop:
 
     # --- the rest
 
+    def _note(self) -> None:
+        """Name the living children. A full disk ends no fleet: it is tried again."""
+        try:
+            self._notes.children(self._children.known())
+        except OSError as error:
+            if not self._note_due:
+                text = f"supervisor.json cannot be written ({error.strerror}); tried again"
+                self._speaker.say(Say(text))
+            self._note_due = True
+        else:
+            self._note_due = False
+
     def _check_logs(self, now: float) -> None:
         if now < self._log_check_at:
             return
         self._log_check_at = now + LOG_CHECK_S
+        if self._note_due:
+            self._note()
         self._speaker.cap()
         for path in self._children.cap_logs():
             self._speaker.say(Say(f"{path.name} was full and is rotated"))
 
     def _close(self, result: Finish) -> None:
         self._close_link()
-        self._notes.end(result)
+        try:
+            self._notes.end(result)
+        except OSError as error:
+            self._speaker.say(Say(f"why the fleet ended cannot be written ({error.strerror})"))
         self._record.sandbox_file.unlink(missing_ok=True)
         self._children.close()
         self._selector.close()

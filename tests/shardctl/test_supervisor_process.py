@@ -167,6 +167,23 @@ def test_a_killed_broker_is_back_and_the_nodes_stay(fleet: Fleet) -> None:
     assert after["node:a"] == before["node:a"]
 
 
+def test_notes_that_cannot_be_written_end_no_fleet(fleet: Fleet) -> None:
+    fleet.start()
+    before = fleet.wait_up()
+    # What a full disk does to a file that is to be replaced, for root too.
+    for path in (supervisor_file(fleet.run), last_exit_file(fleet.data)):
+        path.unlink(missing_ok=True)
+        (path / "in the way").mkdir(parents=True)
+    os.kill(before["broker"], signal.SIGKILL)
+    wait_for("the next broker", lambda: len(fleet.events("hello")) == 2)
+    assert not gone({name: before[name] for name in ("node:a", "node:b")})
+    fleet.signal(signal.SIGTERM)
+    assert fleet.wait_end() == 0
+    said = fleet.stderr.read_text()
+    assert said.count("supervisor.json cannot be written") == 1
+    assert "Traceback" not in said
+
+
 def test_a_dead_node_is_reported_with_its_signal_and_last_lines(fleet: Fleet) -> None:
     fleet.start()
     children = fleet.wait_up()
