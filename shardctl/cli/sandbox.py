@@ -24,7 +24,10 @@ from shardctl.errors import EXIT_FAILED, EXIT_UNAVAILABLE, ShardctlError
 POLL_S: Final = 0.2
 STUCK_S: Final = 30.0
 """A load that sends nothing for so long past its time is given up."""
-KINDS: Final = ("slash", "button", "message", "dm", "member", "role", "presence")
+KINDS: Final = (
+    *("slash", "autocomplete", "button", "select", "modal"),
+    *("message", "dm", "member", "role", "presence"),
+)
 _PENDING: Final = ("interactions_pending", "messages_pending", "events_pending")
 _RUN_OPTIONS: Final = (
     ("--port", click.IntRange(0, 65_535), "Port on 127.0.0.1; 0 takes a free one."),
@@ -94,9 +97,16 @@ def guilds(link: SandboxLink, as_json: bool) -> None:
 @click.argument("kind", type=click.Choice(KINDS))
 @click.option("--guild", metavar="ID", help="In this guild; by default in any.")
 @click.option("--count", type=click.IntRange(1, 100_000), default=1, help="How many times.")
-@click.option("--name", help='slash: the command; "config set" names a subcommand.')
-@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="slash: a value.")
-@click.option("--custom-id", help="button: begins with this.")
+@click.option("--name", help='slash, autocomplete: the command; "a b" names a subcommand.')
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="slash, autocomplete: a value; modal: by custom id.",
+)
+@click.option("--value", "values", multiple=True, help="select: this one; may be repeated.")
+@click.option("--custom-id", help="button, select, modal: begins with this.")
 @click.option("--content", help="message, dm: the text; {id} is the message's id.")
 @click.option("--no-ask", is_flag=True, help="message, dm: expects no answer.")
 @click.option("--action", help="member: update, add, remove; role: update, create, delete.")
@@ -106,6 +116,7 @@ def play(
     link: SandboxLink,
     as_json: bool,
     options: tuple[str, ...],
+    values: tuple[str, ...],
     no_ask: bool,
     **args: Any,
 ) -> None:
@@ -115,6 +126,8 @@ def play(
     """
     if options:
         args["options"] = dict(_pair(text) for text in options)
+    if values:
+        args["values"] = list(values)
     answer = link.post("/play", without_none(**args, asks=not no_ask))
     if as_json:
         echo_json(answer)

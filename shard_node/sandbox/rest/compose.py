@@ -58,7 +58,7 @@ def _given_fields(given: dict[str, Any]) -> Payload:
         fields["content"] = _content(given["content"])
     for name, most in _LISTS:
         if name in given:
-            fields[name] = _objects(name, given[name], most)
+            fields[name] = objects(name, given[name], most)
     if "flags" in given:
         fields["flags"] = int(given["flags"] or 0) & _SETTABLE_FLAGS
     if given.get("tts"):
@@ -77,7 +77,8 @@ def _content(value: object) -> str:
     return text
 
 
-def _objects(name: str, value: object, most: int) -> list[dict[str, Any]]:
+def objects(name: str, value: object, most: int) -> list[dict[str, Any]]:
+    """A list of at most so many objects. Raises 50035."""
     items = [] if value is None else value
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise invalid_field(name, "LIST_TYPE_CONVERT", "Only iterables may be used")

@@ -28,6 +28,7 @@ ALLOWED: Final = {
 """Callback types that each interaction type may be answered with."""
 CHAT_INPUT_COMMAND: Final = 20
 CHOICES_MAX: Final = 25
+MODAL_ROWS_MAX: Final = 5
 
 
 def acknowledge(call: Call) -> Reply:
@@ -71,9 +72,16 @@ def _checked(call: Call, interaction: Interaction, kind: int, data: dict[str, An
         raise invalid_field("choices", "BASE_TYPE_REQUIRED", "This field is required")
     if kind == CHOICES and len(data["choices"]) > CHOICES_MAX:
         raise invalid_field("choices", "BASE_TYPE_MAX_LENGTH", "Must be 25 or fewer in length.")
-    if kind == MODAL and not (data.get("custom_id") and data.get("title")):
-        raise invalid_field("custom_id", "BASE_TYPE_REQUIRED", "This field is required")
-    return {}
+    return _modal(data) if kind == MODAL else {}
+
+
+def _modal(data: dict[str, Any]) -> Payload:
+    for name in ("custom_id", "title", "components"):
+        if not data.get(name):
+            raise invalid_field(name, "BASE_TYPE_REQUIRED", "This field is required")
+    shown = compose.objects("components", data["components"], MODAL_ROWS_MAX)
+    compose.number_components(shown)
+    return {"custom_id": str(data["custom_id"]), "components": shown}
 
 
 def _carry_out(call: Call, interaction: Interaction, kind: int, fields: Payload) -> Entry | None:
@@ -85,6 +93,8 @@ def _carry_out(call: Call, interaction: Interaction, kind: int, fields: Payload)
         source = _source(call, interaction)
         compose.edit(call.state, source, fields)
         return source
+    if kind == MODAL:
+        call.state.memory.modals.show(interaction, fields)
     return None
 
 
