@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from broker.core.events import StopAsked
 from broker.core.states import NodeState
 from shard_node.wire.bodies import ShardState
+from store.records import PlanNode, PlanRecord
 from tests.support.fleet_sim import WINDOW_S, Sim
 
 SLACK_S = 3.0
@@ -237,6 +238,22 @@ def test_a_full_disk_delays_and_breaks_nothing() -> None:
     sim.store_down = False
     assert sim.run(30, sim.all_ready)
     assert sim.broker.fleet.warnings == {}
+
+
+def test_a_plan_that_a_full_disk_refused_is_kept_before_a_node_starts() -> None:
+    sim = Sim(shards=4, nodes=2)
+    sim.durable.plan = PlanRecord(8, (PlanNode("a", 0, tuple(range(8))),))
+    sim.store_down = True
+    sim.start_broker()
+    # Discord's answer comes, and room for the epochs: but not for the plan when it was made.
+    sim.run(0.4)
+    sim.store_down = False
+    assert sim.run(60, sim.all_ready)
+    sim.kill_broker()
+    sim.run(0.2)
+    sim.start_broker()
+    assert sim.run(60, sim.all_ready)
+    assert [(node.name, node.epoch) for node in sim.living()] == [("a", 1), ("b", 1)]
 
 
 def test_an_exit_that_the_dead_broker_missed_counts() -> None:
