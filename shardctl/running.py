@@ -35,8 +35,11 @@ def refuse_when_running(paths: FleetPaths) -> None:
             return
     finally:
         lock.close()
-    pid = (read_note(paths.run_dir) or {}).get("pid", "unknown")
-    raise ShardctlError(
+    raise _runs(paths, (read_note(paths.run_dir) or {}).get("pid", "unknown"))
+
+
+def _runs(paths: FleetPaths, pid: object) -> ShardctlError:
+    return ShardctlError(
         f"the fleet {paths.fleet} runs already (supervisor pid {pid}).",
         consequence="One bot runs once: two would answer everything twice. Nothing was started.",
         hint=f"shardctl status --fleet {paths.fleet}\nshardctl stop --fleet {paths.fleet}",
@@ -49,11 +52,15 @@ def clear_remains(paths: FleetPaths, say: Callable[[str], None], drain_s: float 
     """Tell of a supervisor that ended without a goodbye, and see its children gone.
 
     They stop by themselves; those that do not within the drain are killed, each known by
-    pid and start time. Raises ShardctlError where one cannot be killed.
+    pid and start time. Raises ShardctlError where one cannot be killed, and (exit 77) where
+    another start was faster: those are the children of a living fleet.
     """
     note = read_note(paths.run_dir)
     if note is None:
         return
+    pid = supervisor_pid(paths)
+    if pid is not None:
+        raise _runs(paths, pid)
     say(
         f"the last supervisor (pid {note['pid']}) ended without a goodbye; "
         "its children stop by themselves, sessions kept"

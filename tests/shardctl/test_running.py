@@ -16,7 +16,7 @@ from shardctl.launch import write_json
 from shardctl.paths import FleetPaths
 from shardctl.running import clear_remains, refuse_when_running, supervisor_pid
 from shardctl.supervisor import procs
-from shardctl.supervisor.journal import Lock
+from shardctl.supervisor.journal import Lock, read_note
 
 pytestmark = pytest.mark.slow
 
@@ -70,6 +70,18 @@ def test_a_number_that_another_process_has_now_is_left_alone(
     clear_remains(paths, said.append, drain_s=0)
     assert child.poll() is None
     assert len(said) == 1
+
+
+def test_the_children_of_a_start_that_was_faster_are_left_alone(
+    paths: FleetPaths, child: subprocess.Popen[bytes]
+) -> None:
+    leave(paths, child.pid, procs.start_of(child.pid))
+    mine = {"pid": os.getpid(), "started": procs.start_of(os.getpid())}
+    write_json(paths.supervisor_file, (read_note(paths.run_dir) or {}) | mine)
+    with pytest.raises(ShardctlError) as caught:
+        clear_remains(paths, [].append, drain_s=-1.5)
+    assert (caught.value.code, caught.value.exit_code) == ("E_RUNNING", 77)
+    assert child.poll() is None
 
 
 def test_a_clean_end_is_not_spoken_of(paths: FleetPaths) -> None:
