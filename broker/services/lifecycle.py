@@ -160,7 +160,9 @@ class Lifecycle:
         node = self._fleet.current(event.name, event.epoch) or self._missed(event)
         if node is None:
             return []
-        self._was_ready |= any(row.state is ShardState.READY for row in node.rows.values())
+        self._was_ready |= self._fleet.state is FleetState.RUNNING or any(
+            row.state is ShardState.READY for row in node.rows.values()
+        )
         asked, given_up = node.stop_asked, node.given_up
         clean = asked or event.code == 0
         _end_shards(node, ShardState.GONE if clean else ShardState.LOST)
