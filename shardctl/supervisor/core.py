@@ -43,7 +43,8 @@ END_EARLY_S: Final = 3.0
 HURRY_S: Final = 0.5
 """What a second Ctrl-C leaves."""
 BROKER_MUTE_S: Final = 2.0
-"""A broker whose link ended is killed when it lives on for so long."""
+"""A broker is killed when it lives on for so long after its link ended, or does not answer a
+stop: then the nodes are told directly, while most of their drain is left."""
 MISSED_EXITS_MAX: Final = 256
 TAIL_SHOWN_LINES: Final = 3
 """Quoted of a daemon that is started again; its log has the rest."""
@@ -190,6 +191,7 @@ class Supervisor:
         self._begin_stop(now)
         if not self._linked:
             return [said, *self._term_nodes(), *self._advance(now)]
+        self._broker_deadline = now + BROKER_MUTE_S
         line = {"ev": "stop", "reason": reason, "discard_sessions": False}
         return [said, Send(line), *self._advance(now)]
 
@@ -206,7 +208,9 @@ class Supervisor:
             effects += [said, *self._signal(SANDBOX, "KILL")]
         if _past(self._broker_deadline, now):
             self._broker_deadline = None
-            effects += self.link_broken("its link ended but it lives", now)
+            stopping = self.phase is Phase.STOPPING
+            why = "it does not answer the stop" if stopping else "its link ended but it lives"
+            effects += self.link_broken(why, now)
         return [*effects, *self._advance(now)]
 
     # --- the broker's wishes
@@ -244,6 +248,7 @@ class Supervisor:
         """The broker has begun to stop the nodes: from here on the stop is ours to finish,
         whatever becomes of the broker."""
         if self.phase is not Phase.RUNNING:
+            self._broker_deadline = None
             return []
         effects = self._why(reason, exit_code)
         self._begin_stop(now)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shardctl.supervisor.backoff import BACKOFF_MAX_S, BACKOFF_RESET_S
-from shardctl.supervisor.core import SANDBOX_READY_S, Supervisor
+from shardctl.supervisor.core import BROKER_MUTE_S, SANDBOX_READY_S, Supervisor
 from shardctl.supervisor.effects import (
     BROKER,
     SANDBOX,
@@ -222,6 +222,7 @@ def test_a_node_that_does_not_stop_is_killed_within_ten_seconds() -> None:
     world = running()
     start = world.now
     world.feed(world.core.stop("SIGTERM", world.now))
+    assert silent(world.asked(op="stopping", reason="SIGTERM", exit_code=0)) == []
     deadline = world.core.deadline()
     assert deadline == start + DRAIN_S + 1.0
     effects = silent(world.tick(deadline - world.now))
@@ -247,6 +248,15 @@ def test_a_broker_that_dies_during_the_stop_leaves_it_to_us() -> None:
     world.feed(world.core.stop("SIGTERM", world.now))
     assert silent(world.feed(world.core.link_closed(world.now))) == [Signal("node:a", 7, "TERM")]
     assert silent(world.exited(BROKER, code=None, signal=9)) == []  # told once, not twice
+    assert world.exited("node:a", 7)[-1] == Finish(0)
+
+
+def test_a_broker_that_hangs_at_the_stop_leaves_it_to_us() -> None:
+    world = running()
+    world.feed(world.core.stop("SIGTERM", world.now))
+    effects = silent(world.tick(BROKER_MUTE_S))
+    assert effects == [Signal("node:a", 7, "TERM"), Signal(BROKER, 0, "KILL")]
+    assert silent(world.exited(BROKER, code=None, signal=9)) == []
     assert world.exited("node:a", 7)[-1] == Finish(0)
 
 

@@ -207,6 +207,17 @@ def test_a_stubborn_node_does_not_hold_up_the_end(fleet: Fleet) -> None:
     assert "killed" in fleet.stderr.read_text()
 
 
+def test_a_broker_that_hangs_at_the_stop_costs_the_nodes_no_farewell(fleet: Fleet) -> None:
+    fleet.start("silent-broker", drain_s=8.0)
+    children = fleet.wait_up()
+    fleet.signal(signal.SIGTERM)
+    assert fleet.wait_end(8.0) == 0
+    assert gone(children)
+    said = fleet.stderr.read_text()
+    assert "the broker is killed: it does not answer the stop" in said
+    assert "node a ended (signal 15)" in said
+
+
 def test_a_second_interrupt_ends_at_once(fleet: Fleet) -> None:
     fleet.start("stubborn-node", drain_s=8.0)
     fleet.wait_up()
