@@ -74,10 +74,13 @@ class Environment:
         return environment
 
     def read(self) -> Durable:
-        """All records. Raises StoreDamaged for one that cannot be read."""
+        """All records. Raises StoreDamaged for one, or for a page, that cannot be read."""
         durable = Durable()
-        for record in self._records():
-            collect(durable, record)
+        try:
+            for record in self._records():
+                collect(durable, record)
+        except lmdb.Error as error:
+            raise StoreDamaged(str(error)) from error
         return durable
 
     def write(self, changes: Iterable[Change]) -> None:
@@ -109,8 +112,12 @@ class Environment:
                     yield record
 
     def _check_schema(self, folder: Path) -> None:
-        with self._env.begin() as txn:
-            found = txn.get(_SCHEMA_KEY)
+        try:
+            with self._env.begin() as txn:
+                found = txn.get(_SCHEMA_KEY)
+        except lmdb.Error as error:
+            msg = f"{folder}: {error}"
+            raise StoreDamaged(msg) from error
         if found is None:
             self._write_schema()
         elif bytes(found) != str(SCHEMA).encode():
