@@ -37,6 +37,7 @@ class Entry:
     payload: Payload
     hidden: bool = False
     chatter: bool = False
+    pinned_at: str | None = None
     reactions: dict[str, Reaction] = field(default_factory=dict)
 
 

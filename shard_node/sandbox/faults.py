@@ -42,6 +42,8 @@ INVALID_WEBHOOK_TOKEN: Final = Fault(401, 50027, "Invalid Webhook Token")
 INVALID_ROLE: Final = Fault(400, 50028, "Invalid Role")
 INVALID_FORM: Final = Fault(400, 50035, "Invalid Form Body")
 INVALID_API_VERSION: Final = Fault(400, 50041, "Invalid API version")
+THREAD_EXISTS: Final = Fault(400, 160004, "A thread has already been created for this message")
+THREADS_FULL: Final = Fault(400, 160006, "Maximum number of active threads reached")
 INVALID_JSON: Final = Fault(400, 50109, "The request body contains invalid JSON.")
 
 

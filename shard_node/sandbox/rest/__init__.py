@@ -13,8 +13,10 @@ from shard_node.sandbox.rest import (
     guilds,
     members,
     messages,
+    pins,
     reactions,
     roles,
+    threads,
     webhooks,
 )
 from shard_node.sandbox.rest.call import Route
@@ -24,7 +26,9 @@ from shard_node.sandbox.state import SandboxState
 ROUTES: Final[tuple[Route, ...]] = (
     *gateway.ROUTES,
     *commands.ROUTES,
+    *pins.ROUTES,
     *messages.ROUTES,
+    *threads.ROUTES,
     *reactions.ROUTES,
     *guilds.ROUTES,
     *members.ROUTES,

@@ -182,7 +182,7 @@ def note_last_message(
     if guild_id is None:
         channel = state.memory.direct(channel_id)
     else:
-        channel = state.world.guild(guild_id).channels.get(channel_id)
+        channel = state.world.guild(guild_id).place(channel_id)
     if channel is not None:
         channel["last_message_id"] = str(message_id)
 
