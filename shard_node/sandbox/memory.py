@@ -24,6 +24,7 @@ class Memory:
             max_count=config.invalid_requests_max, window_s=config.invalid_requests_window_s
         )
         self.modals = Modals()
+        self.hooks: dict[int, dict[str, Any]] = {}
         self._direct: dict[int, dict[str, Any]] = {}
         self._world = world
 

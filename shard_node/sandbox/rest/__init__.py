@@ -11,6 +11,7 @@ from shard_node.sandbox.rest import (
     commands,
     gateway,
     guilds,
+    hooks,
     members,
     messages,
     pins,
@@ -33,6 +34,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *guilds.ROUTES,
     *members.ROUTES,
     *roles.ROUTES,
+    *hooks.ROUTES,
     *webhooks.ROUTES,
 )
 """First match wins: a literal path stands before the pattern that would take it."""

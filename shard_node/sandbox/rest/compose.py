@@ -154,14 +154,21 @@ def reference_of(call: Call, given: dict[str, Any], channel_id: int) -> Payload:
     }
 
 
-def publish(state: SandboxState, channel_id: int, guild_id: int | None, fields: Payload) -> Entry:
-    """A new message of the bot: archived, and told unless it is ephemeral."""
+def publish(
+    state: SandboxState,
+    channel_id: int,
+    guild_id: int | None,
+    fields: Payload,
+    *,
+    author: Payload | None = None,
+) -> Entry:
+    """A new message of the bot, or of ``author``: archived, and told unless it is ephemeral."""
     world = state.world
     identifier = world.snowflakes.next()
     member = None
-    if guild_id is not None:
+    if guild_id is not None and author is None:
         member = world.guild(guild_id).members.get(world.application_id)
-    author = world.user(world.application_id)
+    author = author or world.user(world.application_id)
     payload = payloads.message(
         identifier, channel_id, author, "", guild_id=guild_id, member_payload=member
     )

@@ -13,7 +13,7 @@ from shard_node.sandbox.archive import Entry
 from shard_node.sandbox.faults import ApiError, invalid_field
 from shard_node.sandbox.interactions import Interaction, looks_like_token
 from shard_node.sandbox.payloads import Payload
-from shard_node.sandbox.rest import compose
+from shard_node.sandbox.rest import compose, hooks
 from shard_node.sandbox.rest.call import Call, Reply, Route
 
 PONG, MESSAGE, DEFERRED, DEFERRED_UPDATE, UPDATE = 1, 4, 5, 6, 7
@@ -147,8 +147,10 @@ def _source(call: Call, interaction: Interaction) -> Entry:
 # -- The webhook that an interaction's token opens
 
 
-def send_followup(call: Call) -> Payload:
-    """POST: the reply that a deferral owes, else one more message."""
+def send_followup(call: Call) -> Payload | Reply:
+    """POST: the reply that a deferral owes, else one more message; or a webhook's message."""
+    if _is_hook(call):
+        return hooks.execute(call)
     interaction = _of_token(call)
     fields = compose.fields_of(call, call.form())
     if interaction.deferred and interaction.original_id is not None:
@@ -161,11 +163,17 @@ def send_followup(call: Call) -> Payload:
 
 def get_webhook_message(call: Call) -> Payload:
     """GET ``@original`` or a followup."""
+    if _is_hook(call):
+        return compose.rest_view(hooks.message_of(call, hooks.find(call)).payload)
     return compose.rest_view(_webhook_message(call, _of_token(call)).payload)
 
 
 def edit_webhook_message(call: Call) -> Payload:
-    """PATCH ``@original`` or a followup."""
+    """PATCH ``@original`` or a followup; or a webhook's message."""
+    if _is_hook(call):
+        sent = hooks.message_of(call, hooks.find(call))
+        compose.edit(call.state, sent, compose.fields_of(call, call.form(), old=sent.payload))
+        return compose.rest_view(sent.payload)
     interaction = _of_token(call)
     entry = _webhook_message(call, interaction)
     fields = compose.fields_of(call, call.form(), old=entry.payload)
@@ -177,7 +185,10 @@ def edit_webhook_message(call: Call) -> Payload:
 
 
 def delete_webhook_message(call: Call) -> Reply:
-    """DELETE ``@original`` or a followup."""
+    """DELETE ``@original`` or a followup; or a webhook's message."""
+    if _is_hook(call):
+        compose.delete(call.state, hooks.message_of(call, hooks.find(call)))
+        return Reply()
     interaction = _of_token(call)
     entry = _webhook_message(call, interaction)
     compose.delete(call.state, entry)
@@ -185,6 +196,11 @@ def delete_webhook_message(call: Call) -> Reply:
         interaction.original_id = None
         call.state.audit.interactions.complete(interaction)
     return Reply()
+
+
+def _is_hook(call: Call) -> bool:
+    """Whether the path names a channel's webhook, and not the application."""
+    return call.id("application") in call.state.memory.hooks
 
 
 def _complete(call: Call, interaction: Interaction, entry: Entry, fields: Payload) -> None:
