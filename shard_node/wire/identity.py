@@ -17,6 +17,8 @@ from shard_node.wire.limits import NAME_MAX_CHARS
 NAME_PATTERN = re.compile(r"[a-z][a-z0-9_-]*")
 _HEARTBEAT = "!hb"
 _OPERATOR = "op-"
+OPERATOR_PREFIX = _OPERATOR.encode()
+"""How the routing id of every command line begins, and that of no node."""
 
 
 class Peer(NamedTuple):
