@@ -160,9 +160,7 @@ class Lifecycle:
         node = self._fleet.current(event.name, event.epoch) or self._missed(event)
         if node is None:
             return []
-        self._was_ready |= self._fleet.state is FleetState.RUNNING or any(
-            row.state is ShardState.READY for row in node.rows.values()
-        )
+        self._was_ready |= any(row.state is ShardState.READY for row in node.rows.values())
         asked, given_up = node.stop_asked, node.given_up
         clean = asked or event.code == 0
         _end_shards(node, ShardState.GONE if clean else ShardState.LOST)
@@ -201,6 +199,8 @@ class Lifecycle:
         while node.failures[0] <= now - CRASHES_WITHIN_S:
             node.failures.popleft()
         if len(node.failures) >= CRASHES_MAX:
+            # The gateway may have gone away first, so that no shard was ready at the exits.
+            self._was_ready |= self._fleet.state is FleetState.RUNNING
             return self._fail(node, f"ended {CRASHES_MAX} times in 10 min")
         if given_up and len(node.failures) == 1:
             return self._later(node, now, now)

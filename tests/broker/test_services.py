@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from broker.core.effects import Commit, Effects, Order
+from broker.core.effects import Commit, Effects
 from broker.core.events import (
     Committed,
     Event,
@@ -308,19 +308,3 @@ def test_status_of_a_dead_node_says_why() -> None:
     node = world.status()["nodes"][0]
     assert (node["state"], node["pid"], node["reason"]) == ("backoff", None, "ended with 3")
     assert [shard["state"] for shard in world.status()["shards"]][:2] == ["lost", "lost"]
-
-
-# --- lifecycle
-
-
-def test_a_fleet_that_was_ready_is_not_ended_by_its_last_crash_loop() -> None:
-    """The gateway goes away first, so that no shard is ready when the nodes end."""
-    world = World()
-    for name, shards in (("a", (0, 1)), ("b", (2, 3))):
-        reports = tuple(ShardReport(shard, ShardState.RESUMING) for shard in shards)
-        world.ask(heartbeat_id(name, 1), topics.HEARTBEAT, Heartbeat(1, 0.0, 1, 0, reports))
-    for name in "ab":
-        world.exit(name, 78)
-    assert [node["state"] for node in world.status()["nodes"]] == ["failed", "failed"]
-    assert world.status()["fleet_state"] == "running"
-    assert not [effect for effect in world.effects if isinstance(effect, Order)]

@@ -159,6 +159,19 @@ def test_a_crash_loop_stays_down_and_the_others_stay_up() -> None:
     assert gaps == sorted(gaps)
 
 
+def test_a_fleet_that_ran_is_not_ended_by_its_last_crash_loop() -> None:
+    """The gateway goes away first, so that no shard is ready when the nodes end."""
+    sim = started(Sim(shards=4, nodes=2))
+    for _, row in sim.broker.fleet.shard_rows():
+        row.move(ShardState.RESUMING)
+    sim.boot_code = lambda node: 1
+    for node in sim.living():
+        node.exit(1)
+    sim.run(300)
+    states = {node.state for node in sim.broker.fleet.nodes.values()}
+    assert (states, sim.ended) == ({NodeState.FAILED}, None)
+
+
 def test_a_bot_that_cannot_be_loaded_stops_the_fleet() -> None:
     sim = Sim(shards=4, nodes=2)
     sim.boot_code = lambda node: 78
