@@ -225,10 +225,11 @@ def _bar() -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
 
 class _RichBar(AbstractContextManager[Callable[[dict[str, Any]], None]]):
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-        console = Console(stderr=True)
+        from shardctl.cli.show import console_for
+
+        console = console_for(sys.stderr)
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._progress = Progress("load", *columns, console=console, transient=True)
         self._task = self._progress.add_task("load", total=None)

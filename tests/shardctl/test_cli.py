@@ -52,6 +52,29 @@ def test_every_command_says_what_its_options_are(name: str) -> None:
     assert done.output.startswith(f"Usage: cli {name}")
 
 
+@pytest.mark.parametrize("args", [(), ("sandbox",)])
+def test_without_a_command_there_is_the_help_and_nothing_else(args: tuple[str, ...]) -> None:
+    done = run(*args)
+    assert done.exit_code == 2
+    assert done.stderr == run(*args, "--help").output
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("where", "abc"), "'abc' is not a whole number"),
+        (("respawn", "x"), "'x' is not a whole number"),
+        (("status", "--watch", "x"), "'x' is not a number"),
+        (("status", "--top", "0"), "0 is less than 1"),
+    ],
+)
+def test_numbers_are_asked_for_in_plain_words(args: tuple[str, ...], said: str) -> None:
+    done = run(*args)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert "range" not in done.stderr.splitlines()[0]
+
+
 def test_an_option_names_its_variable() -> None:
     text = " ".join(run("start", "--help").output.split())
     for name in ("SHARDS", "NODES", "SANDBOX", "FLEET", "FOREGROUND", "IDENTIFY_WINDOW_S"):
@@ -105,6 +128,7 @@ def test_an_error_of_ours_keeps_its_exit_code(here: Path, monkeypatch: pytest.Mo
 
 def test_the_version(here: Path) -> None:
     assert run("version").output.startswith("shardctl ")
+    assert run("--version").output == run("version").output.split(" (")[0] + "\n"
     found = json.loads(run("version", "--json").output)
     assert found["schema"] == 1
     assert found["packages"]["disnake"]
