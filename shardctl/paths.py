@@ -118,10 +118,30 @@ def data_root(environ: Mapping[str, str] = os.environ) -> Path:
 
 def run_root(environ: Mapping[str, str] = os.environ) -> Path:
     """The folder that holds the run folders of all fleets."""
-    runtime = Path(environ.get("XDG_RUNTIME_DIR", ""))
-    if runtime.is_absolute() and runtime.is_dir() and os.access(runtime, os.W_OK | os.X_OK):
-        return runtime / "shardctl"
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    if runtime and not _runtime_problem(Path(runtime)):
+        return Path(runtime) / "shardctl"
     return _short_root()
+
+
+def run_fallback(environ: Mapping[str, str] = os.environ) -> str:
+    """What to say of an XDG_RUNTIME_DIR that is set and not used; empty where all is well."""
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    problem = _runtime_problem(Path(runtime)) if runtime else ""
+    if not problem:
+        return ""
+    return f"XDG_RUNTIME_DIR={runtime} {problem}; sockets go to {_short_root()}"
+
+
+def _runtime_problem(runtime: Path) -> str:
+    if not runtime.is_absolute():
+        return "is a relative path"
+    try:
+        if not runtime.is_dir():
+            return "is not a folder" if runtime.exists() else "does not exist"
+    except OSError as error:
+        return f"cannot be used ({error.strerror})"
+    return "" if os.access(runtime, os.W_OK | os.X_OK) else "cannot be written to"
 
 
 def _short_root() -> Path:
@@ -161,7 +181,7 @@ def create_folders(paths: FleetPaths) -> None:
     """Make all folders of a fleet, 0700, or raise PathError saying which cannot be used."""
     if not socket_fits(paths.run_dir):
         raise _socket_too_long(paths.run_dir)
-    paths.data_dir.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_base(paths.data_dir.parent.parent)
     for folder in (paths.data_dir.parent, paths.data_dir, paths.logs_dir):
         create_private(folder)
     kind = network_file_system(paths.data_dir)
@@ -169,6 +189,13 @@ def create_folders(paths: FleetPaths) -> None:
         raise _network(paths.data_dir, kind)
     for folder in (paths.run_dir.parent, paths.run_dir):
         create_private(folder, follow_symlinks=False)
+
+
+def _make_base(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error) from None
 
 
 def create_private(folder: Path, *, follow_symlinks: bool = True) -> None:

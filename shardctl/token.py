@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -33,10 +34,12 @@ def find_token(
     *,
     token_env: str = TOKEN_VARIABLE,
     token_file: str | None = None,
+    target: str | None = None,
 ) -> Token:
     """The token of the bot in ``folder``: environment, .env, token_file, systemd credential.
 
-    Raises ConfigError naming each place when none has it.
+    Raises ConfigError naming each place when none has it; ``target`` is what `start` was
+    given, for its hint.
     """
     found = (
         _from_environment(environ, token_env)
@@ -45,7 +48,7 @@ def find_token(
         or _from_credential(environ)
     )
     if found is None:
-        raise _missing(folder, token_env, token_file)
+        raise _missing(folder, token_env, token_file, target)
     return _checked(found)
 
 
@@ -99,7 +102,10 @@ def _checked(token: Token) -> Token:
     )
 
 
-def _missing(folder: Path, token_env: str, token_file: str | None) -> ConfigError:
+def _missing(
+    folder: Path, token_env: str, token_file: str | None, target: str | None
+) -> ConfigError:
+    start = "shardctl start" + (f" {shlex.quote(target)}" if target else "")
     places = [
         f"the variable {token_env} (token_env names another one)",
         f"{token_env}=... in {folder / ENV_FILE}",
@@ -111,6 +117,6 @@ def _missing(folder: Path, token_env: str, token_file: str | None) -> ConfigErro
         "no token for Discord was found.",
         consequence=f"Looked at:\n{listed}\nNothing was started.",
         hint=f"echo '{token_env}=your token' >> {folder / ENV_FILE}\n"
-        "without a Discord account: shardctl start --sandbox",
+        f"without a Discord account: {start} --sandbox",
         code="E_TOKEN",
     )

@@ -73,6 +73,7 @@ class Loop:
         self._result: Finish | None = None
         self._log_check_at = 0.0
         self._note_due = False
+        self._stopping = False
 
     def run(self, display: Command | None = None) -> Finish:
         """Run the fleet until all its processes have ended.
@@ -99,6 +100,9 @@ class Loop:
         self._check_logs(now)
         if self._core.phase not in (Phase.STARTING, Phase.RUNNING):
             self._children.signal(DISPLAY, 0, "TERM")
+            if not self._stopping:
+                self._stopping = True
+                self._note()
 
     def _timeout_s(self) -> float:
         now = time.monotonic()
@@ -274,7 +278,7 @@ class Loop:
     def _note(self) -> None:
         """Name the living children. A full disk ends no fleet: it is tried again."""
         try:
-            self._notes.children(self._children.known())
+            self._notes.children(self._children.known(), stopping=self._stopping)
         except OSError as error:
             if not self._note_due:
                 text = f"supervisor.json cannot be written ({error.strerror}); tried again"

@@ -1,0 +1,98 @@
+"""What `start` settles before anything runs: which bot, which folders, which Discord."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from shardctl.cli import cli
+from shardctl.paths import run_fallback
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in list(os.environ):
+        if name.startswith(("SHARDCTL_", "DISCORD_", "XDG_")):
+            monkeypatch.delenv(name)
+    for folder in ("bot", "run"):
+        (tmp_path / folder).mkdir()
+    monkeypatch.chdir(tmp_path / "bot")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    return tmp_path / "bot"
+
+
+def run(*args: str) -> Result:
+    return CliRunner().invoke(cli, args)
+
+
+def test_the_bot_of_the_folder_comes_before_the_example(here: Path) -> None:
+    assert "bot.py in" in run("start", "--sandbox", "--dry-run").stdout
+    assert "examples" in run("start", "--sandbox", "--dry-run").stdout
+    (here / "main.py").write_text("")
+    assert f"main.py in {here}" in run("start", "--sandbox", "--dry-run").stdout
+
+
+def test_the_hint_without_a_token_keeps_the_bot(here: Path) -> None:
+    (here / "my bot.py").write_text("")
+    done = run("start", "my bot.py")
+    assert "hint: without a Discord account: shardctl start 'my bot.py' --sandbox" in done.stderr
+
+
+@pytest.mark.parametrize("url", ["notaurl", "ftp://x", "http://", "http://[", "http://x:none"])
+def test_an_api_base_that_is_no_url(here: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("SHARDCTL_API_BASE", url)
+    done = run("start", "--sandbox", "--dry-run")
+    assert done.exit_code == 78
+    assert f"SHARDCTL_API_BASE={url} is not allowed" in done.stderr
+
+
+def test_an_empty_api_base_counts_as_none(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SHARDCTL_API_BASE", "")
+    assert run("start", "--sandbox", "--dry-run").exit_code == 0
+
+
+def test_a_state_folder_that_is_a_file(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = here / "file"
+    file.write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(file))
+    done = run("start", "--sandbox")
+    assert done.exit_code == 78
+    assert f"cannot use the folder {file}" in done.stderr
+
+
+def test_a_folder_that_is_gone(here: Path) -> None:
+    here.rmdir()
+    for args in (["status"], ["stop"], ["start", "--sandbox"]):
+        done = run(*args)
+        assert done.exit_code == 78
+        assert "this folder is gone" in done.stderr
+    assert run("status", "--fleet", "x").exit_code == 69
+
+
+def test_a_runtime_folder_that_is_not_used_is_spoken_of(tmp_path: Path) -> None:
+    assert run_fallback({}) == ""
+    assert run_fallback({"XDG_RUNTIME_DIR": str(tmp_path)}) == ""
+    (tmp_path / "file").write_text("")
+    said = run_fallback({"XDG_RUNTIME_DIR": str(tmp_path / "file")})
+    assert "is not a folder; sockets go to /tmp/shardctl-" in said
+    assert "does not exist" in run_fallback({"XDG_RUNTIME_DIR": str(tmp_path / "none")})
+    assert "relative" in run_fallback({"XDG_RUNTIME_DIR": "run"})
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_no_bug(here: Path) -> None:
+    argv = [sys.executable, "-P", "-m", "shardctl", "start", "--sandbox", "--dry-run"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            argv, stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith("error[E_SYSTEM]: No space left on device.\n")
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
