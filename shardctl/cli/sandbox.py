@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from shardctl.cli.common import echo_json
+from shardctl.cli.sandbox_audit import audit_lines
 from shardctl.cli.sandbox_link import SandboxLink
 from shardctl.cli.sandbox_options import (
     echo_raw_json,
@@ -62,6 +63,7 @@ def run(**options: Any) -> None:
     It prints the URLs and the token. Point the library's REST base at the first.
     """
     argv = [sys.executable, "-P", "-m", "shard_node.sandbox"]
+    argv += ["--program", "shardctl sandbox run"]
     for name, value in without_none(**options).items():
         argv += ["--" + name.replace("_", "-"), str(value)]
     sys.stdout.flush()
@@ -154,31 +156,62 @@ def _pair(text: str) -> tuple[str, str]:
 @click.option("--guild", metavar="ID", help="In this guild; by default in all.")
 @on_sandbox
 def load(link: SandboxLink, as_json: bool, seconds: float, **args: Any) -> None:
-    """Let users play at a steady rate, and wait for the end."""
+    """Let users play at a steady rate, and wait for the end. Ctrl-C cancels it."""
     if not args["interactions_per_s"] and not args["events_per_s"]:
         raise click.UsageError("give --interactions-per-s or --events-per-s, or both.")
     load_id = link.post("/load", without_none(seconds=seconds, **args))["id"]
     try:
         last = _watch(link, load_id)
     except KeyboardInterrupt:
-        click.echo("interrupted; the load goes on in the sandbox until its end", err=True)
+        _cancel(link, load_id)
         raise
     if last["error"]:
         raise ShardctlError(f"the load broke off: {last['error']}.", exit_code=EXIT_FAILED)
     if as_json:
         echo_json(last)
         return
-    click.echo(
-        f"{last['interactions_sent']} interactions and {last['events_sent']} events "
-        f"in {last['elapsed_s']:.1f} s"
+    click.echo(_so_far(last))
+
+
+def _so_far(state: dict[str, Any]) -> str:
+    return (
+        f"{state['interactions_sent']} interactions and {state['events_sent']} events "
+        f"in {state['elapsed_s']:.1f} s"
+    )
+
+
+def _cancel(link: SandboxLink, load_id: str) -> None:
+    """End the load in the sandbox: nobody waits for it any more."""
+    try:
+        state = link.delete(f"/load/{load_id}")
+    except ShardctlError as error:
+        click.echo(f"the load was not cancelled: {error.message}", err=True)
+    else:
+        click.echo(f"the load is cancelled after {_so_far(state)}", err=True)
+
+
+def _gone(error: ShardctlError, state: dict[str, Any] | None) -> ShardctlError:
+    """The sandbox ended under a load: what it had sent by the last look."""
+    sent = f"By then it had sent {_so_far(state)}." if state else "It had sent little or nothing."
+    return ShardctlError(
+        "the sandbox ended during the load.",
+        consequence=f"{sent}\n{error.message}",
+        hint="shardctl logs --sandbox",
+        code=error.code,
+        exit_code=error.exit_code,
     )
 
 
 def _watch(link: SandboxLink, load_id: str) -> dict[str, Any]:
     moved, sent = time.monotonic(), -1
+    state: dict[str, Any] | None = None
     with _bar() as show:
         while True:
-            state: dict[str, Any] = link.get(f"/load/{load_id}")
+            try:
+                state = link.get(f"/load/{load_id}")
+            except ShardctlError as error:
+                raise _gone(error, state) from None
+            assert state is not None
             show(state)
             if state["done"]:
                 return state
@@ -261,16 +294,18 @@ class _RichBar(AbstractContextManager[Callable[[dict[str, Any]], None]]):
 )
 @on_sandbox
 def audit(link: SandboxLink, as_json: bool, reset: bool, settle_s: float) -> None:
-    """Show how often the bot answered once, late, never, twice."""
+    """Show what the bot answered once, late, never, twice.
+
+    The first line is the verdict. An event is unwanted when no session of the bot has the
+    intent for it: Discord would not send it, and neither does the sandbox.
+    """
     _settle(link, settle_s)
     report = link.get(f"/audit?reset={int(reset)}")
     if as_json:
         echo_json(report)
         return
-    report.pop("schema", None)
-    width = max(map(len, report))
-    for name, count in report.items():
-        click.echo(f"{name:<{width}} {count:>9}")
+    for line in audit_lines(report):
+        click.echo(line)
 
 
 def _settle(link: SandboxLink, settle_s: float) -> None:
