@@ -30,7 +30,12 @@ from shardctl.errors import EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_TEMPFAIL, NoBroke
 from shardctl.paths import FleetPaths, known_fleets, running_names
 
 TIMEOUT_S: Final = 5.0
-_EXITS: Final = {"E_NOT_FOUND": EXIT_NOT_FOUND, "E_TIMEOUT": EXIT_TEMPFAIL}
+_EXITS: Final = {
+    "E_NOT_FOUND": EXIT_NOT_FOUND,
+    "E_TIMEOUT": EXIT_TEMPFAIL,
+    "E_IDENTIFY_BUDGET": EXIT_TEMPFAIL,
+    "E_GATEWAY_INFO": EXIT_TEMPFAIL,
+}
 _counter = itertools.count(1)
 
 
