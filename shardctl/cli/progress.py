@@ -43,11 +43,11 @@ class Steps:
     def lines(self, report: Report) -> list[str]:
         """What has happened since the last report."""
         new = [f"warning: {warning}" for warning in report.get("warnings", ())]
-        new += [
-            f"node {node['id']} stays down: {node.get('reason') or 'it failed'}"
-            for node in report["nodes"]
-            if node["state"] == FAILED
+        failed = [node for node in report["nodes"] if node["state"] == FAILED]
+        down = [
+            f"node {node['id']} stays down: {node.get('reason') or 'it failed'}" for node in failed
         ]
+        new += [line for line in down if f"warning: {line}" not in new]
         self.done, self.total = ready_count(report)
         if self.total:
             if not self._planned:

@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+from collections.abc import Sequence
 from typing import Any, Final, NoReturn
 
 import click
@@ -20,12 +21,13 @@ from shardctl.errors import (
     EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_OK,
+    EXIT_REFUSED,
     EXIT_TEMPFAIL,
     ShardctlError,
 )
 from shardctl.launch import LaunchError, daemon_folder, save_record
 from shardctl.paths import FleetPaths, create_folders, run_fallback
-from shardctl.running import clear_remains, last_exit, take_fleet, where_it_runs
+from shardctl.running import clear_remains, last_exit, runs_already, take_fleet, where_it_runs
 from shardctl.supervisor.journal import Lock
 
 LOOPBACK: Final = "127.0.0.1"
@@ -193,16 +195,24 @@ _REASON: Final = re.compile(r"(?:fatal: )?(E_[A-Z0-9_]+): (.*?)(?:[;.] hint: (.*
 _EXITS: Final = {"E_IDENTIFY_BUDGET": EXIT_TEMPFAIL, "E_TOKEN": EXIT_CONFIG}
 
 
+def _unsaid(lines: Sequence[str], code: str) -> list[str]:
+    """The last lines of a log up to those that say the error itself again."""
+    again = (place for place, line in enumerate(lines) if line.startswith(f"error[{code}]"))
+    return list(lines)[: next(again, None)]
+
+
 def start_failed(paths: FleetPaths, pid: int, code: int | None) -> ShardctlError:
     """Why the supervisor ended before its fleet was up, in its own words."""
     note = last_exit(paths, pid) or {}
+    if not note and code == EXIT_REFUSED:
+        return runs_already(paths)
     reason = str(note.get("reason") or f"the supervisor ended with code {code}")
-    lines = "\n".join(f"| {line}" for line in note.get("lines", ()))
     match = _REASON.fullmatch(reason)
     name, text, hint = match.groups() if match else ("E_START", reason, None)
+    lines = "\n".join(f"| {line}" for line in _unsaid(note.get("lines", ()), name))
     logs = f"shardctl logs --fleet {paths.fleet}"
     return ShardctlError(
-        text.rstrip(".") + ".",
+        f"{text.strip().rstrip('.')}.",
         consequence="\n".join(filter(None, ("The fleet has stopped.", lines))),
         hint=f"{hint}\n{logs}" if hint else logs,
         code=name,

@@ -177,9 +177,18 @@ def test_a_bot_that_cannot_be_loaded_stops_the_fleet() -> None:
     sim.boot_code = lambda node: 78
     sim.start_broker()
     assert sim.run(30, lambda: sim.ended is not None)
-    assert sim.ended["exit_code"] == 1
-    assert "last words" in sim.ended["reason"]
+    assert sim.ended["exit_code"] == 78
+    assert "E_CRASH_LOOP: no node came up" in sim.ended["reason"]
     assert len(sim.spawns) == 2
+
+
+def test_the_bots_own_error_leads() -> None:
+    sim = Sim(shards=4, nodes=2)
+    sim.boot_code = lambda node: 78
+    sim.tail = ("Traceback", "error[E_BOT_SYNTAX]: main.py:2: oh", "  hint: mend it")
+    sim.start_broker()
+    assert sim.run(30, lambda: sim.ended is not None)
+    assert sim.ended["reason"] == "fatal: E_BOT_SYNTAX: main.py:2: oh; hint: mend it"
 
 
 def test_a_bot_that_ends_by_itself_is_started_at_most_once_a_second() -> None:

@@ -11,7 +11,10 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shardctl.cli import cli
-from shardctl.paths import run_fallback
+from shardctl.cli.start import start_failed
+from shardctl.errors import ShardctlError
+from shardctl.launch import write_json
+from shardctl.paths import FleetPaths, run_fallback
 
 
 @pytest.fixture
@@ -96,3 +99,28 @@ def test_a_full_disk_is_no_bug(here: Path) -> None:
     assert done.stderr.startswith("error[E_SYSTEM]: No space left on device.\n")
     assert "Traceback" not in done.stderr
     assert "Exception ignored" not in done.stderr
+
+
+def failure(tmp_path: Path, **note: object) -> ShardctlError:
+    paths = FleetPaths("f", tmp_path, tmp_path)
+    write_json(tmp_path / "last-exit.json", {"pid": 7, "exit_code": 1, **note})
+    return start_failed(paths, 7, 1)
+
+
+def test_a_bot_that_cannot_be_loaded_is_told_once(tmp_path: Path) -> None:
+    error = failure(
+        tmp_path,
+        exit_code=78,
+        reason="fatal: E_BOT_SYNTAX: main.py:2: oh; hint: mend it",
+        lines=["File main.py", "error[E_BOT_SYNTAX]: main.py:2: oh", "  hint: mend it"],
+    )
+    assert (error.code, error.exit_code) == ("E_BOT_SYNTAX", 78)
+    assert error.message == "main.py:2: oh."
+    assert error.consequence == "The fleet has stopped.\n| File main.py"
+    assert error.hint == "mend it\nshardctl logs --fleet f"
+
+
+def test_a_supervisor_that_left_no_note(tmp_path: Path) -> None:
+    error = start_failed(FleetPaths("f", tmp_path, tmp_path), 7, 77)
+    assert (error.code, error.exit_code) == ("E_RUNNING", 77)
+    assert start_failed(FleetPaths("f", tmp_path, tmp_path), 7, -9).code == "E_START"
