@@ -145,9 +145,14 @@ def _check(
             raise _unknown(where, name, keys)
         if not key.accepts(value):
             raise ConfigError(
-                f"{where}: {name} = {value!r} is not allowed.",
+                f"{where}: {name} = {_as_toml(value)} is not allowed.",
                 consequence=f"Allowed: {key.allowed}. Nothing was started.",
             )
+
+
+def _as_toml(value: Any) -> str:
+    """The value as the file's author wrote it, or nearly."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _unknown(where: str, name: str, keys: Mapping[str, Key]) -> ConfigError:

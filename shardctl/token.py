@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
 import shlex
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -62,8 +65,28 @@ def _from_env_file(path: Path, name: str) -> Token | None:
         return None
     import dotenv
 
-    value = (dotenv.dotenv_values(path).get(name) or "").strip()
+    with _lines_left_out(path):
+        value = (dotenv.dotenv_values(path).get(name) or "").strip()
     return Token(value, f"{name} in {path}") if value else None
+
+
+@contextlib.contextmanager
+def _lines_left_out(path: Path) -> Iterator[None]:
+    """Says in our words which lines of ``path`` the library cannot read."""
+
+    class Teller(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            where = f"{path}:{record.args[0]}" if isinstance(record.args, tuple) else str(path)
+            print(f"warning: {where} is not NAME=value; it is left out", file=sys.stderr)
+
+    logger, teller = logging.getLogger("dotenv.main"), Teller()
+    logger.addHandler(teller)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.removeHandler(teller)
+        logger.propagate = propagate
 
 
 def _from_token_file(folder: Path, token_file: str | None) -> Token | None:

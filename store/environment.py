@@ -145,13 +145,16 @@ def _open(folder: Path, map_max_bytes: int) -> lmdb.Environment:
         msg = f"{folder}: no room for a map of {map_max_bytes} bytes in the address space"
         raise StoreMemory(msg) from error
     except (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError) as error:
-        msg = f"{folder}: {error}"
-        raise StoreDamaged(msg) from error
+        raise StoreDamaged(_once(folder, error)) from error
     except lmdb.Error as error:
-        msg = f"{folder}: {error}"
-        raise _open_error(msg) from error
+        raise _open_error(_once(folder, error)) from error
     finally:
         os.umask(mask)
+
+
+def _once(folder: Path, error: lmdb.Error) -> str:
+    """The error behind the folder's name, which the library's own text may begin with."""
+    return f"{folder}: {str(error).removeprefix(f'{folder}: ')}"
 
 
 def _open_error(text: str) -> StoreOpenError:

@@ -233,7 +233,7 @@ class Supervisor:
             return self._refuse(name, epoch, "the fleet is stopping")
         if (name, epoch) in self.processes or name in (BROKER, SANDBOX):
             return self._refuse(name, epoch, f"{name} of this epoch lives already")
-        return [Spawn(name, epoch, dict(line))]
+        return [*lines.starts_again(line), Spawn(name, epoch, dict(line))]
 
     def _refuse(self, name: str, epoch: int, error: str) -> Effects:
         return self._send({"ev": "spawn_failed", "name": name, "epoch": epoch, "error": error})
@@ -242,7 +242,7 @@ class Supervisor:
         name, epoch, signal = str(line["name"]), int(line["epoch"]), str(line["signal"])
         if (name, epoch) not in self.processes or signal not in ("TERM", "KILL"):
             return []
-        return [Signal(name, epoch, signal)]
+        return [*lines.signalled(line), Signal(name, epoch, signal)]
 
     def _asked_stop(self, reason: str, exit_code: int, now: float) -> Effects:
         """The broker has begun to stop the nodes: from here on the stop is ours to finish,

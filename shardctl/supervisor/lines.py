@@ -1,11 +1,11 @@
-"""What the broker is told of processes, as it goes over the link. Pure."""
+"""What goes over the link to the broker, and what is told of the lines it sends. Pure."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from shardctl.supervisor.effects import Exit, Process
+from shardctl.supervisor.effects import Effects, Exit, Process, Say, title
 
 
 def hello(pid: int, nodes: Iterable[Process], now: float) -> Mapping[str, Any]:
@@ -26,6 +26,19 @@ def exited(process: Process, end: Exit, lived_s: float) -> Mapping[str, Any]:
         "uptime_s": round(lived_s, 3),
         "tail": list(end.tail),
     }
+
+
+def starts_again(line: Mapping[str, Any]) -> Effects:
+    """What is told of a ``spawn`` line: why, where the node had a process before."""
+    why = line.get("why")
+    return [Say(f"{title(str(line['name']))} is started again: {why}")] if why else []
+
+
+def signalled(line: Mapping[str, Any]) -> Effects:
+    """What is told of a ``signal`` line that says why."""
+    why = line.get("why")
+    does = "is killed" if line["signal"] == "KILL" else "is told to end"
+    return [Say(f"{title(str(line['name']))} {does}: {why}")] if why else []
 
 
 def _proc(process: Process, now: float) -> Mapping[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
@@ -24,6 +25,13 @@ def open_log(path: Path) -> int:
         with contextlib.suppress(FileNotFoundError):
             path.rename(_older(path, 1))
     return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, LOG_MODE)
+
+
+def mark(log: int, text: str) -> None:
+    """A line of ours in a child's log, with its moment: where a start begins."""
+    moment = datetime.now().astimezone().isoformat(timespec="seconds")
+    with contextlib.suppress(OSError):  # a full disk keeps no child from starting
+        os.write(log, f"{moment} {text}\n".encode())
 
 
 def cap_log(path: Path) -> bool:

@@ -39,7 +39,7 @@ def test_both_files_mean_the_same(tmp_path: Path) -> None:
     ("text", "line", "words"),
     [
         ("shards = 0\n", 1, ["shards = 0", '"auto" or a whole number from 1']),
-        ("\n# a note\nshards = true\n", 3, ["shards = True"]),
+        ("\n# a note\nshards = true\n", 3, ["shards = true"]),
         ('target = "main.py"\nnodes = "many"\n', 2, ["nodes = 'many'"]),
         ('log_level = "loud"\n', 1, ['"debug" or "info"']),
         ("drain_s = -1\n", 1, ["seconds from 0"]),

@@ -335,3 +335,15 @@ def test_what_cannot_even_be_killed_is_not_waited_for_for_ever() -> None:
     assert isinstance(result, Finish)
     assert result.exit_code == 1
     assert "node a (pid 12)" in result.reason
+
+
+def test_the_log_says_why_a_node_is_killed_and_started_again() -> None:
+    world = World()
+    world.asked(op="serving")
+    first = world.asked(**NODE)
+    assert said(first) == ""
+    killed = world.asked(op="signal", name="node:a", epoch=7, signal="KILL", why="silent for 15 s")
+    assert said(killed) == "node a is killed: silent for 15 s"
+    world.feed(world.core.exited("node:a", 7, Exit(None, 9), world.now))
+    again = world.asked(**{**NODE, "epoch": 8, "why": "silent for 15 s"})
+    assert said(again) == "node a is started again: silent for 15 s"

@@ -187,7 +187,8 @@ def test_notes_that_cannot_be_written_end_no_fleet(fleet: Fleet) -> None:
 def test_a_dead_node_is_reported_with_its_signal_and_last_lines(fleet: Fleet) -> None:
     fleet.start()
     children = fleet.wait_up()
-    wait_for("the node's output", (fleet.data / "logs" / "node-a.log").read_text)
+    log = fleet.data / "logs" / "node-a.log"
+    wait_for("the node's output", lambda: "node speaks" in log.read_text())
     os.kill(children["node:a"], signal.SIGKILL)
     exited = wait_for("the report", lambda: fleet.events("exited"))[0]
     assert (exited["name"], exited["pid"]) == ("node:a", children["node:a"])

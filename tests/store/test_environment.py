@@ -75,8 +75,9 @@ def test_the_engine_is_pinned(tmp_path: Path) -> None:
 def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "data.mdb").write_bytes(b"not a database" * 1000)
-    with pytest.raises(StoreDamaged, match="store"):
+    with pytest.raises(StoreDamaged, match="store") as caught:
         Environment.open(tmp_path / "store")
+    assert str(caught.value).count(str(tmp_path)) == 1
 
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
