@@ -146,7 +146,10 @@ class Planning:
     def _make_plan(self, shards: int) -> PlanRecord:
         settings = self._fleet.settings
         nodes = plan.node_count(
-            shards, asked=settings.nodes, cores=settings.cores, sandbox=settings.sandbox
+            shards,
+            asked=settings.nodes,
+            nodes_max=settings.nodes_max,
+            sandbox=settings.sandbox,
         )
         planned = plan.plan(shards, nodes)
         return PlanRecord(shards, tuple(PlanNode(n.name, n.place, n.shards) for n in planned))

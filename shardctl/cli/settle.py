@@ -26,6 +26,7 @@ from shardctl.launch import (
     Sandbox,
     example_bot,
 )
+from shardctl.machine import nodes_max
 from shardctl.paths import FleetPaths, fleet_name, fleet_paths
 from shardctl.token import find_token
 
@@ -54,7 +55,7 @@ nodes_option: Final = _option(
     "--nodes",
     type=auto_or(NODES_MAX),
     metavar="auto|N",
-    help="Processes; auto: by shards and cores.",
+    help="Processes; auto: by shards, cores and memory.",
 )
 _OPTIONS: Final = (
     _option(
@@ -125,6 +126,7 @@ def settle(
         bot=bot,
         shards=_first(options["shards"], config.get("shards"), "auto"),
         nodes=_first(options["nodes"], config.get("nodes"), "auto"),
+        nodes_max=nodes_max(),
         identify_window_s=sandbox.identify_window_s if sandbox else IDENTIFY_WINDOW_S,
         drain_s=float(_first(options["drain_s"], config.get("drain_s"), DRAIN_S)),
         log_level=_first(options["log_level"], config.get("log_level"), "info"),

@@ -12,7 +12,7 @@ from typing import Any, Final, NoReturn
 
 import click
 
-from shardctl.cli.common import dry_run_option
+from shardctl.cli.common import chosen_fleet, dry_run_option
 from shardctl.cli.report import Report, all_ready
 from shardctl.cli.settle import Launch, launch_options, nodes_option, settle
 from shardctl.errors import (
@@ -94,6 +94,7 @@ def prepare(launch: Launch) -> Lock:
 
 
 def _settle_in(launch: Launch) -> None:
+    create_folders(launch.paths)  # anew: a fleet that ended just now took its run folder along
     _check_port(launch.record.sandbox.port if launch.record.sandbox else 0)
     clear_remains(where_it_runs(launch.paths), _say, launch.record.drain_s)
     fallback = run_fallback()
@@ -172,7 +173,12 @@ def _detach(launch: Launch, lock: Lock) -> int:
         os.close(log)
     try:
         with display() as say:
-            report = follow(launch.paths, lambda: process.poll() is None, say)
+            report = follow(
+                launch.paths,
+                lambda: process.poll() is None,
+                say,
+                window_s=launch.record.identify_window_s,
+            )
     except KeyboardInterrupt:
         click.echo(
             f"the start goes on in the background; shardctl status --fleet {launch.record.fleet}",
@@ -181,14 +187,21 @@ def _detach(launch: Launch, lock: Lock) -> int:
         return EXIT_INTERRUPTED
     if report is None:
         raise start_failed(launch.paths, process.pid, process.returncode)
-    return _started(report)
+    return _started(report, launch)
 
 
-def _started(report: Report) -> int:
+def _started(report: Report, launch: Launch) -> int:
     from shardctl.cli.show import console_for, print_status
 
     print_status(report, console_for())
+    _say(next_steps(launch.record.fleet))
     return EXIT_OK if all_ready(report) else EXIT_DEGRADED
+
+
+def next_steps(fleet: str) -> str:
+    """What to type next; with the fleet's name where this folder does not tell it."""
+    named = "" if chosen_fleet(None).fleet == fleet else f" --fleet {fleet}"
+    return "next: " + ", ".join(f"shardctl {verb}{named}" for verb in ("status", "logs -f", "stop"))
 
 
 _REASON: Final = re.compile(r"(?:fatal: )?(E_[A-Z0-9_]+): (.*?)(?:[;.] hint: (.*))?", re.DOTALL)

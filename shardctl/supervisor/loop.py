@@ -303,7 +303,15 @@ class Loop:
             self._notes.end(result)
         except OSError as error:
             self._speaker.say(Say(f"why the fleet ended cannot be written ({error.strerror})"))
-        self._record.sandbox_file.unlink(missing_ok=True)
+        self._clear_run_folder()
         self._children.close()
         self._selector.close()
         self._speaker.close()
+
+    def _clear_run_folder(self) -> None:
+        """What is ours in it goes, and the folder with it, unless somebody else uses it."""
+        socket = Path(self._record.endpoint.removeprefix("ipc://"))
+        for path in (self._record.sandbox_file, socket):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            Path(self._record.run_dir).rmdir()

@@ -142,6 +142,20 @@ def test_without_a_fleet_the_exit_code_is_69(here: Path, args: list[str]) -> Non
     assert "--fleet NAME" in done.stderr
 
 
+def test_all_fleets_are_listed(here: Path) -> None:
+    assert "no fleet was started yet" in run("status", "--all").stderr
+    for name in ("one", "other"):
+        (here.parent / "state" / "shardctl" / name).mkdir(parents=True)
+        (here.parent / "state" / "shardctl" / name / "fleet.json").write_text(
+            json.dumps({"bot": {"folder": f"/bots/{name}"}})
+        )
+    done = run("status", "--all")
+    assert done.exit_code == 0
+    assert done.stdout == "one    stopped  /bots/one\nother  stopped  /bots/other\n"
+    found = json.loads(run("status", "--all", "--json").stdout)
+    assert [fleet["state"] for fleet in found["fleets"]] == ["stopped", "stopped"]
+
+
 def test_a_start_without_a_bot(here: Path) -> None:
     done = run("start")
     assert done.exit_code == 4
@@ -219,13 +233,13 @@ def test_a_port_in_use_is_said_before_anything_starts(here: Path) -> None:
 
 
 def test_the_plan_of_a_real_fleet() -> None:
-    record = Record("f", "e", "d", "r", Bot("/b", "main.py"))
-    plan = make_plan(record, Gateway(48, 16, 1000, 900, 0.0), cores=4)
+    record = Record("f", "e", "d", "r", Bot("/b", "main.py"), nodes_max=3)
+    plan = make_plan(record, Gateway(48, 16, 1000, 900, 0.0))
     assert (plan.shards, plan.nodes, plan.keys, plan.seconds) == (48, 3, 16, 10.0)
-    small = make_plan(record, Gateway(1, 1, 1000, 900, 0.0), cores=1)
+    small = make_plan(record, Gateway(1, 1, 1000, 900, 0.0))
     assert (small.shards, small.nodes, small.keys, small.seconds) == (1, 1, 1, 0.0)
     on_sandbox = Record("f", "e", "d", "r", Bot("/b", "main.py"), sandbox=Sandbox())
-    assert make_plan(on_sandbox, Gateway(4, 1, 1000, 900, 0.0), cores=1).nodes == 2
+    assert make_plan(on_sandbox, Gateway(4, 1, 1000, 900, 0.0)).nodes == 2
 
 
 @pytest.mark.slow

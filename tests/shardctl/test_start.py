@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from shardctl.cli import cli
+from shardctl.cli.progress import Patience, waiting
 from shardctl.cli.start import start_failed
 from shardctl.errors import ShardctlError
 from shardctl.launch import write_json
@@ -124,3 +125,34 @@ def test_a_supervisor_that_left_no_note(tmp_path: Path) -> None:
     error = start_failed(FleetPaths("f", tmp_path, tmp_path), 7, 77)
     assert (error.code, error.exit_code) == ("E_RUNNING", 77)
     assert start_failed(FleetPaths("f", tmp_path, tmp_path), 7, -9).code == "E_START"
+
+
+def test_a_wait_is_spoken_of_every_ten_seconds(tmp_path: Path) -> None:
+    (tmp_path / "node-a.log").write_text("importing\nconnecting to my database\n\n")
+    nodes = [
+        {"id": "a", "state": "starting", "reason": ""},
+        {"id": "b", "state": "backoff", "reason": "ended with 1"},
+    ]
+    report = {"nodes": nodes, "shards": [], "warnings": []}
+    causes = waiting(report, tmp_path)
+    assert causes == [
+        "node a is starting; its last line: connecting to my database",
+        "node b is backoff (ended with 1); it has written nothing",
+    ]
+    warned = {"nodes": [], "shards": [], "warnings": ["GET /gateway/bot failed: refused"]}
+    assert waiting(warned, tmp_path) == ["GET /gateway/bot failed: refused; asked again"]
+    patience = Patience(0.0)
+    assert not patience.waits(False, 9.0)
+    assert patience.waits(False, 10.0)
+    assert patience.told(["x"], 10.0) == ["waiting for 10 s: x"]
+    assert not patience.waits(False, 19.0)
+    assert patience.waits(False, 20.0)
+    assert not patience.waits(True, 20.0)
+    assert not patience.ended(200.0)
+    assert patience.ended(200.1)
+
+
+def test_more_nodes_than_shards_is_spoken_of(here: Path) -> None:
+    text = run("start", "--sandbox", "--dry-run", "--nodes", "9").stdout
+    assert "4 (9 asked; no node is without a shard)" in text
+    assert "needs 4 session starts, 1000 remain" in text

@@ -224,7 +224,7 @@ class Sim:
         self.tail: tuple[str, ...] = ("last words",)
         self.discord = Discord(shards, max_concurrency, remaining)
         self.settings = Settings(
-            "sim", "app", "boot", nodes=nodes, cores=8, seed=seed, sandbox=nodes is None
+            "sim", "app", "boot", nodes=nodes, nodes_max=7, seed=seed, sandbox=nodes is None
         )
         self.durable = Durable()
         self.store_down = False
