@@ -81,7 +81,8 @@ class Steps:
         keys = (report.get("identify") or {}).get("max_concurrency")
         if not keys or self._window_s is None:
             return ""
-        return f", at least {span((math.ceil(self.total / keys) - 1) * self._window_s)}"
+        seconds = (math.ceil(self.total / keys) - 1) * self._window_s
+        return f", at least {span(seconds)}" if seconds >= 1 else ""
 
     def _unsaid(self, lines: list[str]) -> list[str]:
         fresh = [line for line in lines if line not in self._said]

@@ -13,9 +13,11 @@ from click.testing import CliRunner, Result
 from shardctl.cli import cli
 from shardctl.cli.progress import Patience, waiting
 from shardctl.cli.start import start_failed
+from shardctl.client import no_broker
 from shardctl.errors import ShardctlError
 from shardctl.launch import write_json
 from shardctl.paths import FleetPaths, run_fallback
+from shardctl.supervisor import procs
 
 
 @pytest.fixture
@@ -156,3 +158,24 @@ def test_more_nodes_than_shards_is_spoken_of(here: Path) -> None:
     text = run("start", "--sandbox", "--dry-run", "--nodes", "9").stdout
     assert "4 (9 asked; no node is without a shard)" in text
     assert "needs 4 session starts, 1000 remain" in text
+
+
+def test_a_broker_that_is_silent_is_not_a_fleet_that_is_down(here: Path) -> None:
+    paths = FleetPaths("f", here / "data", here)
+    assert "not running" in no_broker(paths, "no answer").hint
+    mine = {"pid": os.getpid(), "started": procs.start_of(os.getpid()), "children": []}
+    write_json(paths.supervisor_file, mine)
+    error = no_broker(paths, "no answer")
+    assert f"supervisor pid {os.getpid()}" in error.consequence
+    assert "shardctl logs --broker" in error.hint
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
+def test_a_run_folder_of_another_user_is_not_a_fleet_that_is_down(here: Path) -> None:
+    folder = here.parent / "run" / "shardctl"
+    folder.mkdir()
+    os.chown(folder, 12345, 12345)
+    for verb in ("status", "stop"):
+        done = run(verb)
+        assert done.exit_code == 78
+        assert "error[E_NOT_OURS]" in done.stderr
