@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 import click
 
+from shardctl.cli.report import all_ready
 from shardctl.cli.settle import Launch, launch_options, settle
 from shardctl.cli.start import prepare, spawn_supervisor
 from shardctl.client import Client
@@ -54,6 +56,7 @@ class _Session:
         self._output = Follower(log, log.stat().st_size if log.exists() else 0)
         self._fleet = self._start(lock)
         self._down_said = False
+        self._awaited: int | None = None
 
     def _start(self, lock: Lock) -> subprocess.Popen[bytes]:
         return spawn_supervisor(self._launch, lock, "--foreground", "--no-quotes")
@@ -77,9 +80,20 @@ class _Session:
             names = ", ".join(path.name for path in changed[:3])
             click.echo(f"saved: {names}; starting again", err=True)
             self._restart()
+        elif self._awaited is not None and self._fleet.poll() is None:
+            self._look_for_ready(self._awaited)
         elif self._fleet.poll() is not None and not self._down_said:
             self._down_said = True
             click.echo("the fleet has stopped; save a file to start it again", err=True)
+
+    def _look_for_ready(self, epoch: int) -> None:
+        """Say once that the process after the one of this epoch is ready."""
+        with contextlib.suppress(NoBroker, Refused):
+            with Client(self._launch.paths, ASK_TIMEOUT_S) as client:
+                report = client.status()
+            if all_ready(report) and all(node["epoch"] > epoch for node in report["nodes"]):
+                self._awaited = None
+                click.echo("ready again", err=True)
 
     def _settle(self) -> None:
         while True:
@@ -94,8 +108,11 @@ class _Session:
             return
         try:
             with Client(self._launch.paths, ASK_TIMEOUT_S) as client:
-                shards = [shard["id"] for shard in client.status()["shards"]]
+                report = client.status()
+                shards = [shard["id"] for shard in report["shards"]]
                 if shards:
+                    # Before the question: its answer may be late and the restart happen.
+                    self._awaited = max(node["epoch"] for node in report["nodes"])
                     client.respawn((shards[0],), dry_run=False)
         except (NoBroker, Refused) as error:
             click.echo(f"not started again: {error.message}", err=True)
