@@ -49,6 +49,7 @@ class LaunchRecord(msgspec.Struct, frozen=True):
     run_dir: str
     shards: int | str = "auto"
     nodes: int | str = "auto"
+    nodes_max: int | None = None
     identify_window_s: float = 5.0
     drain_s: float = 8.0
     log_level: str = "info"
@@ -88,7 +89,7 @@ class Config:
             broker_pid=os.getpid(),
             shards=_count(record.shards),
             nodes=_count(record.nodes),
-            cores=_cores(),
+            nodes_max=record.nodes_max or max(1, _cores() - 1),
             sandbox=record.sandbox is not None,
             identify_window_s=_window_s(record),
             drain_s=record.drain_s,
@@ -146,6 +147,7 @@ def _problem(record: LaunchRecord) -> str:
         (record.schema == RECORD_SCHEMA, "schema", f"must be {RECORD_SCHEMA}"),
         (_is_count(record.shards, SHARDS_MAX), "shards", f'must be "auto" or 1-{SHARDS_MAX}'),
         (_is_count(record.nodes, NODES_MAX), "nodes", f'must be "auto" or 1-{NODES_MAX}'),
+        ((record.nodes_max or 1) >= 1, "nodes_max", "must be a number from 1"),
         (0 < record.identify_window_s <= 3600, "identify_window_s", "must be 0-3600 seconds"),
         (0 <= record.drain_s <= 3600, "drain_s", "must be 0-3600 seconds"),
         (record.log_level in LOG_LEVELS, "log_level", f"must be one of {', '.join(LOG_LEVELS)}"),

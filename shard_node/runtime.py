@@ -186,7 +186,7 @@ class Node(Peer):
             self.client.send_event(topic, body, target=target)
 
     def ask_stop(self, stop: StopAsked) -> None:
-        """Stop gracefully; asked again while it stops, quickly."""
+        """Stop gracefully; with a drain of 0 s, also while it stops, quickly."""
         first, self.stop_asked = self.stop_asked, self.stop_asked or stop
         if first is None:
             _log.info("stopping: %s", stop.reason)

@@ -27,10 +27,16 @@ from shard_node.wire.identity import operator_id
 from shard_node.wire.limits import FRAME_MAX_BYTES
 from shard_node.wire.targets import BROKER
 from shardctl.errors import EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_TEMPFAIL, NoBroker, Refused
-from shardctl.paths import FleetPaths, known_fleets, running_names
+from shardctl.paths import FleetPaths, check_run_folder, known_fleets, running_names
+from shardctl.running import supervisor_pid
 
 TIMEOUT_S: Final = 5.0
-_EXITS: Final = {"E_NOT_FOUND": EXIT_NOT_FOUND, "E_TIMEOUT": EXIT_TEMPFAIL}
+_EXITS: Final = {
+    "E_NOT_FOUND": EXIT_NOT_FOUND,
+    "E_TIMEOUT": EXIT_TEMPFAIL,
+    "E_IDENTIFY_BUDGET": EXIT_TEMPFAIL,
+    "E_GATEWAY_INFO": EXIT_TEMPFAIL,
+}
 _counter = itertools.count(1)
 
 
@@ -157,8 +163,20 @@ def _listed(values: Any) -> str:
     return ", ".join(names[:_LISTED_MAX]) + more
 
 
+def _mute_broker(paths: FleetPaths, message: str, pid: int) -> NoBroker:
+    return NoBroker(
+        message,
+        consequence=f"The fleet runs (supervisor pid {pid}), but its broker is silent.",
+        hint=f"shardctl logs --broker --fleet {paths.fleet}\nshardctl stop --fleet {paths.fleet}",
+    )
+
+
 def no_broker(paths: FleetPaths, message: str) -> NoBroker:
     """Nobody answers; the likely causes, and what to type for each."""
+    check_run_folder(paths)
+    pid = supervisor_pid(paths)
+    if pid is not None:
+        return _mute_broker(paths, message, pid)
     others = [name for name in known_fleets() if name != paths.fleet]
     running = running_names(others)
     known = f"Other fleets that run here: {_listed(running)}." if running else ""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import sys
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from shardctl.errors import ConfigError
 from shardctl.launch import LOG_LEVELS
+from shardctl.paths import FLEET_NAME_RULE, is_fleet_name
 
 SHARDS_MAX: Final = 65_536
 NODES_MAX: Final = 256
@@ -35,6 +37,10 @@ def _text(value: Any) -> bool:
     return isinstance(value, str) and bool(value.strip())
 
 
+def _fleet(value: Any) -> bool:
+    return isinstance(value, str) and is_fleet_name(value)
+
+
 def _flag(value: Any) -> bool:
     return isinstance(value, bool)
 
@@ -52,7 +58,7 @@ def _auto_or(high: int) -> Callable[[Any], bool]:
 KEYS: Final[dict[str, Key]] = {
     "target": Key('a text such as "main.py" or "main:bot"', _text),
     "factory": Key("true or false", _flag),
-    "fleet": Key("a text of a-z 0-9 _ -", _text),
+    "fleet": Key(f"a text of {FLEET_NAME_RULE}", _fleet),
     "shards": Key(f'"auto" or a whole number from 1 to {SHARDS_MAX}', _auto_or(SHARDS_MAX)),
     "nodes": Key(f'"auto" or a whole number from 1 to {NODES_MAX}', _auto_or(NODES_MAX)),
     "token_file": Key("the path of a file that holds the token", _text),
@@ -99,7 +105,17 @@ def load(folder: Path) -> FileConfig:
             table = _parse(project, text).get("tool", {}).get("shardctl")
             if table is not None:
                 return _checked(project, text, table, ("tool", "shardctl"))
+        else:
+            _warn_of_broken(project, text)
     return FileConfig()
+
+
+def _warn_of_broken(project: Path, text: str) -> None:
+    """A project file without our name in it is another tool's matter, but is worth a word."""
+    try:
+        tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        print(f"warning: {project} is not TOML: {error}; it is not read", file=sys.stderr)
 
 
 def _read(path: Path) -> str:
@@ -107,7 +123,7 @@ def _read(path: Path) -> str:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
-            f"cannot read {path}: {error}.", consequence="Nothing was started."
+            f"cannot read {path}: {error}.", consequence="Nothing was done."
         ) from None
 
 
@@ -117,9 +133,15 @@ def _parse(path: Path, text: str) -> dict[str, Any]:
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(
             f"{path} is not TOML: {error}.",
-            consequence="Nothing was started.",
-            hint='texts stand in quotes: shards = 4, target = "main.py"',
+            consequence="Nothing was done.",
+            hint=_toml_hint(str(error)),
         ) from None
+
+
+def _toml_hint(error: str) -> str:
+    if "overwrite" in error or "twice" in error:
+        return "each key and each table stands once"
+    return 'texts stand in quotes: shards = 4, target = "main.py"'
 
 
 def _checked(path: Path, text: str, table: Any, under: tuple[str, ...]) -> FileConfig:
@@ -145,22 +167,27 @@ def _check(
             raise _unknown(where, name, keys)
         if not key.accepts(value):
             raise ConfigError(
-                f"{where}: {name} = {value!r} is not allowed.",
-                consequence=f"Allowed: {key.allowed}. Nothing was started.",
+                f"{where}: {name} = {_as_toml(value)} is not allowed.",
+                consequence=f"Allowed: {key.allowed}. Nothing was done.",
             )
+
+
+def _as_toml(value: Any) -> str:
+    """The value as the file's author wrote it, or nearly."""
+    return str(value).lower() if isinstance(value, bool) else repr(value)
 
 
 def _unknown(where: str, name: str, keys: Mapping[str, Key]) -> ConfigError:
     if name in ("token", "discord_token"):
         return ConfigError(
             f"{where}: {name} is not allowed: a token does not belong in a file of settings.",
-            consequence="Nothing was started.",
+            consequence="Nothing was done.",
             hint='token_file = "path of a file of its own", or DISCORD_TOKEN in .env',
         )
     near = difflib.get_close_matches(name, keys, n=1)
     return ConfigError(
         f"{where}: unknown key {name!r}.",
-        consequence=f"Allowed: {', '.join(keys)}. Nothing was started.",
+        consequence=f"Allowed: {', '.join(keys)}. Nothing was done.",
         hint=f"did you mean {near[0]!r}?" if near else "",
     )
 

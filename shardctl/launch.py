@@ -57,7 +57,10 @@ class Sandbox:
 
 @dataclass(frozen=True)
 class Record:
-    """``fleet.json``: what the supervisor and the broker must know of the fleet."""
+    """``fleet.json``: what the supervisor and the broker must know of the fleet.
+
+    ``nodes_max`` is what this machine bears (shardctl.machine), for ``nodes`` "auto".
+    """
 
     fleet: str
     endpoint: str
@@ -67,6 +70,7 @@ class Record:
     python: str = sys.executable
     shards: int | str = "auto"
     nodes: int | str = "auto"
+    nodes_max: int = 1
     identify_window_s: float = IDENTIFY_WINDOW_S
     drain_s: float = DRAIN_S
     log_level: str = "info"

@@ -27,6 +27,9 @@ from shardctl.errors import EXIT_USAGE, PathError
 SOCKET_PATH_MAX_BYTES: Final = 107 if sys.platform == "linux" else 103
 """``sun_path`` of unix(7) is 108 bytes with its NUL (104 on macOS)."""
 FLEET_NAME_MAX_CHARS: Final = 64
+FLEET_NAME_RULE: Final = (
+    f"at most {FLEET_NAME_MAX_CHARS} of a-z 0-9 _ -, and begins with a letter or digit"
+)
 _SLUG_MAX_CHARS: Final = 40
 _HASH_CHARS: Final = 6
 _SHORT_HASH_CHARS: Final = 12
@@ -87,14 +90,18 @@ def fleet_name(folder: Path) -> str:
     return f"{slug}-{_digest(str(path), _HASH_CHARS)}"
 
 
+def is_fleet_name(name: str) -> bool:
+    """Whether ``name`` can name a fleet."""
+    return len(name) <= FLEET_NAME_MAX_CHARS and _NAME.fullmatch(name) is not None
+
+
 def check_fleet_name(name: str) -> str:
     """``name`` itself. Raises PathError (exit 2) where it cannot name a fleet."""
-    if len(name) <= FLEET_NAME_MAX_CHARS and _NAME.fullmatch(name):
+    if is_fleet_name(name):
         return name
     raise PathError(
         f"{name!r} cannot name a fleet.",
-        consequence=f"A name has at most {FLEET_NAME_MAX_CHARS} of: a-z 0-9 _ -, "
-        "and begins with a letter or digit.",
+        consequence=f"A name is {FLEET_NAME_RULE}.",
         hint="for example --fleet mybot",
         code="E_FLEET_NAME",
         exit_code=EXIT_USAGE,
@@ -118,10 +125,30 @@ def data_root(environ: Mapping[str, str] = os.environ) -> Path:
 
 def run_root(environ: Mapping[str, str] = os.environ) -> Path:
     """The folder that holds the run folders of all fleets."""
-    runtime = Path(environ.get("XDG_RUNTIME_DIR", ""))
-    if runtime.is_absolute() and runtime.is_dir() and os.access(runtime, os.W_OK | os.X_OK):
-        return runtime / "shardctl"
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    if runtime and not _runtime_problem(Path(runtime)):
+        return Path(runtime) / "shardctl"
     return _short_root()
+
+
+def run_fallback(environ: Mapping[str, str] = os.environ) -> str:
+    """What to say of an XDG_RUNTIME_DIR that is set and not used; empty where all is well."""
+    runtime = environ.get("XDG_RUNTIME_DIR", "")
+    problem = _runtime_problem(Path(runtime)) if runtime else ""
+    if not problem:
+        return ""
+    return f"XDG_RUNTIME_DIR={runtime} {problem}; sockets go to {_short_root()}"
+
+
+def _runtime_problem(runtime: Path) -> str:
+    if not runtime.is_absolute():
+        return "is a relative path"
+    try:
+        if not runtime.is_dir():
+            return "is not a folder" if runtime.exists() else "does not exist"
+    except OSError as error:
+        return f"cannot be used ({error.strerror})"
+    return "" if os.access(runtime, os.W_OK | os.X_OK) else "cannot be written to"
 
 
 def _short_root() -> Path:
@@ -161,7 +188,7 @@ def create_folders(paths: FleetPaths) -> None:
     """Make all folders of a fleet, 0700, or raise PathError saying which cannot be used."""
     if not socket_fits(paths.run_dir):
         raise _socket_too_long(paths.run_dir)
-    paths.data_dir.parent.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    _make_base(paths.data_dir.parent.parent)
     for folder in (paths.data_dir.parent, paths.data_dir, paths.logs_dir):
         create_private(folder)
     kind = network_file_system(paths.data_dir)
@@ -169,6 +196,13 @@ def create_folders(paths: FleetPaths) -> None:
         raise _network(paths.data_dir, kind)
     for folder in (paths.run_dir.parent, paths.run_dir):
         create_private(folder, follow_symlinks=False)
+
+
+def _make_base(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unusable(folder, error) from None
 
 
 def create_private(folder: Path, *, follow_symlinks: bool = True) -> None:
@@ -190,6 +224,18 @@ def create_private(folder: Path, *, follow_symlinks: bool = True) -> None:
         raise _unusable(folder, PermissionError("no permission to write in it"))
 
 
+def check_run_folder(paths: FleetPaths) -> None:
+    """Raises PathError where the run folder is somebody else's: no socket in it is ours."""
+    for folder in (paths.run_dir.parent, paths.run_dir):
+        try:
+            found = folder.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return
+        except OSError as error:
+            raise _unusable(folder, error) from None
+        _check_owner(folder, found)
+
+
 def _check_owner(folder: Path, found: os.stat_result) -> None:
     if not stat.S_ISDIR(found.st_mode):
         raise PathError(
@@ -202,7 +248,7 @@ def _check_owner(folder: Path, found: os.stat_result) -> None:
         raise PathError(
             f"{folder} belongs to user {found.st_uid}; this process is user {os.geteuid()}.",
             consequence="Its owner could read the bot's data and replace its socket; "
-            "nothing was started.",
+            "nothing was done.",
             hint="run as that user, or set XDG_STATE_HOME and XDG_RUNTIME_DIR to folders "
             "of your own.",
             code="E_NOT_OURS",

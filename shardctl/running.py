@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from shardctl.errors import EXIT_FAILED, EXIT_REFUSED, ShardctlError
-from shardctl.launch import DRAIN_S
+from shardctl.errors import EXIT_FAILED, EXIT_REFUSED, EXIT_TEMPFAIL, ShardctlError
+from shardctl.launch import DRAIN_S, read_json
 from shardctl.paths import FleetPaths
 from shardctl.supervisor import procs
 from shardctl.supervisor.journal import Lock, known_children, read_note
@@ -25,18 +27,56 @@ def supervisor_pid(paths: FleetPaths) -> int | None:
     return known.pid if procs.lives(known) else None
 
 
-def refuse_when_running(paths: FleetPaths) -> None:
-    """Raises ShardctlError (exit 77) where a supervisor holds the fleet."""
-    if not paths.data_dir.is_dir():
-        return
+def where_it_runs(paths: FleetPaths) -> FleetPaths:
+    """The same fleet with the run folder of its last start, if something of it is left there.
+
+    XDG_RUNTIME_DIR is another one by ssh than by cron, sudo or systemd; the data folder is
+    not, so its launch record says where the socket is.
+    """
+    record = read_json(paths.record_file) or {}
+    folder = Path(str(record.get("run_dir") or paths.run_dir))
+    if folder == paths.run_dir or read_note(folder) is None:
+        return paths
+    if read_note(paths.run_dir) is not None and supervisor_pid(paths) is not None:
+        return paths
+    return dataclasses.replace(paths, run_dir=folder)
+
+
+def take_fleet(paths: FleetPaths) -> Lock:
+    """The fleet's lock, held: nobody else starts it. The data folder exists.
+
+    Raises ShardctlError where a supervisor, or another start, holds it: exit 77, and 75
+    while that fleet is stopping.
+    """
     lock = Lock(paths.data_dir)
-    try:
-        if lock.take():
-            return
-    finally:
-        lock.close()
-    pid = (read_note(paths.run_dir) or {}).get("pid", "unknown")
-    raise ShardctlError(
+    if lock.take():
+        return lock
+    lock.close()
+    raise runs_already(paths)
+
+
+def runs_already(paths: FleetPaths) -> ShardctlError:
+    """The fleet is somebody else's: it runs, comes up, or is stopping."""
+    note = read_note(where_it_runs(paths).run_dir) or {}
+    if note.get("stopping"):
+        return _is_stopping(paths)
+    return _runs(paths, note.get("pid", "not known yet"))
+
+
+def _is_stopping(paths: FleetPaths) -> ShardctlError:
+    drain_s = (read_json(paths.record_file) or {}).get("drain_s", DRAIN_S)
+    wait_s = math.ceil(float(drain_s) + LEFT_MARGIN_S)
+    return ShardctlError(
+        f"the fleet {paths.fleet} is stopping.",
+        consequence="Its handlers get their time to end. Nothing was started.",
+        hint=f"try again in {wait_s} s",
+        code="E_STOPPING",
+        exit_code=EXIT_TEMPFAIL,
+    )
+
+
+def _runs(paths: FleetPaths, pid: object) -> ShardctlError:
+    return ShardctlError(
         f"the fleet {paths.fleet} runs already (supervisor pid {pid}).",
         consequence="One bot runs once: two would answer everything twice. Nothing was started.",
         hint=f"shardctl status --fleet {paths.fleet}\nshardctl stop --fleet {paths.fleet}",
@@ -49,11 +89,15 @@ def clear_remains(paths: FleetPaths, say: Callable[[str], None], drain_s: float 
     """Tell of a supervisor that ended without a goodbye, and see its children gone.
 
     They stop by themselves; those that do not within the drain are killed, each known by
-    pid and start time. Raises ShardctlError where one cannot be killed.
+    pid and start time. Raises ShardctlError where one cannot be killed, and (exit 77) where
+    another start was faster: those are the children of a living fleet.
     """
     note = read_note(paths.run_dir)
     if note is None:
         return
+    pid = supervisor_pid(paths)
+    if pid is not None:
+        raise _runs(paths, pid)
     say(
         f"the last supervisor (pid {note['pid']}) ended without a goodbye; "
         "its children stop by themselves, sessions kept"
@@ -89,7 +133,6 @@ def _unkillable(left: list[procs.Known]) -> ShardctlError:
 
 def last_exit(paths: FleetPaths, pid: int) -> dict[str, Any] | None:
     """How the supervisor ``pid`` ended, by its own word; None where it left none."""
-    from shardctl.launch import read_json
     from shardctl.supervisor.journal import last_exit_file
 
     note = read_json(last_exit_file(Path(paths.data_dir)))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
-from collections.abc import Mapping
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -33,10 +37,12 @@ def find_token(
     *,
     token_env: str = TOKEN_VARIABLE,
     token_file: str | None = None,
+    target: str | None = None,
 ) -> Token:
     """The token of the bot in ``folder``: environment, .env, token_file, systemd credential.
 
-    Raises ConfigError naming each place when none has it.
+    Raises ConfigError naming each place when none has it; ``target`` is what `start` was
+    given, for its hint.
     """
     found = (
         _from_environment(environ, token_env)
@@ -45,7 +51,7 @@ def find_token(
         or _from_credential(environ)
     )
     if found is None:
-        raise _missing(folder, token_env, token_file)
+        raise _missing(folder, token_env, token_file, target)
     return _checked(found)
 
 
@@ -59,8 +65,28 @@ def _from_env_file(path: Path, name: str) -> Token | None:
         return None
     import dotenv
 
-    value = (dotenv.dotenv_values(path).get(name) or "").strip()
+    with _lines_left_out(path):
+        value = (dotenv.dotenv_values(path).get(name) or "").strip()
     return Token(value, f"{name} in {path}") if value else None
+
+
+@contextlib.contextmanager
+def _lines_left_out(path: Path) -> Iterator[None]:
+    """Says in our words which lines of ``path`` the library cannot read."""
+
+    class Teller(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            where = f"{path}:{record.args[0]}" if isinstance(record.args, tuple) else str(path)
+            print(f"warning: {where} is not NAME=value; it is left out", file=sys.stderr)
+
+    logger, teller = logging.getLogger("dotenv.main"), Teller()
+    logger.addHandler(teller)
+    propagate, logger.propagate = logger.propagate, False
+    try:
+        yield
+    finally:
+        logger.removeHandler(teller)
+        logger.propagate = propagate
 
 
 def _from_token_file(folder: Path, token_file: str | None) -> Token | None:
@@ -99,7 +125,10 @@ def _checked(token: Token) -> Token:
     )
 
 
-def _missing(folder: Path, token_env: str, token_file: str | None) -> ConfigError:
+def _missing(
+    folder: Path, token_env: str, token_file: str | None, target: str | None
+) -> ConfigError:
+    start = "shardctl start" + (f" {shlex.quote(target)}" if target else "")
     places = [
         f"the variable {token_env} (token_env names another one)",
         f"{token_env}=... in {folder / ENV_FILE}",
@@ -111,6 +140,6 @@ def _missing(folder: Path, token_env: str, token_file: str | None) -> ConfigErro
         "no token for Discord was found.",
         consequence=f"Looked at:\n{listed}\nNothing was started.",
         hint=f"echo '{token_env}=your token' >> {folder / ENV_FILE}\n"
-        "without a Discord account: shardctl start --sandbox",
+        f"without a Discord account: {start} --sandbox",
         code="E_TOKEN",
     )

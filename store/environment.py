@@ -74,10 +74,13 @@ class Environment:
         return environment
 
     def read(self) -> Durable:
-        """All records. Raises StoreDamaged for one that cannot be read."""
+        """All records. Raises StoreDamaged for one, or for a page, that cannot be read."""
         durable = Durable()
-        for record in self._records():
-            collect(durable, record)
+        try:
+            for record in self._records():
+                collect(durable, record)
+        except lmdb.Error as error:
+            raise StoreDamaged(str(error)) from error
         return durable
 
     def write(self, changes: Iterable[Change]) -> None:
@@ -109,8 +112,12 @@ class Environment:
                     yield record
 
     def _check_schema(self, folder: Path) -> None:
-        with self._env.begin() as txn:
-            found = txn.get(_SCHEMA_KEY)
+        try:
+            with self._env.begin() as txn:
+                found = txn.get(_SCHEMA_KEY)
+        except lmdb.Error as error:
+            msg = f"{folder}: {error}"
+            raise StoreDamaged(msg) from error
         if found is None:
             self._write_schema()
         elif bytes(found) != str(SCHEMA).encode():
@@ -138,13 +145,16 @@ def _open(folder: Path, map_max_bytes: int) -> lmdb.Environment:
         msg = f"{folder}: no room for a map of {map_max_bytes} bytes in the address space"
         raise StoreMemory(msg) from error
     except (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.CorruptedError) as error:
-        msg = f"{folder}: {error}"
-        raise StoreDamaged(msg) from error
+        raise StoreDamaged(_once(folder, error)) from error
     except lmdb.Error as error:
-        msg = f"{folder}: {error}"
-        raise _open_error(msg) from error
+        raise _open_error(_once(folder, error)) from error
     finally:
         os.umask(mask)
+
+
+def _once(folder: Path, error: lmdb.Error) -> str:
+    """The error behind the folder's name, which the library's own text may begin with."""
+    return f"{folder}: {str(error).removeprefix(f'{folder}: ')}"
 
 
 def _open_error(text: str) -> StoreOpenError:

@@ -219,6 +219,13 @@ class EpochStored(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class PlanStored(Event):
+    """The fleet's plan is durable (or not): its nodes may be started."""
+
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class InfoWanted(Event):
     """The fleet's start needs a fresh answer of GET /gateway/bot."""
 
@@ -249,5 +256,5 @@ class DigestStored(Event):
     error: str = ""
 
 
-Outcome = EpochStored | PermitStored | LeaseStored | DigestStored
+Outcome = PlanStored | EpochStored | PermitStored | LeaseStored | DigestStored
 """Events that tell how a commit went."""

@@ -6,6 +6,7 @@ Lifecycle writes nodes and states, identify writes the budget, everybody may lea
 from __future__ import annotations
 
 import enum
+import math
 from collections import Counter, deque
 from dataclasses import dataclass, field
 from typing import Final
@@ -120,7 +121,11 @@ class Budget:
 
 @dataclass(slots=True)
 class Fleet:
-    """Everything that the services share."""
+    """Everything that the services share.
+
+    ``info_until`` is how long Discord's last word on the budget may be acted on;
+    ``permits_wanted`` counts the shards that wait for a permit.
+    """
 
     settings: Settings
     started_at: float
@@ -130,6 +135,8 @@ class Fleet:
     table: Table = field(default_factory=Table)
     budget: Budget | None = None
     letters: Letters = field(default_factory=Letters)
+    info_until: float = -math.inf
+    permits_wanted: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     rejected: Counter[str] = field(default_factory=Counter)
     rejected_total: int = 0

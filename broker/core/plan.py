@@ -32,11 +32,14 @@ def node_name(place: int) -> str:
     return name
 
 
-def node_count(shards: int, *, asked: int | None, cores: int, sandbox: bool) -> int:
-    """How many nodes hold ``shards``; ``asked`` None stands for auto."""
+def node_count(shards: int, *, asked: int | None, nodes_max: int, sandbox: bool) -> int:
+    """How many nodes hold ``shards``; ``asked`` None stands for auto, at most ``nodes_max``.
+
+    `start --dry-run` foretells it (shardctl/cli/plan.py).
+    """
     if asked is None:
         wanted = math.ceil(shards / SHARDS_PER_NODE)
-        asked = SANDBOX_NODES if sandbox else min(wanted, max(1, cores - 1))
+        asked = SANDBOX_NODES if sandbox else min(wanted, nodes_max)
     return max(1, min(asked, shards))
 
 

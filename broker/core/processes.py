@@ -47,4 +47,5 @@ def kill(node: Node, reason: str, now: float) -> Effects:
 
 def signal(node: Node, name: str) -> Order:
     """Has the supervisor signal a node's process."""
-    return Order({"op": "signal", "name": f"node:{node.name}", "epoch": node.epoch, "signal": name})
+    line = {"op": "signal", "name": f"node:{node.name}", "epoch": node.epoch, "signal": name}
+    return Order(line | ({"why": node.reason} if node.reason else {}))

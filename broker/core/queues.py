@@ -16,10 +16,16 @@ from dataclasses import dataclass
 from typing import Final
 
 from shard_node.wire.header import Kind
+from shard_node.wire.identity import OPERATOR_PREFIX
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import QUEUE_MAX_BYTES, QUEUE_MAX_FRAMES
 
 DESTINATIONS_MAX: Final = 8192
+OUTBOX_MAX_BYTES: Final = 256 << 20
+"""Over all destinations. Only the control lane is let in beyond it: heartbeats are answered."""
+OPERATOR_QUEUE_MAX_FRAMES: Final = 64
+OPERATOR_QUEUE_MAX_BYTES: Final = 4 << 20
+"""A command line asks one thing at a time; one that never reads gets no more than this."""
 PATIENCE_FRAMES: Final = (0, 0, 32, 64)
 """How many frames may overtake a waiting one, lane by lane (0: no lane is let by)."""
 DROPPABLE: Final = frozenset({Kind.EVENT, Kind.MESSAGE})
@@ -171,6 +177,7 @@ class Outbox:
 
     def __init__(self, counts: Counter[str]) -> None:
         self.counts = counts
+        self.size_bytes = 0
         self._queues: dict[bytes, Queue] = {}
 
     def __len__(self) -> int:
@@ -178,13 +185,17 @@ class Outbox:
 
     def put(self, routing_id: bytes, lane: Lane, frame: Frame) -> Put:
         """Queues a frame for a destination."""
+        if lane is not Lane.CONTROL and self.size_bytes + frame.size_bytes > OUTBOX_MAX_BYTES:
+            return self._no_room("dropped_outbox", frame)
         queue = self._queues.get(routing_id)
         if queue is None:
             if len(self._queues) >= DESTINATIONS_MAX:
-                self.counts["dropped_destinations"] += 1
-                return Put.REFUSED if frame.kind is Kind.REQUEST else Put.DROPPED
-            queue = self._queues[routing_id] = Queue()
-        put, pushed_out = queue.lanes[lane].put(frame)
+                return self._no_room("dropped_destinations", frame)
+            queue = self._queues[routing_id] = _queue_for(routing_id)
+        waiting = queue.lanes[lane]
+        before = waiting.size_bytes
+        put, pushed_out = waiting.put(frame)
+        self.size_bytes += waiting.size_bytes - before
         if pushed_out or put is Put.DROPPED:
             self.counts[f"dropped_{lane.name.lower()}"] += pushed_out + (put is Put.DROPPED)
         if put is Put.REFUSED:
@@ -213,11 +224,27 @@ class Outbox:
     def sent(self, routing_id: bytes, lane: Lane) -> None:
         """The frame that ``head`` gave has gone out."""
         queue = self._queues[routing_id]
+        before = queue.lanes[lane].size_bytes
         queue.sent(lane)
+        self.size_bytes -= before - queue.lanes[lane].size_bytes
         if not queue:
             del self._queues[routing_id]
 
     def forget(self, routing_id: bytes) -> int:
         """Drops all that waits for a destination; returns how many frames it was."""
         queue = self._queues.pop(routing_id, None)
-        return len(queue) if queue is not None else 0
+        if queue is None:
+            return 0
+        self.size_bytes -= sum(lane.size_bytes for lane in queue.lanes)
+        return len(queue)
+
+    def _no_room(self, count: str, frame: Frame) -> Put:
+        self.counts[count] += 1
+        return Put.REFUSED if frame.kind is Kind.REQUEST else Put.DROPPED
+
+
+def _queue_for(routing_id: bytes) -> Queue:
+    if not routing_id.startswith(OPERATOR_PREFIX):
+        return Queue()
+    lanes = len(Lane)
+    return Queue((OPERATOR_QUEUE_MAX_FRAMES,) * lanes, (OPERATOR_QUEUE_MAX_BYTES,) * lanes)

@@ -9,7 +9,7 @@ from broker.core.rules import Rule
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """``shards`` and ``nodes`` None stand for auto.
+    """``shards`` and ``nodes`` None stand for auto, which plans ``nodes_max`` nodes at most.
 
     ``application`` names the Discord application and the API that the fleet talks to, as a
     hash; ``boot_id`` changes with each boot (CLOCK_MONOTONIC starts anew then); ``seed``
@@ -22,7 +22,7 @@ class Settings:
     broker_pid: int = 0
     shards: int | None = None
     nodes: int | None = None
-    cores: int = 1
+    nodes_max: int = 1
     sandbox: bool = False
     identify_window_s: float = 5.0
     drain_s: float = 8.0

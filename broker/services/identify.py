@@ -5,6 +5,7 @@ A permit is durable before it is granted, so that a broker that dies forgets non
 
 from __future__ import annotations
 
+import math
 from typing import Final
 
 from broker.core.backoff import delay_s
@@ -22,7 +23,7 @@ from broker.core.events import (
 )
 from broker.core.fleet import Budget, Fleet, FleetState
 from broker.core.inflight import Ref
-from broker.core.ledger import MARGIN_S, USE_WITHIN_S, Ledger, Permit
+from broker.core.ledger import MARGIN_S, RECENT_S, USE_WITHIN_S, Ledger, Permit
 from shard_node.wire.bodies import (
     ErrorBody,
     IdentifySent,
@@ -35,6 +36,10 @@ from store.records import Durable, LedgerRecord, PermitRecord
 INFO_MAX_AGE_S: Final = 60.0
 INFO_EXHAUSTED_S: Final = 15.0
 """With no start left, Discord is asked again after this."""
+INFO_FRESH_MIN_S: Final = 1.0
+"""Discord is not asked more often, however short a window a test has."""
+INFO_AHEAD_S: Final = 1.0
+"""Asked so long before a key gets free, Discord's answer is there when it does."""
 WARNING: Final = "gateway_info"
 
 
@@ -50,11 +55,14 @@ class Identify:
         self._asking = False
         self._asked_at = 0.0
         self._ask_at = fleet.started_at
+        self._retry_at = -math.inf
+        self._seen_at = fleet.started_at
         self._failures = 0
         self._recommended = 0
         self._show()
 
     def on(self, event: Event, now: float) -> Effects:
+        self._seen_at = now
         effects: Effects = []
         match event:
             case Asked(ref=ref, body=PermitRequest() as body):
@@ -71,12 +79,14 @@ class Identify:
                 effects = self._greeted(processes, now)
             case InfoWanted():
                 self._wanted = True
-                self._ask_at = now
+                self._ask_at = max(now, self._retry_at)
             case GatewayInfo():
                 effects = self._learn(event, now)
             case GatewayFailed():
                 effects = self._failed(event, now)
-        return effects + self._pump(now)
+        effects += self._pump(now)
+        self._fleet.permits_wanted = len(self._waiting)
+        return effects
 
     def next_deadline(self) -> float | None:
         """When a key gets free, a permit lapses, or Discord is to be asked."""
@@ -86,11 +96,11 @@ class Identify:
             times.append(max(ledger.reset_at, self._ask_at))
         if self._idle():
             return min(times, default=None)
-        if self._wanted or self._waiting:
-            times.append(self._ask_at)
-        if self._waiting and ledger.remaining:
-            times += [ledger.ready_at(ledger.key(shard)) for shard in self._waiting]
-        return min(times, default=None)
+        times.append(self._question_at())
+        ready_at = self._ready_at()
+        if ready_at <= self._fleet.info_until:
+            times.append(ready_at)
+        return min(times)
 
     # --- what nodes say
 
@@ -147,6 +157,8 @@ class Identify:
     def _learn(self, info: GatewayInfo, now: float) -> Effects:
         self._asking = self._wanted = False
         self._failures = 0
+        self._retry_at = -math.inf
+        self._fleet.info_until = now + max(self._fleet.settings.identify_window_s, INFO_FRESH_MIN_S)
         self._recommended = info.shards
         self._ledger.learn(
             total=info.total,
@@ -155,7 +167,10 @@ class Identify:
             max_concurrency=info.max_concurrency,
             asked_at=self._asked_at,
         )
-        self._plan_next_question(now, INFO_MAX_AGE_S)
+        self._plan_next_question(now)
+        uncounted = info.remaining > len(self._ledger.permits) and not self._ledger.remaining
+        if uncounted:
+            self._ask_at = min(self._ask_at, now + RECENT_S)
         self._fleet.warn(WARNING, None)
         return [self._keep()]
 
@@ -163,16 +178,40 @@ class Identify:
         self._asking = False
         self._failures += 1
         wait_s = delay_s(self._failures, self._fleet.settings.seed, self._failures)
-        self._ask_at = now + max(wait_s, event.retry_after_s)
+        self._ask_at = self._retry_at = now + max(wait_s, event.retry_after_s)
         text = f"GET /gateway/bot failed: {event.message}"
         self._fleet.warn(WARNING, text)
         return [Log("WARNING", text, {"code": event.code, "hint": event.hint})]
 
-    def _plan_next_question(self, now: float, age_s: float) -> None:
+    def _plan_next_question(self, now: float) -> None:
         exhausted = not self._ledger.remaining
-        self._ask_at = now + (INFO_EXHAUSTED_S if exhausted else age_s)
+        self._ask_at = now + (INFO_EXHAUSTED_S if exhausted else INFO_MAX_AGE_S)
         if self._ledger.reset_at > now:
             self._ask_at = min(self._ask_at, self._ledger.reset_at)
+
+    def _question_at(self) -> float:
+        """When Discord is to be asked, where somebody waits for it or for a permit.
+
+        Something else may use the token: no permit is granted by an answer that is older
+        than one window, so Discord is asked shortly before the next key gets free.
+        """
+        ready_at = self._ready_at()
+        if self._wanted or not self._ledger.remaining or ready_at <= self._fleet.info_until:
+            return self._ask_at
+        return max(ready_at - self._ahead_s, self._retry_at)
+
+    @property
+    def _ahead_s(self) -> float:
+        return min(INFO_AHEAD_S, self._fleet.settings.identify_window_s / 2)
+
+    def _ready_at(self) -> float:
+        """When the first key that is waited for gets free; inf where none ever does."""
+        ledger = self._ledger
+        if not ledger.remaining:
+            return math.inf
+        keys = {ledger.key(shard) for shard in self._waiting}
+        first = min((ledger.ready_at(key) for key in keys), default=math.inf)
+        return max(first, self._seen_at)
 
     # --- granting
 
@@ -182,10 +221,12 @@ class Identify:
         self._wanted |= self._spent() and now >= max(self._ledger.reset_at, self._ask_at)
         if self._idle():
             return effects
-        if now >= self._ask_at:
+        if now >= self._question_at():
             self._asking, self._asked_at = True, now
             return [*effects, AskGateway()]
-        return effects + self._grant_free(now)
+        if now <= self._fleet.info_until:
+            effects += self._grant_free(now)
+        return effects
 
     def _spent(self) -> bool:
         """Whether a reset gives starts back: then Discord is asked, so that nobody is told
@@ -207,7 +248,7 @@ class Identify:
                 del self._waiting[shard]
                 effects += self._grant(permit, ref)
         if effects and not self._ledger.remaining:
-            self._plan_next_question(now, INFO_MAX_AGE_S)
+            self._plan_next_question(now)
         return effects
 
     def _grant(self, permit: Permit, ref: Ref) -> Effects:

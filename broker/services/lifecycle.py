@@ -25,6 +25,7 @@ from broker.core.events import (
 )
 from broker.core.fleet import Fleet, FleetState, Node
 from broker.core.inflight import Ref
+from broker.core.last_words import bot_error
 from broker.core.processes import ask_stop, kill
 from broker.core.states import ALIVE, NodeState
 from broker.services.planning import budget_problem
@@ -134,6 +135,7 @@ class Lifecycle:
         if event.error:
             node.move(NodeState.BACKOFF, now + STORE_RETRY_S)
             return []
+        why = node.reason
         _renew(node, event.epoch, now)
         line = {
             "op": "spawn",
@@ -143,6 +145,8 @@ class Lifecycle:
             "shards": list(node.shards),
             "num_shards": self._fleet.num_shards,
         }
+        if why:
+            line["why"] = why
         text = f"node {node.name}#{node.epoch} is started with shards {_ranges(node.shards)}"
         return [Log("INFO", text), Order(line)]
 
@@ -192,13 +196,15 @@ class Lifecycle:
         if asked:
             return [Emit(SpawnWanted(node.name, again=True))]
         if event.code == EXIT_CONFIG:
-            return self._fail(node, "its bot cannot be loaded")
+            return self._fail_to_load(node)
         if event.code == 0:
             return self._later(node, node.spawned_at + CLEAN_RESTART_S, now)
         node.failures.append(now)
         while node.failures[0] <= now - CRASHES_WITHIN_S:
             node.failures.popleft()
         if len(node.failures) >= CRASHES_MAX:
+            # The gateway may have gone away first, so that no shard was ready at the exits.
+            self._was_ready |= self._fleet.state is FleetState.RUNNING
             return self._fail(node, f"ended {CRASHES_MAX} times in 10 min")
         if given_up and len(node.failures) == 1:
             return self._later(node, now, now)
@@ -214,8 +220,19 @@ class Lifecycle:
         self._draws += 1
         return delay_s(len(node.failures), self._fleet.settings.seed, self._draws)
 
-    def _fail(self, node: Node, why: str) -> Effects:
-        """A crash loop. A fleet of which no bot can be loaded has nothing to do."""
+    def _fail_to_load(self, node: Node) -> Effects:
+        """The bot's own error is the reason, and leads where it ends the fleet."""
+        error = bot_error(node.tail)
+        if error is None:
+            return self._fail(node, "its bot cannot be loaded", EXIT_CONFIG)
+        node.reason = error.message
+        return self._fail(node, "its bot cannot be loaded", EXIT_CONFIG, error.told())
+
+    def _fail(self, node: Node, why: str, exit_code: int = 1, told: str = "") -> Effects:
+        """A crash loop. A fleet of which no bot can be loaded has nothing to do.
+
+        ``told`` is why the fleet ends, where there is a better word than E_CRASH_LOOP.
+        """
         node.move(NodeState.FAILED)
         node.reason = f"{why}: {node.reason}"
         _end_shards(node, ShardState.LOST)
@@ -226,8 +243,8 @@ class Lifecycle:
         ]
         others = self._fleet.nodes.values()
         if not self._was_ready and all(other.state is NodeState.FAILED for other in others):
-            text = f"E_CRASH_LOOP: no node came up; node {node.name} {node.reason}\n{tail}"
-            effects.append(Emit(StopWanted(text, 1)))
+            text = f"E_CRASH_LOOP: no node came up; node {node.name}: {node.reason}"
+            effects.append(Emit(StopWanted(told or text, exit_code)))
         return effects
 
     # --- respawn

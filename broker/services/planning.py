@@ -14,10 +14,12 @@ from broker.core.events import (
     GatewayFailed,
     GatewayInfo,
     InfoWanted,
+    PlanStored,
     Process,
     SpawnWanted,
     StopWanted,
     SupervisorHello,
+    Tick,
 )
 from broker.core.fleet import Fleet, FleetState, Node
 from broker.core.processes import signal
@@ -27,6 +29,7 @@ from store.records import Durable, EpochRecord, PlanNode, PlanRecord
 
 ADOPT_S: Final = 10.0
 """A living process that does not register with a new broker within this is given up."""
+STORE_RETRY_S: Final = 1.0
 MISSED_EXIT_S: Final = 0.25
 """The supervisor's word on a node that ended while the broker was away comes within this."""
 WARNING: Final = "recommended_shards"
@@ -41,6 +44,7 @@ class Planning:
         self._plan = durable.plan
         self._planned = False
         self._awaiting = False
+        self._retry_at: float | None = None
 
     def on(self, event: Event, now: float) -> Effects:
         match event:
@@ -48,6 +52,10 @@ class Planning:
                 return self._hello(event, now)
             case GatewayInfo():
                 return self._info(event, now)
+            case PlanStored(error=error):
+                return self._stored(error, now)
+            case Tick() if self._retry_at is not None and now >= self._retry_at:
+                return self._store()
             case GatewayFailed(fatal=True) if self._awaiting:
                 self._awaiting = False
                 reason = f"{event.code}: {event.message}"
@@ -55,8 +63,8 @@ class Planning:
         return []
 
     def next_deadline(self) -> float | None:
-        """None: asking again is identify's matter."""
-        return None
+        """When a plan that could not be kept is tried again; asking is identify's matter."""
+        return self._retry_at
 
     # --- processes that live
 
@@ -116,14 +124,32 @@ class Planning:
         for node in self._fleet.nodes.values():
             node.restarts = 0
         self._compare(info)
-        text = f"{shards} shards on {len(record.nodes)} nodes"
-        spawns = [Emit(SpawnWanted(node.name, again=False)) for node in record.nodes]
-        return [Log("INFO", text), Keep((record,)), *spawns]
+        self._plan = record
+        return [Log("INFO", f"{shards} shards on {len(record.nodes)} nodes"), *self._store()]
+
+    def _store(self) -> Effects:
+        """No node is started before its plan is durable: the next broker would have another,
+        and send the living nodes away."""
+        self._retry_at = None
+        if self._plan is None or self._fleet.state is FleetState.STOPPING:
+            return []
+        return [Keep((self._plan,), PlanStored())]
+
+    def _stored(self, error: str, now: float) -> Effects:
+        if error:
+            self._retry_at = now + STORE_RETRY_S
+            return []
+        planned = self._fleet.nodes.values()
+        fresh = [node for node in planned if node.state is NodeState.PLANNED]
+        return [Emit(SpawnWanted(node.name, again=False)) for node in fresh]
 
     def _make_plan(self, shards: int) -> PlanRecord:
         settings = self._fleet.settings
         nodes = plan.node_count(
-            shards, asked=settings.nodes, cores=settings.cores, sandbox=settings.sandbox
+            shards,
+            asked=settings.nodes,
+            nodes_max=settings.nodes_max,
+            sandbox=settings.sandbox,
         )
         planned = plan.plan(shards, nodes)
         return PlanRecord(shards, tuple(PlanNode(n.name, n.place, n.shards) for n in planned))

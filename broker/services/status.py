@@ -9,6 +9,7 @@ from broker.core.effects import Ask, Effects, Refuse, Reply
 from broker.core.events import Asked, Event
 from broker.core.fleet import Fleet, Node, ShardRow
 from broker.core.inflight import Ref
+from broker.services.planning import duration
 from shard_node.wire.bodies import (
     ErrorBody,
     ShardState,
@@ -85,8 +86,17 @@ class Status:
             "pages": max(
                 1, math.ceil(len(nodes) / NODES_PER_PAGE), math.ceil(len(rows) / SHARDS_PER_PAGE)
             ),
-            "warnings": list(fleet.warnings.values()),
+            "warnings": [*fleet.warnings.values(), *self._out_of_budget(now)],
         }
+
+    def _out_of_budget(self, now: float) -> list[str]:
+        """Why shards stay queued where no IDENTIFY is left."""
+        budget, count = self._fleet.budget, self._fleet.permits_wanted
+        if budget is None or budget.remaining or not count:
+            return []
+        who = "1 shard waits" if count == 1 else f"{count} shards wait"
+        reset = duration(max(0.0, budget.reset_at - now))
+        return [f"{who}: no session start remains (reset in {reset})"]
 
     def _broker(self, now: float) -> dict[str, Any]:
         fleet = self._fleet
@@ -131,9 +141,15 @@ def _node(node: Node, now: float) -> dict[str, Any]:
         "loop_lag_ms": node.loop_lag_ms,
         "queue": node.queue,
         "disnake": node.disnake,
-        "reason": node.reason,
+        "reason": _reason(node),
         "tail": [line[:TAIL_LINE_CHARS] for line in node.tail[-TAIL_LINES:]],
     }
+
+
+def _reason(node: Node) -> str:
+    if node.shown_state == "degraded":
+        return f"loop lag {node.loop_lag_ms / 1000:.1f} s"
+    return node.reason
 
 
 def _shard(fleet: Fleet, node: Node, row: ShardRow, now: float) -> dict[str, Any]:

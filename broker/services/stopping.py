@@ -73,7 +73,11 @@ class Stopping:
             return []
         self._fleet.state = FleetState.STOPPING
         self._reason, self._exit_code = reason, exit_code
-        effects: Effects = [Log("ERROR" if exit_code else "INFO", f"the fleet stops: {reason}")]
+        # The supervisor knows before anybody ends: a broker that dies now is not started again.
+        effects: Effects = [
+            Log("ERROR" if exit_code else "INFO", f"the fleet stops: {reason}"),
+            Order({"op": "stopping", "reason": reason, "exit_code": exit_code}),
+        ]
         for node in self._fleet.nodes.values():
             if node.state is NodeState.STOPPING:
                 due_at = now + self._fleet.settings.drain_s + STOP_GRACE_S

@@ -102,12 +102,16 @@ def _never_ran(settings: NodeSettings, adoption: Adoption) -> BotLoadError:
             hint="is it the right file? A bot ends with bot.run(...)",
         )
     name, where = adoption.made[-1]
-    return BotLoadError(
-        f"{where}: this {name} was never run",
-        code="E_BOT_NEVER_RAN",
-        hint="end the file with bot.run(...), or name the object: "
-        f"shardctl start {settings.target.partition(':')[0]}:bot",
-    )
+    bots = _bots_in(sys.modules["__main__"])
+    hint = f"end the file with {bots[0] if len(bots) == 1 else 'bot'}.run(...)"
+    if bots:
+        names = " or ".join(f"{settings.target.partition(':')[0]}:{bot}" for bot in bots)
+        hint += f", or name the object: shardctl start {names}"
+    return BotLoadError(f"{where}: this {name} was never run", code="E_BOT_NEVER_RAN", hint=hint)
+
+
+def _bots_in(module: types.ModuleType) -> list[str]:
+    return [name for name, value in vars(module).items() if isinstance(value, disnake.Client)]
 
 
 def _brief(error: BaseException) -> str:
@@ -190,7 +194,7 @@ def _attribute(module: types.ModuleType, attribute: str, settings: NodeSettings)
 
 
 def _no_attribute(module: types.ModuleType, attribute: str, settings: NodeSettings) -> NoReturn:
-    bots = [name for name, value in vars(module).items() if isinstance(value, disnake.Client)]
+    bots = _bots_in(module)
     hint = f"it has: {', '.join(bots)}" if bots else "it has no bot at its top level"
     where = f"{Path(module.__file__ or settings.target).name}:1"
     raise BotLoadError(f"{where}: no {attribute!r} in it", code="E_BOT_TARGET", hint=hint)

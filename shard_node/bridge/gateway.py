@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from disnake.errors import ConnectionClosed
-from disnake.gateway import DiscordWebSocket, ReconnectWebSocket
+from disnake.gateway import DiscordWebSocket, KeepAliveHandler, ReconnectWebSocket
 from disnake.shard import EventItem, EventType, Shard
 
 from shard_node.bridge.permits import Permit
@@ -47,18 +48,34 @@ attempt_now: ContextVar[Attempt | None] = ContextVar("shardctl_attempt", default
 """The attempt that the socket under construction belongs to."""
 
 
+class NodeKeepAlive(KeepAliveHandler):
+    """Measures latency from the beat's sending.
+
+    disnake notes the sending in its thread, after it: an answer that was there before
+    counts from the beat before, a whole heartbeat interval too long.
+    """
+
+    def ack(self) -> None:
+        """The gateway has acknowledged the last beat."""
+        self._last_send = getattr(self.ws, "beat_at", self._last_send)
+        super().ack()
+
+
 class NodeWebSocket(DiscordWebSocket):
     """Reports when its IDENTIFY really left, and keeps its session on a close."""
 
     def __init__(self, socket: Any, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(socket, loop=loop)
         self.discard_session = False
+        self.beat_at = time.perf_counter()
         self._attempt = attempt_now.get()
         if self._attempt is not None:
             self._attempt.ws = self
 
     async def send_as_json(self, data: Any) -> None:
         """Send; of an IDENTIFY, tell the permit."""
+        if data.get("op") == self.HEARTBEAT:
+            self.beat_at = time.perf_counter()
         permit = self._attempt.permit if self._attempt is not None else None
         if permit is None or data.get("op") != self.IDENTIFY:
             await super().send_as_json(data)
@@ -66,6 +83,11 @@ class NodeWebSocket(DiscordWebSocket):
         permit.leaving()
         await super().send_as_json(data)
         permit.sent()
+
+    async def send_heartbeat(self, data: Any) -> None:
+        """Send a beat of the keep-alive thread."""
+        self.beat_at = time.perf_counter()
+        await super().send_heartbeat(data)
 
     async def close(self, code: int = RESUMABLE_CODE) -> None:
         """Close within CLOSE_TIMEOUT_S. 1000 would end the session, so it becomes 4000.

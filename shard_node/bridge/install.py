@@ -6,6 +6,7 @@ import asyncio
 import functools
 from typing import Any
 
+import disnake.gateway
 import disnake.shard
 from disnake.asset import Asset
 from disnake.client import Client
@@ -15,7 +16,7 @@ from disnake.shard import AutoShardedClient
 
 from shard_node.bridge import cogs, commands
 from shard_node.bridge.adopt import Adoption
-from shard_node.bridge.gateway import NodeShard, NodeWebSocket, hold_of
+from shard_node.bridge.gateway import NodeKeepAlive, NodeShard, NodeWebSocket, hold_of
 from shard_node.runtime import Node
 from shard_node.settings import NodeSettings
 
@@ -27,6 +28,7 @@ def install(node: Node) -> Adoption:
     adoption = Adoption(node)
     _redirect(node.settings)
     vars(disnake.shard).update(DiscordWebSocket=NodeWebSocket, Shard=NodeShard)
+    vars(disnake.gateway).update(KeepAliveHandler=NodeKeepAlive)
     _hold_login(adoption)
     _hold_connecting(adoption)
     _hold_commands(adoption)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import signal
 import time
@@ -33,27 +34,36 @@ QUICK: Final = StopAsked("asked to stop quickly", 0.0, False)
 
 
 class Stopper:
-    """Stops one bot, once. Asked again, it no longer waits for handlers."""
+    """Stops one bot, once. It hurries at SIGINT, at a second SIGTERM, or told to drain 0 s;
+    the SIGTERM after the broker's word is the same stop said twice."""
 
     def __init__(self, hold: Hold) -> None:
         self._hold = hold
         self.begun = asyncio.Event()
         self._quick = asyncio.Event()
+        self._terminated = False
         self._task: asyncio.Task[None] | None = None
 
     def install_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         """SIGTERM stops gracefully, SIGINT quickly, in place of whatever the bot set."""
         node = self._hold.node
-        plain = StopAsked("SIGTERM", None, False)
-        for number, stop in ((signal.SIGTERM, plain), (signal.SIGINT, QUICK)):
+        for number, act in (
+            (signal.SIGTERM, self._terminate),
+            (signal.SIGINT, functools.partial(node.ask_stop, QUICK)),
+        ):
             try:
-                loop.add_signal_handler(number, node.ask_stop, stop)
+                loop.add_signal_handler(number, act)
             except (NotImplementedError, RuntimeError, ValueError):
                 _log.debug("no signal handler on this loop; a signal ends the process")
 
+    def _terminate(self) -> None:
+        stop = QUICK if self._terminated else StopAsked("SIGTERM", None, False)
+        self._terminated = True
+        self._hold.node.ask_stop(stop)
+
     def ask(self, stop: StopAsked) -> None:
         """Begin to stop, or hurry."""
-        if self._task is not None or stop.drain_s == 0.0:
+        if stop.drain_s == 0.0:
             self._quick.set()
         if self._task is None:
             self._task = asyncio.create_task(self._stop(stop), name="shardctl: stop")

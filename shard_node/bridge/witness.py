@@ -43,6 +43,7 @@ class Witness:
     def __init__(self, url: str, who: str) -> None:
         self._url, self._who = url, who
         self.dropped = 0
+        self._untold = 0
         self._queue: deque[dict[str, Any]] = deque()
         self._event: _Event | None = None
         self._waiting = asyncio.Event()
@@ -74,7 +75,7 @@ class Witness:
 
         def seen(event: str, *args: Any) -> None:
             if event == "guild_join":
-                self._put({"kind": "guild_join", "node": self._who})
+                self._put({"kind": "guild_join", "node": self._who, "at": time.monotonic()})
             dispatch(event, *args)
 
         state.dispatch = seen
@@ -93,10 +94,11 @@ class Witness:
                 parser(data)
         finally:
             self._event = before
-            if not event.scheduled:
-                # In a turn of its own, as a handler's first step would be: else it would
-                # overtake the handlers that an earlier event has scheduled.
-                asyncio.get_running_loop().call_soon(self._passed, event)
+        # Not reached when the parser failed: then nothing handled the event, and none says so.
+        if not event.scheduled:
+            # In a turn of its own, as a handler's first step would be: else it would
+            # overtake the handlers that an earlier event has scheduled.
+            asyncio.get_running_loop().call_soon(self._passed, event)
 
     def wrap(self, handler: Callable[..., Any]) -> Callable[..., Any]:
         """``handler``, reporting as one of the handlers of the event being parsed."""
@@ -132,6 +134,7 @@ class Witness:
         if len(self._queue) >= QUEUE_MAX_REPORTS:
             self._queue.popleft()
             self.dropped += 1
+            self._untold += 1
         self._queue.append(report)
         self._drained.clear()
         self._waiting.set()
@@ -156,9 +159,12 @@ class Witness:
     async def _send_batch(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         size = min(len(self._queue), BATCH_MAX_REPORTS)
         batch = [self._queue.popleft() for _ in range(size)]
+        untold, self._untold = self._untold, 0
+        lost = [{"kind": "dropped", "node": self._who, "count": untold}] if untold else []
         try:
-            await ws.send_str(json.dumps(batch))
+            await ws.send_str(json.dumps(lost + batch))
         except Exception:
+            self._untold += untold
             self._queue.extendleft(reversed(batch))
             self._waiting.set()
             raise

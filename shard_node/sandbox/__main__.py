@@ -56,6 +56,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--info-file", type=Path, help="write URLs and token to this file, mode 0600"
     )
+    # What the hints name: `shardctl sandbox run` becomes this program.
+    parser.add_argument("--program", default=PROGRAM, help=argparse.SUPPRESS)
     return parser
 
 
@@ -63,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one sandbox until it is told to stop; the exit code."""
     parser = _parser()
     options = vars(parser.parse_args(argv))
-    info_file = options.pop("info_file")
+    info_file, program = options.pop("info_file"), options.pop("program")
     try:
         config = SandboxConfig(**options)
     except ConfigError as error:
@@ -72,23 +74,25 @@ def main(argv: list[str] | None = None) -> int:
         asyncio.run(_serve(config, info_file))
     except PortInUse:
         return _fail(
-            f"port {config.port} on {HOST} is in use, so the sandbox did not start.",
-            f"Take another with --port, or any free one: {PROGRAM} --port 0",
+            "E_PORT",
+            f"port {config.port} on {HOST} is in use; the sandbox did not start",
+            f"{program} --port 0    (takes any free one)",
         )
     except PermissionError as error:
         return _fail(
-            f"no permission: {error}.",
-            f"Take a port above 1023 and a folder of yours: {PROGRAM} --port 0",
+            "E_PERMISSION",
+            f"no permission: {error}; the sandbox did not start",
+            f"{program} --port 0    (takes any free one; ports below 1024 are root's)",
         )
     except OSError as error:
-        return _fail(f"cannot start: {error}.", f"Any free port: {PROGRAM} --port 0")
+        return _fail("E_SANDBOX", f"the sandbox cannot start: {error}", f"{program} --port 0")
     if info_file is not None:
         info_file.unlink(missing_ok=True)
     return 0
 
 
-def _fail(what: str, hint: str) -> int:
-    print(f"sandbox: {what}\n{hint}", file=sys.stderr)
+def _fail(code: str, what: str, hint: str) -> int:
+    print(f"error[{code}]: {what}.\n  hint: {hint}", file=sys.stderr)
     return 1
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -13,6 +13,8 @@ CHATTER_MAX: Final = 10_000
 finds it again after minutes under any load."""
 NONCES_LOOKED_AT_MAX: Final = 100
 PRESSABLE_LOOKED_AT_MAX: Final = 2_000
+_BUTTONS: Final = frozenset({2})
+_SELECTS: Final = frozenset({3, 5, 6, 7, 8})
 
 Payload = dict[str, Any]
 
@@ -35,6 +37,7 @@ class Entry:
     payload: Payload
     hidden: bool = False
     chatter: bool = False
+    pinned_at: str | None = None
     reactions: dict[str, Reaction] = field(default_factory=dict)
 
 
@@ -110,15 +113,20 @@ class Archive:
                 return entry
         return None
 
-    def pressable(self, channel_ids: list[int], author_id: str) -> list[tuple[Entry, Payload]]:
-        """(message, button) for each enabled button on the author's recent messages."""
+    def pressable(
+        self,
+        channel_ids: list[int],
+        author_id: str,
+        components: Callable[[Payload], list[Payload]],
+    ) -> list[tuple[Entry, Payload]]:
+        """(message, component) for each of ``components`` on the author's recent messages."""
         found: list[tuple[Entry, Payload]] = []
         for channel_id in channel_ids:
             for looked_at, entry in enumerate(self._newest_with_hidden(channel_id)):
                 if looked_at == PRESSABLE_LOOKED_AT_MAX:
                     break
                 if entry.payload["author"]["id"] == author_id:
-                    found += [(entry, button) for button in buttons(entry.payload)]
+                    found += [(entry, each) for each in components(entry.payload)]
         return found
 
     def _newest_with_hidden(self, channel_id: int) -> Iterator[Entry]:
@@ -127,10 +135,19 @@ class Archive:
 
 def buttons(message: Payload) -> list[Payload]:
     """The buttons of a message that a user can press."""
+    return _usable(message, _BUTTONS)
+
+
+def selects(message: Payload) -> list[Payload]:
+    """The selects of a message that a user can choose in."""
+    return _usable(message, _SELECTS)
+
+
+def _usable(message: Payload, kinds: frozenset[int]) -> list[Payload]:
     return [
         component
         for component in walk(message.get("components") or [])
-        if component.get("type") == 2
+        if component.get("type") in kinds
         and component.get("custom_id")
         and not component.get("disabled")
     ]
@@ -141,5 +158,6 @@ def walk(components: list[Payload]) -> Iterator[Payload]:
     for component in components:
         yield component
         yield from walk(component.get("components") or [])
-        if isinstance(component.get("accessory"), dict):
-            yield component["accessory"]
+        for name in ("accessory", "component"):
+            if isinstance(component.get(name), dict):
+                yield component[name]

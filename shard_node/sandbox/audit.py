@@ -6,7 +6,7 @@ exact (the modules `answers` and `ledger` say how).
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from typing import Final
 
 from shard_node.sandbox.answers import AnswerCounts, AnswerLedger
@@ -22,6 +22,8 @@ MESSAGE_ANSWER_WITHIN_S: Final = 5.0
 MESSAGE_KEEP_S: Final = 900.0
 EVENT_GRACE_S: Final = 5.0
 """An event without a handler start is pending for so long, and then never."""
+JOINS_TOLD_MAX: Final = 1024
+"""Joins among which one that is told again is recognised: more than one batch of a witness."""
 
 COUNTERS: Final = (
     "identifies",
@@ -39,6 +41,7 @@ COUNTERS: Final = (
     "messages_unasked",
     "witness_reports",
     "witness_unknown",
+    "witness_dropped",
 )
 """Plain counters, always present in the report."""
 
@@ -60,6 +63,7 @@ class Audit:
         )
         self.messages = AnswerLedger(deadline_s=message_answer_within_s, keep_s=MESSAGE_KEEP_S)
         self.events = EventLedger(grace_s=event_grace_s)
+        self._joins_told: deque[tuple[str, float]] = deque(maxlen=JOINS_TOLD_MAX)
 
     def new_nonce(self, guild_id: int | None) -> str:
         """Nonce for the next event of a guild; None (direct messages) is guild 0."""
@@ -77,9 +81,16 @@ class Audit:
         """A witness saw a handler end."""
         self._witnessed(self.events.ended(nonce), nonce)
 
-    def guild_join_seen(self) -> None:
-        """A witness saw the bot being told that it joined a guild."""
+    def guild_join_seen(self, told: tuple[str, float] | None = None) -> None:
+        """A witness saw the bot being told that it joined a guild.
+
+        ``told``: by which node at which moment; the same again is the same join.
+        """
         self.counters["witness_reports"] += 1
+        if told is not None and told in self._joins_told:
+            return
+        if told is not None:
+            self._joins_told.append(told)
         self.counters["guild_joins_seen"] += 1
 
     def report(self, now: float) -> dict[str, int]:

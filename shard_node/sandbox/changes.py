@@ -28,6 +28,8 @@ CHANNEL_FIELDS: Final = (
     "flags",
     "default_auto_archive_duration",
 )
+THREAD_FIELDS: Final = ("name", "rate_limit_per_user", "flags", "applied_tags")
+THREAD_METADATA_FIELDS: Final = ("archived", "auto_archive_duration", "locked", "invitable")
 
 
 def add_member(guild: SandboxGuild, user: Payload, joined_at: str) -> list[Event]:
@@ -119,8 +121,33 @@ def update_channel(guild: SandboxGuild, channel_id: int, given: Payload) -> list
 
 
 def delete_channel(guild: SandboxGuild, channel_id: int) -> list[Event]:
-    """A channel goes."""
+    """A channel goes, and its threads with it, without an event of their own."""
+    for thread in list(guild.threads.values()):
+        if thread["parent_id"] == str(channel_id):
+            del guild.threads[int(thread["id"])]
     return [("CHANNEL_DELETE", guild.channels.pop(channel_id))]
+
+
+def create_thread(guild: SandboxGuild, thread: Payload) -> list[Event]:
+    """A thread is started."""
+    guild.threads[int(thread["id"])] = thread
+    return [("THREAD_CREATE", {**thread, "newly_created": True})]
+
+
+def update_thread(guild: SandboxGuild, thread_id: int, given: Payload) -> list[Event]:
+    """Fields of a thread change; those of its metadata are given beside the others."""
+    thread = guild.threads[thread_id]
+    thread.update((key, given[key]) for key in THREAD_FIELDS if key in given)
+    metadata = thread["thread_metadata"]
+    metadata.update((key, given[key]) for key in THREAD_METADATA_FIELDS if key in given)
+    return [("THREAD_UPDATE", thread)]
+
+
+def delete_thread(guild: SandboxGuild, thread_id: int) -> list[Event]:
+    """A thread goes."""
+    thread = guild.threads.pop(thread_id)
+    gone = {key: thread[key] for key in ("id", "guild_id", "parent_id", "type")}
+    return [("THREAD_DELETE", gone)]
 
 
 def set_presence(guild: SandboxGuild, user_id: int, status: str) -> list[Event]:

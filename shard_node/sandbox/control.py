@@ -146,10 +146,19 @@ class Control:
 
     async def load(self, request: web.Request) -> web.Response:
         """GET load/{id}."""
-        load: Load | None = self._loads.find(request.match_info["load"])
+        return _json(self._load(request).report(self._state.now()))
+
+    async def cancel_load(self, request: web.Request) -> web.Response:
+        """DELETE load/{id}: ends it now, and says how far it came."""
+        load = self._load(request)
+        await self._loads.cancel(load)
+        return _json(load.report(self._state.now()))
+
+    def _load(self, request: web.Request) -> Load:
+        load = self._loads.find(request.match_info["load"])
         if load is None:
             raise Refused(404, f"there is no load {request.match_info['load']!r}")
-        return _json(load.report(self._state.now()))
+        return load
 
     def _guild_id(self, args: dict[str, Any]) -> int | None:
         given = args.get("guild")
@@ -191,6 +200,7 @@ def routes(state: SandboxState) -> tuple[Control, list[web.RouteDef]]:
         ("POST", "/play", control.play),
         ("POST", "/load", control.start_load),
         ("GET", "/load/{load}", control.load),
+        ("DELETE", "/load/{load}", control.cancel_load),
         ("POST", "/witness", control.post_reports),
         ("GET", "/witness", control.witness_socket),
     )

@@ -12,7 +12,7 @@ from typing import Any, Final, Protocol, TypeVar
 from shard_node.sandbox.payloads import Payload
 from shard_node.sandbox.world import SandboxGuild
 
-SLASH, COMPONENT = 2, 3
+SLASH, COMPONENT, AUTOCOMPLETE, SUBMIT = 2, 3, 4, 5
 BUTTON: Final = 2
 SUB_COMMAND, SUB_GROUP, STRING, INTEGER, BOOLEAN = 1, 2, 3, 4, 5
 USER, CHANNEL, ROLE, MENTIONABLE, NUMBER, ATTACHMENT = 6, 7, 8, 9, 10, 11
@@ -66,6 +66,20 @@ class Options:
         inner = self.of(chosen.get("options") or [], path[1:])
         return {"name": chosen["name"], "type": chosen["type"], "options": inner}
 
+    def typed(self, options: list[Payload], path: Sequence[str] = ()) -> list[Payload] | None:
+        """Options while a user types in one that autocompletes; None when none does."""
+        for option in options:
+            if option["type"] in (SUB_COMMAND, SUB_GROUP):
+                fits = not path or option["name"] == path[0]
+                inner = self.typed(option.get("options") or [], path[1:]) if fits else None
+                if inner is not None:
+                    return [{"name": option["name"], "type": option["type"], "options": inner}]
+            elif option.get("autocomplete"):
+                text = str(self._given.get(option["name"], self._dice.choice(_WORDS)[:2]))
+                kind = option["type"]
+                return [{"name": option["name"], "type": kind, "value": text, "focused": True}]
+        return None
+
     def _is_wanted(self, option: Payload) -> bool:
         if option.get("required") or option["name"] in self._given:
             return True
@@ -74,7 +88,7 @@ class Options:
     def _filled(self, option: Payload) -> Payload:
         if option["name"] in self._given:
             value = _converted(option, self._given[option["name"]])
-            self._resolve_given(option["type"], str(value))
+            self.name(option["type"], str(value))
         else:
             value = self._value(option)
         return {"name": option["name"], "type": option["type"], "value": value}
@@ -85,12 +99,13 @@ class Options:
             return self._dice.choice(choices)["value"]
         kind = option["type"]
         if kind in (STRING, BOOLEAN):
-            return self._text(option) if kind == STRING else self._dice.random() < 0.5
+            return self.text(option) if kind == STRING else self._dice.random() < 0.5
         if kind in (INTEGER, NUMBER):
             return self._quantity(option)
-        return self._thing(option)
+        return self.thing(option)
 
-    def _text(self, option: Payload) -> str:
+    def text(self, option: Payload) -> str:
+        """A text within an option's lengths."""
         most = option.get("max_length") or 6000
         text = self._dice.choice(_WORDS)[:most]
         return text.ljust(option.get("min_length") or 1, "x")
@@ -104,7 +119,8 @@ class Options:
             return round(low + (high - low) * self._dice.random(), 2)
         return self._dice.randint(int(low), int(high))
 
-    def _thing(self, option: Payload) -> str:
+    def thing(self, option: Payload) -> str:
+        """The id of something of an option's type, drawn and resolved."""
         kind = option["type"]
         if kind in (USER, MENTIONABLE):
             identifier = self._dice.choice(list(self._guild.members))
@@ -127,7 +143,8 @@ class Options:
             raise Unplayable(f"guild {self._guild.id} has no channel of types {kinds}")
         return found
 
-    def _resolve_given(self, kind: int, text: str) -> None:
+    def name(self, kind: int, text: str) -> None:
+        """Resolve what somebody named by its id. Raises Unplayable."""
         if kind in (USER, MENTIONABLE, CHANNEL, ROLE):
             try:
                 self._resolve(kind, int(text))

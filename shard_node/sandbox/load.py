@@ -41,6 +41,7 @@ class Load:
     events_sent: int = 0
     lag_max_s: float = 0.0
     ended_at: float | None = None
+    cancelled: bool = False
     error: str | None = None
     kinds: Iterator[str] = field(default_factory=lambda: itertools.cycle(EVENT_KINDS))
 
@@ -49,6 +50,7 @@ class Load:
         return {
             "id": self.id,
             "done": self.ended_at is not None,
+            "cancelled": self.cancelled,
             "elapsed_s": round((self.ended_at or now) - self.started_at, 3),
             "seconds": self.interactions.seconds,
             "interactions_sent": self.interactions_sent,
@@ -67,7 +69,7 @@ class Loads:
         self._state = state
         self._players = players
         self._loads: dict[str, Load] = {}
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[str, asyncio.Task[None]] = {}
         self._numbers = itertools.count(1)
 
     def find(self, load_id: str) -> Load | None:
@@ -93,15 +95,24 @@ class Loads:
         )
         self._loads[load.id] = load
         task = asyncio.get_running_loop().create_task(self._run(load))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        self._tasks[load.id] = task
+        task.add_done_callback(lambda _task: self._tasks.pop(load.id, None))
         return load
+
+    async def cancel(self, load: Load) -> None:
+        """End a load now; what it has sent stays sent."""
+        task = self._tasks.get(load.id)
+        if task is not None:
+            load.cancelled = True
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def close(self) -> None:
         """End all loads."""
-        for task in list(self._tasks):
+        tasks = list(self._tasks.values())
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _make_room(self) -> None:
         if len(self._loads) < LOADS_MAX:

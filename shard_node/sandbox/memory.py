@@ -7,6 +7,7 @@ from typing import Any
 from shard_node.sandbox.archive import Archive
 from shard_node.sandbox.buckets import GlobalLimit, InvalidRequests, RouteBuckets
 from shard_node.sandbox.config import SandboxConfig
+from shard_node.sandbox.modals import Modals
 from shard_node.sandbox.registry import Registry
 from shard_node.sandbox.world import World
 
@@ -22,6 +23,8 @@ class Memory:
         self.invalid = InvalidRequests(
             max_count=config.invalid_requests_max, window_s=config.invalid_requests_window_s
         )
+        self.modals = Modals()
+        self.hooks: dict[int, dict[str, Any]] = {}
         self._direct: dict[int, dict[str, Any]] = {}
         self._world = world
 

@@ -17,6 +17,8 @@ APPLICATION_FLAGS = (1 << 12) | (1 << 14) | (1 << 18) | (1 << 23)
 """Presence, members and content intents granted, and commands registered."""
 
 TEXT, VOICE, CATEGORY, DIRECT = 0, 2, 4, 1
+PUBLIC_THREAD = 11
+THREADS = frozenset({10, PUBLIC_THREAD, 12})
 
 VIEW_CHANNEL, SEND_MESSAGES = 1 << 10, 1 << 11
 EVERYONE_PERMISSIONS = (
@@ -158,6 +160,40 @@ def channel(
         payload |= {"bitrate": 64_000, "user_limit": 0, "rtc_region": None}
         payload |= {"last_message_id": None, "rate_limit_per_user": 0, "status": None}
     return payload
+
+
+def thread(
+    identifier: int, guild_id: int, parent_id: int, owner_id: int, name: str, created_at: str
+) -> Payload:
+    """A public thread that its owner has joined."""
+    return {
+        "id": str(identifier),
+        "guild_id": str(guild_id),
+        "parent_id": str(parent_id),
+        "owner_id": str(owner_id),
+        "name": name,
+        "type": PUBLIC_THREAD,
+        "last_message_id": None,
+        "message_count": 0,
+        "member_count": 1,
+        "total_message_sent": 0,
+        "rate_limit_per_user": 0,
+        "flags": 0,
+        "applied_tags": [],
+        "thread_metadata": {
+            "archived": False,
+            "archive_timestamp": created_at,
+            "auto_archive_duration": 1440,
+            "locked": False,
+            "create_timestamp": created_at,
+        },
+        "member": {
+            "id": str(identifier),
+            "user_id": str(owner_id),
+            "join_timestamp": created_at,
+            "flags": 0,
+        },
+    }
 
 
 def dm_channel(identifier: int, recipient: Payload) -> Payload:

@@ -67,6 +67,11 @@ class SandboxGuild:
     presences: dict[int, Payload]
     bans: dict[int, Payload] = field(default_factory=dict)
     voice_states: dict[int, Payload] = field(default_factory=dict)
+    threads: dict[int, Payload] = field(default_factory=dict)
+
+    def place(self, channel_id: int) -> Payload | None:
+        """A channel or thread."""
+        return self.channels.get(channel_id) or self.threads.get(channel_id)
 
     def text_channels(self) -> list[int]:
         """Identifiers of the channels that take messages."""
@@ -98,6 +103,7 @@ class SandboxGuild:
         payload["members"] = list(members.values())
         payload["presences"] = list(presences.values())
         payload["voice_states"] = list(self.voice_states.values())
+        payload["threads"] = list(self.threads.values())
         payload["large"] = large
         return payload
 
@@ -186,14 +192,14 @@ class World:
         number = ((channel_id >> TIME_SHIFT) - self._base_ms) // GUILD_STRIDE_MS
         if 0 <= number < self._next_guild:
             guild_id = self._guild_id(number)
-            if guild_id in self._guild_ids and channel_id in self.guild(guild_id).channels:
+            if guild_id in self._guild_ids and self.guild(guild_id).place(channel_id):
                 return guild_id
         return self._guild_of_new_channel(channel_id)
 
     def _guild_of_new_channel(self, channel_id: int) -> int | None:
-        """Channels made through REST lie in guilds that exist by then."""
+        """Channels and threads made through REST lie in guilds that exist by then."""
         for guild_id, guild in self._guilds.items():
-            if channel_id in guild.channels:
+            if guild.place(channel_id):
                 return guild_id
         return None
 

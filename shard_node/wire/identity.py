@@ -24,6 +24,8 @@ _CLIENT = "cl-"
 _LETTER = "dl-"
 _CLIENT_PATTERN = re.compile(r"cl-[a-z][a-z0-9_-]*-[0-9]{1,10}-[0-9]{1,10}")
 CLIENT_MAX_CHARS = NAME_MAX_CHARS + 25
+OPERATOR_PREFIX = _OPERATOR.encode()
+"""How the routing id of every command line begins, and that of no node."""
 
 
 class Peer(NamedTuple):

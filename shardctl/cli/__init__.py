@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
+from shardctl import __version__
 from shardctl.cli.failure import exit_code_of
 
 
@@ -96,5 +97,6 @@ def _unknown(name: str) -> str:
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, message="shardctl %(version)s", help="Show the version.")
 def cli() -> None:
     """Run a large Discord bot as a fleet: many processes, one broker."""

@@ -10,7 +10,9 @@ from typing import Any, Final
 import click
 
 from shardctl.config import load
+from shardctl.errors import ConfigError
 from shardctl.paths import FleetPaths, fleet_name, fleet_paths
+from shardctl.running import where_it_runs
 
 JSON_SCHEMA: Final = 1
 
@@ -32,8 +34,23 @@ def dry_run_option(text: str) -> Callable[[Any], Any]:
 
 def chosen_fleet(fleet: str | None, folder: Path | None = None) -> FleetPaths:
     """The places of the fleet: ``--fleet`` or its variable, the folder's file, its path."""
-    folder = folder or Path.cwd()
-    return fleet_paths(fleet or load(folder).get("fleet") or fleet_name(folder))
+    if not fleet:
+        folder = folder or this_folder()
+        fleet = load(folder).get("fleet") or fleet_name(folder)
+    return where_it_runs(fleet_paths(fleet))
+
+
+def this_folder() -> Path:
+    """The working folder. Raises ConfigError where it was deleted."""
+    try:
+        return Path.cwd()
+    except FileNotFoundError:
+        raise ConfigError(
+            "this folder is gone: it was deleted or moved.",
+            consequence="Which fleet is meant is told by the folder.",
+            hint="cd into the bot's folder, or use --fleet NAME",
+            code="E_NO_FOLDER",
+        ) from None
 
 
 def echo_json(value: dict[str, Any]) -> None:

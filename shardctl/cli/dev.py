@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import subprocess
 import time
 from pathlib import Path
@@ -10,12 +10,14 @@ from typing import Any, Final
 
 import click
 
+from shardctl.cli.report import all_ready
 from shardctl.cli.settle import Launch, launch_options, settle
-from shardctl.cli.start import prepare, supervisor_argv
+from shardctl.cli.start import prepare, spawn_supervisor
 from shardctl.client import Client
 from shardctl.errors import EXIT_OK, NoBroker, Refused
 from shardctl.follow import Follower
 from shardctl.saves import Saves
+from shardctl.supervisor.journal import Lock
 
 POLL_S: Final = 0.3
 SETTLE_S: Final = 0.2
@@ -38,28 +40,26 @@ def dev(ctx: click.Context, /, target: str | None, **options: Any) -> None:
     """
     options["nodes"] = 1
     launch = settle(ctx, target, options, suffix="-dev", sandbox_defaults=SANDBOX)
-    prepare(launch)
+    lock = prepare(launch)
     folder = launch.record.bot.folder
     click.echo(f"fleet {launch.record.fleet}; watching {folder}, Ctrl-C ends", err=True)
-    ctx.exit(_Session(launch).run())
+    ctx.exit(_Session(launch, lock).run())
 
 
 class _Session:
     """A foreground fleet of one node, and the eye on the author's files."""
 
-    def __init__(self, launch: Launch) -> None:
+    def __init__(self, launch: Launch, lock: Lock) -> None:
         self._launch = launch
         self._saves = Saves(Path(launch.record.bot.folder))
         log = launch.paths.logs_dir / f"node-{_NODE}.log"
         self._output = Follower(log, log.stat().st_size if log.exists() else 0)
-        self._fleet = self._start()
+        self._fleet = self._start(lock)
         self._down_said = False
+        self._awaited: int | None = None
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        env = {**os.environ, **self._launch.secrets}
-        return subprocess.Popen(
-            supervisor_argv(self._launch, "--foreground", "--no-quotes"), env=env, cwd="/"
-        )
+    def _start(self, lock: Lock) -> subprocess.Popen[bytes]:
+        return spawn_supervisor(self._launch, lock, "--foreground", "--no-quotes")
 
     def run(self) -> int:
         """Until Ctrl-C; returns the exit code."""
@@ -80,9 +80,20 @@ class _Session:
             names = ", ".join(path.name for path in changed[:3])
             click.echo(f"saved: {names}; starting again", err=True)
             self._restart()
+        elif self._awaited is not None and self._fleet.poll() is None:
+            self._look_for_ready(self._awaited)
         elif self._fleet.poll() is not None and not self._down_said:
             self._down_said = True
             click.echo("the fleet has stopped; save a file to start it again", err=True)
+
+    def _look_for_ready(self, epoch: int) -> None:
+        """Say once that the process after the one of this epoch is ready."""
+        with contextlib.suppress(NoBroker, Refused):
+            with Client(self._launch.paths, ASK_TIMEOUT_S) as client:
+                report = client.status()
+            if all_ready(report) and all(node["epoch"] > epoch for node in report["nodes"]):
+                self._awaited = None
+                click.echo("ready again", err=True)
 
     def _settle(self) -> None:
         while True:
@@ -93,13 +104,15 @@ class _Session:
     def _restart(self) -> None:
         """Start the node's process again; where the whole fleet is down, all of it."""
         if self._fleet.poll() is not None:
-            prepare(self._launch)
-            self._fleet, self._down_said = self._start(), False
+            self._fleet, self._down_said = self._start(prepare(self._launch)), False
             return
         try:
             with Client(self._launch.paths, ASK_TIMEOUT_S) as client:
-                shards = [shard["id"] for shard in client.status()["shards"]]
+                report = client.status()
+                shards = [shard["id"] for shard in report["shards"]]
                 if shards:
+                    # Before the question: its answer may be late and the restart happen.
+                    self._awaited = max(node["epoch"] for node in report["nodes"])
                     client.respawn((shards[0],), dry_run=False)
         except (NoBroker, Refused) as error:
             click.echo(f"not started again: {error.message}", err=True)

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from shardctl.errors import (
+    EXIT_FAILED,
     EXIT_INTERRUPTED,
     EXIT_OK,
     EXIT_SOFTWARE,
@@ -25,6 +27,10 @@ def exit_code_of(run: Callable[[], Any]) -> int:
     """Run a command; show what went wrong on stderr; return the process's exit code."""
     try:
         code = run()
+        sys.stdout.flush()
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return EXIT_USAGE
     except click.UsageError as error:
         _show(_usage(error))
         return EXIT_USAGE
@@ -37,6 +43,8 @@ def exit_code_of(run: Callable[[], Any]) -> int:
     except ShardctlError as error:
         _show(error)
         return error.exit_code
+    except OSError as error:
+        return _system(error)
     except Exception as error:
         return _bug(error)
     return code if isinstance(code, int) else EXIT_OK
@@ -46,11 +54,55 @@ def _show(error: ShardctlError) -> None:
     click.echo(error.render(), err=True)
 
 
+_PLAIN: Final = (
+    (re.compile(r"is not a valid integer( range)?\b"), "is not a whole number"),
+    (re.compile(r"is not a valid float( range)?\b"), "is not a number"),
+    (re.compile(r"is not in the range ([\d.]+)<=x<=([\d.]+)"), r"is not between \1 and \2"),
+    (re.compile(r"is not in the range x>=([\d.]+)"), r"is less than \1"),
+)
+
+
+def _plain(text: str) -> str:
+    """The message of the library in the words of people who do not program."""
+    for pattern, words in _PLAIN:
+        text = pattern.sub(words, text)
+    return text
+
+
+def _system(error: OSError) -> int:
+    """The system refused something that no better error names: a full disk, a closed pipe."""
+    _give_up_stdout()
+    if isinstance(error, BrokenPipeError):
+        return EXIT_FAILED  # the reader has seen enough
+    if os.environ.get("SHARDCTL_DEBUG") == "1":
+        traceback.print_exc(file=sys.stderr)
+    name = f"{error.filename}: " if error.filename else ""
+    _show(
+        ShardctlError(
+            f"{name}{error.strerror or type(error).__name__}.",
+            consequence="The system refused it; the command ended early.",
+            hint="SHARDCTL_DEBUG=1 shows where.",
+            code="E_SYSTEM",
+        )
+    )
+    return EXIT_FAILED
+
+
+def _give_up_stdout() -> None:
+    """What cannot be written now cannot at the interpreter's end either, which would say so."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+
+
 def _usage(error: click.UsageError) -> ShardctlError:
     path = error.ctx.command_path if error.ctx is not None else "shardctl"
     usage = error.ctx.get_usage() if error.ctx is not None else ""
     return ShardctlError(
-        error.format_message(),
+        _plain(error.format_message()),
         consequence=usage,
         hint=f"{path} --help",
         code="E_USAGE",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
@@ -12,9 +13,12 @@ import click
 from shardctl.cli.common import chosen_fleet, fleet_option
 from shardctl.errors import EXIT_NOT_FOUND, ShardctlError
 from shardctl.follow import Follower, last_lines
+from shardctl.merge import Timed, merged, plain, timed
 
 POLL_S: Final = 0.25
 LINES: Final = 20
+CONTEXT_LINES: Final = 1000
+"""Read of each log at least, to find when those without a moment were written."""
 _BROKER_JSON: Final = "broker.log"
 _NODE_PREFIX: Final = "node-"
 
@@ -45,7 +49,10 @@ def logs(
     lines: int,
     fleet: str | None,
 ) -> None:
-    """Print the logs of all processes, or of those that are named."""
+    """Print the logs of all processes by time, or of those that are named.
+
+    What a bot prints has no time of its own and stays below the start of its process.
+    """
     folder = chosen_fleet(fleet).logs_dir
     wanted = {"broker": broker, "supervisor": supervisor, "sandbox": sandbox}
     names = [name for name, asked in wanted.items() if asked]
@@ -53,7 +60,9 @@ def logs(
         names.append(_NODE_PREFIX + node)
     files = _chosen(folder, names)
     prefixed = len(files) > 1 or (follow and not names)
-    followers = [_print_end(path, lines, prefixed) for path in files]
+    ends = [last_lines(path, max(lines, CONTEXT_LINES)) for path in files]
+    _print_ends(files, [texts for texts, _ in ends], lines, prefixed)
+    followers = [Follower(path, end) for path, (_, end) in zip(files, ends, strict=True)]
     if follow:
         with contextlib.suppress(KeyboardInterrupt):
             _follow(folder, followers, prefixed, all_files=not names)
@@ -91,15 +100,20 @@ def _none(message: str, why: str, found: list[Path]) -> ShardctlError:
     )
 
 
-def _print_end(path: Path, lines: int, prefixed: bool) -> Follower:
-    texts, position = last_lines(path, lines)
-    _print(path, texts, prefixed)
-    return Follower(path, position)
+def _print_ends(files: list[Path], texts: list[list[str]], lines: int, prefixed: bool) -> None:
+    """The last ``lines`` of each log, by time; a line without a moment has that of the one
+    above it, which may be further up than what is shown."""
+    logs = [
+        timed(_process_of(path), found, None, number)[-lines if lines else len(found) :]
+        for number, (path, found) in enumerate(zip(files, texts, strict=True))
+    ]
+    _print(merged(logs), prefixed)
 
 
-def _print(path: Path, lines: list[str], prefixed: bool) -> None:
-    for line in lines:
-        click.echo(f"{_process_of(path)} | {line}" if prefixed else line)
+def _print(entries: Iterable[Timed], prefixed: bool) -> None:
+    for entry in entries:
+        line = plain(entry.line)
+        click.echo(f"{entry.name} | {line}" if prefixed else line)
 
 
 def _follow(folder: Path, followers: list[Follower], prefixed: bool, *, all_files: bool) -> None:
@@ -107,6 +121,10 @@ def _follow(folder: Path, followers: list[Follower], prefixed: bool, *, all_file
         if all_files:
             known = {follower.path for follower in followers}
             followers += [Follower(path) for path in _logs_in(folder) if path not in known]
-        for follower in followers:
-            _print(follower.path, follower.read(), prefixed)
+        looked_at = time.time() - POLL_S
+        new = [
+            timed(_process_of(follower.path), follower.read(), looked_at, number)
+            for number, follower in enumerate(followers)
+        ]
+        _print(merged(new), prefixed)
         time.sleep(POLL_S)

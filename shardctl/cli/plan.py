@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import urllib.error
 import urllib.request
 from typing import Any, Final, NamedTuple
@@ -12,7 +11,7 @@ from typing import Any, Final, NamedTuple
 import click
 
 from shardctl import __version__
-from shardctl.cli.report import span
+from shardctl.cli.report import counted, span
 from shardctl.errors import EXIT_TEMPFAIL, ConfigError, ShardctlError
 from shardctl.launch import TOKEN_VARIABLE, Record, Sandbox
 
@@ -44,7 +43,7 @@ class Plan(NamedTuple):
     gateway: Gateway
 
 
-def make_plan(record: Record, gateway: Gateway, cores: int) -> Plan:
+def make_plan(record: Record, gateway: Gateway) -> Plan:
     """Shards, nodes, keys and time of this record. Pure."""
     shards = gateway.recommended if record.shards == "auto" else int(record.shards)
     if record.nodes != "auto":
@@ -52,7 +51,7 @@ def make_plan(record: Record, gateway: Gateway, cores: int) -> Plan:
     elif record.sandbox is not None:
         nodes = SANDBOX_NODES
     else:
-        nodes = min(math.ceil(shards / SHARDS_PER_NODE), max(1, cores - 1))
+        nodes = min(math.ceil(shards / SHARDS_PER_NODE), record.nodes_max)
     keys = min(gateway.max_concurrency, shards)
     rounds = math.ceil(shards / gateway.max_concurrency)
     seconds = (rounds - 1) * record.identify_window_s
@@ -65,7 +64,7 @@ def print_plan(record: Record, secrets: dict[str, str]) -> None:
         gateway = _of_sandbox(record.sandbox)
     else:
         gateway = ask_gateway(record.api_base, secrets[TOKEN_VARIABLE])
-    plan = make_plan(record, gateway, os.cpu_count() or 1)
+    plan = make_plan(record, gateway)
     for name, value in _rows(record, plan):
         click.echo(f"{name:<10}{value}")
     if plan.shards > gateway.remaining:
@@ -83,12 +82,19 @@ def _rows(record: Record, plan: Plan) -> list[tuple[str, str]]:
         ("bot", f"{record.bot.target} in {record.bot.folder}"),
         ("discord", "sandbox" if record.sandbox else record.api_base),
         ("shards", f"{plan.shards} (recommended: {gateway.recommended})"),
-        ("nodes", str(plan.nodes)),
+        ("nodes", _nodes(record, plan)),
         ("keys", f"{plan.keys} at a time (max_concurrency {gateway.max_concurrency})"),
-        ("budget", f"{plan.shards} of {gateway.remaining} session starts that remain"),
+        ("budget", f"needs {counted(plan.shards, 'session start')}, {gateway.remaining} remain"),
         ("time", f"{span(plan.seconds)} at least"),
         ("data", record.data_dir),
     ]
+
+
+def _nodes(record: Record, plan: Plan) -> str:
+    asked = record.nodes
+    if isinstance(asked, int) and asked > plan.nodes:
+        return f"{plan.nodes} ({asked} asked; no node is without a shard)"
+    return str(plan.nodes)
 
 
 def _of_sandbox(sandbox: Sandbox) -> Gateway:

@@ -9,7 +9,10 @@ from typing import Any, Final
 READY: Final = "ready"
 _UP: Final = "up"
 FAILED: Final = "failed"
+DEGRADED: Final = "degraded"
 _UNITS: Final = (("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40))
+
+WIDTH_ANY: Final = 1 << 16
 
 Report = Mapping[str, Any]
 
@@ -42,43 +45,80 @@ def counted(count: int, thing: str) -> str:
     return f"{count} {thing}{'s' * (count != 1)}"
 
 
-def headline(report: Report) -> str:
-    """The fleet in one line: `4 of 4 shards ready on 2 nodes, broker up 3 min (pid 12)`."""
+def headline(report: Report, width: int = WIDTH_ANY) -> str:
+    """The fleet in one line: `bot: 4 of 4 shards ready on 2 nodes; broker up 3 min (pid 12)`.
+
+    What matters least is left out where it exceeds ``width`` characters.
+    """
     ready, total = ready_count(report)
     broker = report["broker"]
     state = report.get("fleet_state", "")
     lead = f"{report['fleet']}: " + (f"{state}, " if state not in ("", "running") else "")
     others = Counter(s["state"] for s in report["shards"] if s["state"] != READY)
     rest = "".join(f", {count} {state}" for state, count in sorted(others.items()))
-    up = span(broker["uptime_s"])
-    nodes = counted(len(report["nodes"]), "node")
-    return (
-        f"{lead}{ready} of {counted(total, 'shard')} ready{rest} on {nodes}; "
-        f"broker up {up} (pid {broker['pid']})"
+    shards = f"{ready} of {counted(total, 'shard')} ready{rest}"
+    up = f"broker up {span(broker['uptime_s'])}"
+    forms = (
+        f"{lead}{shards} on {_nodes(report)}; {up} (pid {broker['pid']})",
+        f"{lead}{shards} on {_nodes(report)}; {up}",
+        f"{lead}{shards} on {_nodes(report)}",
+        f"{shards} on {_nodes(report)}",
+        shards,
     )
+    return next((form for form in forms if len(form) <= width), shards)
 
 
-def budget_line(report: Report) -> str:
-    """The IDENTIFY budget in one line."""
+def _nodes(report: Report) -> str:
+    """`2 nodes`, `2 nodes (1 degraded)`."""
+    count = counted(len(report["nodes"]), "node")
+    others = Counter(node["state"] for node in report["nodes"] if node["state"] != _UP)
+    rest = ", ".join(f"{number} {state}" for state, number in sorted(others.items()))
+    return f"{count} ({rest})" if rest else count
+
+
+def budget_line(report: Report, width: int = WIDTH_ANY) -> str:
+    """The IDENTIFY budget in one line, shorter where it exceeds ``width`` characters."""
     budget = report.get("identify") or {}
     remaining, total = budget.get("remaining"), budget.get("total")
     if remaining is None or total is None:
         return "IDENTIFY budget: not known yet"
     reset = budget.get("reset_after_s")
     after = f", reset in {span(reset)}" if reset is not None else ""
-    return f"IDENTIFY budget: {remaining} of {total} remain{after}"
+    line = f"IDENTIFY budget: {remaining} of {total} remain{after}"
+    return line if len(line) <= width else f"budget: {remaining} of {total}{after}"
 
 
 def troubles(report: Report, lines_max: int = 3) -> list[str]:
     """Warnings, and each node that is not well with its reason and last lines."""
     found = [f"warning: {warning}" for warning in report.get("warnings", ())]
     for node in report["nodes"]:
-        reason = node.get("reason") or ""
-        if node["state"] == _UP or not reason:
+        if node["state"] == _UP:
             continue
-        found.append(f"node {node['id']} {node['state']}: {reason}")
+        found.append(f"node {node['id']} {node['state']}: {_reason(node)}")
         found += [f"    | {line}" for line in list(node.get("tail") or ())[-lines_max:]]
     return found
+
+
+_MEANINGS: Final = {
+    "planned": "waits for its process",
+    "storing": "its start is being recorded",
+    "spawning": "its process is being started",
+    "starting": "its process imports the bot and connects",
+    "stopping": "is asked to end",
+    "backoff": "ended; is started again in a moment",
+    "failed": "stays down",
+    "gone": "ended, as the fleet stops",
+}
+
+
+def _reason(node: Mapping[str, Any]) -> str:
+    """Why a node is not up: in the broker's words, else what its state means."""
+    lag_ms = node.get("loop_lag_ms")
+    lag = f"its event loop hangs, {lag_ms:.0f} ms so far" if lag_ms is not None else ""
+    if node["state"] == DEGRADED:
+        # The reason of an earlier process says nothing about a hanging loop.
+        return lag or node.get("reason") or "does not run well"
+    return node.get("reason") or _MEANINGS.get(node["state"], "no reason is known")
 
 
 def span(seconds: float | None) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import click
 
 from shardctl.cli.common import echo_json
+from shardctl.cli.sandbox_audit import audit_lines
 from shardctl.cli.sandbox_link import SandboxLink
 from shardctl.cli.sandbox_options import (
     echo_raw_json,
@@ -24,7 +25,10 @@ from shardctl.errors import EXIT_FAILED, EXIT_UNAVAILABLE, ShardctlError
 POLL_S: Final = 0.2
 STUCK_S: Final = 30.0
 """A load that sends nothing for so long past its time is given up."""
-KINDS: Final = ("slash", "button", "message", "dm", "member", "role", "presence")
+KINDS: Final = (
+    *("slash", "autocomplete", "button", "select", "modal"),
+    *("message", "dm", "member", "role", "presence"),
+)
 _PENDING: Final = ("interactions_pending", "messages_pending", "events_pending")
 _RUN_OPTIONS: Final = (
     ("--port", click.IntRange(0, 65_535), "Port on 127.0.0.1; 0 takes a free one."),
@@ -59,6 +63,7 @@ def run(**options: Any) -> None:
     It prints the URLs and the token. Point the library's REST base at the first.
     """
     argv = [sys.executable, "-P", "-m", "shard_node.sandbox"]
+    argv += ["--program", "shardctl sandbox run"]
     for name, value in without_none(**options).items():
         argv += ["--" + name.replace("_", "-"), str(value)]
     sys.stdout.flush()
@@ -94,9 +99,16 @@ def guilds(link: SandboxLink, as_json: bool) -> None:
 @click.argument("kind", type=click.Choice(KINDS))
 @click.option("--guild", metavar="ID", help="In this guild; by default in any.")
 @click.option("--count", type=click.IntRange(1, 100_000), default=1, help="How many times.")
-@click.option("--name", help='slash: the command; "config set" names a subcommand.')
-@click.option("--option", "options", multiple=True, metavar="NAME=VALUE", help="slash: a value.")
-@click.option("--custom-id", help="button: begins with this.")
+@click.option("--name", help='slash, autocomplete: the command; "a b" names a subcommand.')
+@click.option(
+    "--option",
+    "options",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="slash, autocomplete: a value; modal: by custom id.",
+)
+@click.option("--value", "values", multiple=True, help="select: this one; may be repeated.")
+@click.option("--custom-id", help="button, select, modal: begins with this.")
 @click.option("--content", help="message, dm: the text; {id} is the message's id.")
 @click.option("--no-ask", is_flag=True, help="message, dm: expects no answer.")
 @click.option("--action", help="member: update, add, remove; role: update, create, delete.")
@@ -106,6 +118,7 @@ def play(
     link: SandboxLink,
     as_json: bool,
     options: tuple[str, ...],
+    values: tuple[str, ...],
     no_ask: bool,
     **args: Any,
 ) -> None:
@@ -115,6 +128,8 @@ def play(
     """
     if options:
         args["options"] = dict(_pair(text) for text in options)
+    if values:
+        args["values"] = list(values)
     answer = link.post("/play", without_none(**args, asks=not no_ask))
     if as_json:
         echo_json(answer)
@@ -141,31 +156,62 @@ def _pair(text: str) -> tuple[str, str]:
 @click.option("--guild", metavar="ID", help="In this guild; by default in all.")
 @on_sandbox
 def load(link: SandboxLink, as_json: bool, seconds: float, **args: Any) -> None:
-    """Let users play at a steady rate, and wait for the end."""
+    """Let users play at a steady rate, and wait for the end. Ctrl-C cancels it."""
     if not args["interactions_per_s"] and not args["events_per_s"]:
         raise click.UsageError("give --interactions-per-s or --events-per-s, or both.")
     load_id = link.post("/load", without_none(seconds=seconds, **args))["id"]
     try:
         last = _watch(link, load_id)
     except KeyboardInterrupt:
-        click.echo("interrupted; the load goes on in the sandbox until its end", err=True)
+        _cancel(link, load_id)
         raise
     if last["error"]:
         raise ShardctlError(f"the load broke off: {last['error']}.", exit_code=EXIT_FAILED)
     if as_json:
         echo_json(last)
         return
-    click.echo(
-        f"{last['interactions_sent']} interactions and {last['events_sent']} events "
-        f"in {last['elapsed_s']:.1f} s"
+    click.echo(_so_far(last))
+
+
+def _so_far(state: dict[str, Any]) -> str:
+    return (
+        f"{state['interactions_sent']} interactions and {state['events_sent']} events "
+        f"in {state['elapsed_s']:.1f} s"
+    )
+
+
+def _cancel(link: SandboxLink, load_id: str) -> None:
+    """End the load in the sandbox: nobody waits for it any more."""
+    try:
+        state = link.delete(f"/load/{load_id}")
+    except ShardctlError as error:
+        click.echo(f"the load was not cancelled: {error.message}", err=True)
+    else:
+        click.echo(f"the load is cancelled after {_so_far(state)}", err=True)
+
+
+def _gone(error: ShardctlError, state: dict[str, Any] | None) -> ShardctlError:
+    """The sandbox ended under a load: what it had sent by the last look."""
+    sent = f"By then it had sent {_so_far(state)}." if state else "It had sent little or nothing."
+    return ShardctlError(
+        "the sandbox ended during the load.",
+        consequence=f"{sent}\n{error.message}",
+        hint="shardctl logs --sandbox",
+        code=error.code,
+        exit_code=error.exit_code,
     )
 
 
 def _watch(link: SandboxLink, load_id: str) -> dict[str, Any]:
     moved, sent = time.monotonic(), -1
+    state: dict[str, Any] | None = None
     with _bar() as show:
         while True:
-            state: dict[str, Any] = link.get(f"/load/{load_id}")
+            try:
+                state = link.get(f"/load/{load_id}")
+            except ShardctlError as error:
+                raise _gone(error, state) from None
+            assert state is not None
             show(state)
             if state["done"]:
                 return state
@@ -212,10 +258,11 @@ def _bar() -> AbstractContextManager[Callable[[dict[str, Any]], None]]:
 
 class _RichBar(AbstractContextManager[Callable[[dict[str, Any]], None]]):
     def __init__(self) -> None:
-        from rich.console import Console
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
 
-        console = Console(stderr=True)
+        from shardctl.cli.show import console_for
+
+        console = console_for(sys.stderr)
         columns = (BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._progress = Progress("load", *columns, console=console, transient=True)
         self._task = self._progress.add_task("load", total=None)
@@ -247,16 +294,18 @@ class _RichBar(AbstractContextManager[Callable[[dict[str, Any]], None]]):
 )
 @on_sandbox
 def audit(link: SandboxLink, as_json: bool, reset: bool, settle_s: float) -> None:
-    """Show how often the bot answered once, late, never, twice."""
+    """Show what the bot answered once, late, never, twice.
+
+    The first line is the verdict. An event is unwanted when no session of the bot has the
+    intent for it: Discord would not send it, and neither does the sandbox.
+    """
     _settle(link, settle_s)
     report = link.get(f"/audit?reset={int(reset)}")
     if as_json:
         echo_json(report)
         return
-    report.pop("schema", None)
-    width = max(map(len, report))
-    for name, count in report.items():
-        click.echo(f"{name:<{width}} {count:>9}")
+    for line in audit_lines(report):
+        click.echo(line)
 
 
 def _settle(link: SandboxLink, settle_s: float) -> None:

@@ -49,6 +49,10 @@ class SandboxLink:
         headers = {"Content-Type": "application/json"}
         return self._ask(urllib.request.Request(self._url + path, raw, headers))
 
+    def delete(self, path: str) -> Any:
+        """The decoded answer of a DELETE. Raises ShardctlError."""
+        return self._ask(urllib.request.Request(self._url + path, method="DELETE"))
+
     def _ask(self, request: urllib.request.Request) -> Any:
         try:
             with self._opener.open(request, timeout=TIMEOUT_S) as response:

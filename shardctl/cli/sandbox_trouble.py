@@ -14,6 +14,7 @@ from shardctl.cli.sandbox_options import (
     targeted,
     without_none,
 )
+from shardctl.errors import ShardctlError
 
 _COUNT: Final = click.IntRange(min=1)
 SCOPES: Final = ("user", "global", "shared")
@@ -21,10 +22,22 @@ SCOPES: Final = ("user", "global", "shared")
 
 def _make(link: SandboxLink, as_json: bool, kind: str, **args: Any) -> None:
     answer = link.post("/trouble", {"kind": kind, **without_none(**args)})
+    nobody = answer.get("sessions") == [] and not args.get("off")
     if as_json:
         echo_json(answer)
-        return
-    click.echo(_told(kind, answer))
+    elif not nobody:
+        click.echo(_told(kind, answer))
+    if nobody:
+        raise _nobody(kind)
+
+
+def _nobody(kind: str) -> ShardctlError:
+    return ShardctlError(
+        f"{kind}: no session is connected, so nothing was done.",
+        consequence="Trouble with connections needs a bot that is connected.",
+        hint="shardctl status",
+        code="E_NO_SESSION",
+    )
 
 
 def _told(kind: str, answer: dict[str, Any]) -> str:
@@ -34,8 +47,12 @@ def _told(kind: str, answer: dict[str, Any]) -> str:
         return f"{kind}: shard {shards}" if sessions else f"{kind}: no connected session"
     if "guilds" in answer:
         return "\n".join(answer["guilds"])
-    rest = [f"{key} {value}" for key, value in answer.items() if key != "kind"]
-    return f"{kind}: {', '.join(rest)}"
+    rest = [
+        f"{key} {value:g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in answer.items()
+        if key != "kind" and value is not None
+    ]
+    return f"{kind}: {', '.join(rest)}" if rest else kind
 
 
 @click.command()
@@ -146,7 +163,7 @@ def storm_429(link: SandboxLink, as_json: bool, **args: Any) -> None:
 @click.argument("count", type=_COUNT, default=1)
 @on_sandbox
 def add_guilds(link: SandboxLink, as_json: bool, count: int) -> None:
-    """Let the bot join COUNT new guilds; prints their ids."""
+    """Let the bot join COUNT guilds; print their ids."""
     _make(link, as_json, "add_guilds", count=count)
 
 
@@ -157,7 +174,10 @@ def add_guilds(link: SandboxLink, as_json: bool, count: int) -> None:
 def remove_guilds(
     link: SandboxLink, as_json: bool, count: int | None, guilds: tuple[str, ...]
 ) -> None:
-    """Take the bot out of guilds: the newest COUNT, or those named."""
+    """Take the bot out of COUNT guilds.
+
+    Those are the newest, or with --guild the ones that are named.
+    """
     if count is not None and guilds:
         raise click.UsageError("COUNT and --guild exclude each other.")
     _make(link, as_json, "remove_guilds", count=count, guilds=list(guilds) or None)

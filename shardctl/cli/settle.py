@@ -7,12 +7,14 @@ import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, NamedTuple
+from urllib.parse import urlsplit
 
 import click
 
-from shardctl.cli.common import fleet_option
-from shardctl.cli.target import default_bot, find_bot
+from shardctl.cli.common import fleet_option, this_folder
+from shardctl.cli.target import default_bot, find_bot, has_bot
 from shardctl.config import DRAIN_MAX_S, NODES_MAX, SHARDS_MAX, FileConfig, load
+from shardctl.errors import ConfigError
 from shardctl.launch import (
     API_BASE,
     DRAIN_S,
@@ -24,6 +26,7 @@ from shardctl.launch import (
     Sandbox,
     example_bot,
 )
+from shardctl.machine import nodes_max
 from shardctl.paths import FleetPaths, fleet_name, fleet_paths
 from shardctl.token import find_token
 
@@ -52,7 +55,7 @@ nodes_option: Final = _option(
     "--nodes",
     type=auto_or(NODES_MAX),
     metavar="auto|N",
-    help="Processes; auto: by shards and cores.",
+    help="Processes; auto: by shards, cores and memory.",
 )
 _OPTIONS: Final = (
     _option(
@@ -111,7 +114,7 @@ def settle(
     """Everything that a launch needs; nothing is made or started. Raises ShardctlError."""
     bot, config = _bot_and_file(target, options)
     sandbox = _sandbox(ctx, options, config, sandbox_defaults or {})
-    folder = Path.cwd() if bot.example else Path(bot.folder)
+    folder = this_folder() if bot.example else Path(bot.folder)
     fleet = options["fleet"] or config.get("fleet") or fleet_name(folder) + suffix
     paths = fleet_paths(fleet)
     token_env = os.environ.get("SHARDCTL_TOKEN_ENV") or config.get("token_env") or TOKEN_VARIABLE
@@ -123,14 +126,33 @@ def settle(
         bot=bot,
         shards=_first(options["shards"], config.get("shards"), "auto"),
         nodes=_first(options["nodes"], config.get("nodes"), "auto"),
+        nodes_max=nodes_max(),
         identify_window_s=sandbox.identify_window_s if sandbox else IDENTIFY_WINDOW_S,
         drain_s=float(_first(options["drain_s"], config.get("drain_s"), DRAIN_S)),
         log_level=_first(options["log_level"], config.get("log_level"), "info"),
         sandbox=sandbox,
-        api_base=os.environ.get("SHARDCTL_API_BASE", API_BASE).rstrip("/"),
+        api_base=_api_base(),
         token_env=token_env,
     )
-    return Launch(record, paths, {} if sandbox else _secrets(folder, token_env, config))
+    secrets = {} if sandbox else _secrets(folder, token_env, config, target)
+    return Launch(record, paths, secrets)
+
+
+def _api_base() -> str:
+    """Where Discord's REST is; an empty variable counts as none. Raises ConfigError."""
+    value = os.environ.get("SHARDCTL_API_BASE") or API_BASE
+    try:
+        url = urlsplit(value)
+        good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        good = False
+    if good:
+        return value.rstrip("/")
+    raise ConfigError(
+        f"SHARDCTL_API_BASE={value} is not allowed.",
+        consequence=f"Allowed: an http or https URL such as {API_BASE}. Nothing was started.",
+        hint="unset SHARDCTL_API_BASE",
+    )
 
 
 def _first(*values: Any) -> Any:
@@ -139,7 +161,7 @@ def _first(*values: Any) -> Any:
 
 
 def _bot_and_file(target: str | None, options: Mapping[str, Any]) -> tuple[Bot, FileConfig]:
-    here = Path.cwd()
+    here = this_folder()
     if target is not None:
         bot = find_bot(target, here, factory=options["factory"])
         return bot, load(Path(bot.folder))
@@ -148,7 +170,9 @@ def _bot_and_file(target: str | None, options: Mapping[str, Any]) -> tuple[Bot, 
     if named is not None:
         factory = options["factory"] or bool(config.get("factory"))
         return find_bot(named, here, factory=factory), config
-    return (example_bot() if options["sandbox"] else default_bot(here)), config
+    if options["sandbox"] and not has_bot(here):
+        return example_bot(), config
+    return default_bot(here), config
 
 
 def _sandbox(
@@ -176,7 +200,11 @@ def _refuse_lonely(ctx: click.Context, options: Mapping[str, Any]) -> None:
             raise click.UsageError(f"{flag} sizes the sandbox: it needs --sandbox.", ctx)
 
 
-def _secrets(folder: Path, token_env: str, config: FileConfig) -> dict[str, str]:
+def _secrets(
+    folder: Path, token_env: str, config: FileConfig, target: str | None
+) -> dict[str, str]:
     token_file = os.environ.get("SHARDCTL_TOKEN_FILE") or config.get("token_file")
-    token = find_token(folder, os.environ, token_env=token_env, token_file=token_file)
+    token = find_token(
+        folder, os.environ, token_env=token_env, token_file=token_file, target=target
+    )
     return {TOKEN_VARIABLE: token.value, token_env: token.value}

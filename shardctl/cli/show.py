@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from typing import IO, Final
+import textwrap
+from collections.abc import Mapping
+from typing import IO, Any, Final, Literal
 
 from rich.console import Console
 from rich.table import Table
@@ -16,6 +18,9 @@ from shardctl.cli.table import Row, fitting, rows_of
 
 WIDTH_OFF_TERMINAL: Final = 1000
 TAIL_LINES_VERBOSE: Final = 20
+WRAP_MIN: Final = 20
+_NODE_PARTS_LESS: Final = ("rss", "uptime", "restarts", "shards", "lag", "pid")
+"""What a narrow line leaves out, first to last; the table shows most of it too."""
 _STYLES: Final = {
     "ready": "green",
     "queued": "cyan",
@@ -28,11 +33,12 @@ _STYLES: Final = {
 
 
 def console_for(file: IO[str] | None = None) -> Console:
-    """A console that colours on a terminal only (NO_COLOR: never) and knows its width."""
+    """A console that knows its width and, on a terminal, styles; with NO_COLOR not even bold."""
     file = file or sys.stdout
     known = file.isatty() or "COLUMNS" in os.environ
     width = shutil.get_terminal_size().columns if known else WIDTH_OFF_TERMINAL
-    return Console(file=file, width=width, highlight=False, soft_wrap=False)
+    system: Literal["auto"] | None = None if os.environ.get("NO_COLOR") else "auto"
+    return Console(file=file, width=width, highlight=False, soft_wrap=False, color_system=system)
 
 
 def print_status(
@@ -44,7 +50,7 @@ def print_status(
     verbose: bool = False,
 ) -> None:
     """The budget, the table of the shards, and what is not well."""
-    for line in (headline(report), budget_line(report)):
+    for line in (headline(report, console.width), budget_line(report, console.width)):
         _print_line(console, line)
     rows = rows_of(report, sort, top)
     if rows:
@@ -52,11 +58,17 @@ def print_status(
     if verbose:
         _print_nodes(report, console)
     for line in troubles(report, TAIL_LINES_VERBOSE if verbose else 3):
-        _print_line(console, line, "yellow")
+        _print_wrapped(console, line, "yellow")
 
 
 def _print_line(console: Console, line: str, style: str = "") -> None:
     console.print(Text(line, style=style), overflow="ellipsis", no_wrap=True, crop=True)
+
+
+def _print_wrapped(console: Console, line: str, style: str) -> None:
+    """What is wrong is never cut: a longer line goes on below, indented."""
+    for part in textwrap.wrap(line, max(WRAP_MIN, console.width), subsequent_indent="    ") or [""]:
+        _print_line(console, part, style)
 
 
 def _table(rows: list[Row], width: int) -> Table:
@@ -76,14 +88,23 @@ def _cell(title: str, text: str) -> Text:
 
 def _print_nodes(report: Report, console: Console) -> None:
     for node in report["nodes"]:
-        lag_ms = node.get("loop_lag_ms")
-        parts = [
-            f"node {node['id']}#{node['epoch']} {node['state']}",
-            f"pid {node['pid']}",
-            f"shards {ranges(node['shards'])}",
-            f"RSS {size(node['rss_bytes'])}",
-            f"up {span(node.get('uptime_s'))}",
-            f"restarts {node.get('restarts', 0)}",
-            f"loop lag {lag_ms:.0f} ms" if lag_ms is not None else "",
-        ]
-        _print_line(console, "  ".join(part for part in parts if part))
+        _print_line(console, node_line(node, console.width))
+
+
+def node_line(node: Mapping[str, Any], width: int) -> str:
+    """A node's process in one line; whole parts go where ``width`` is less."""
+    lag_ms, runs = node.get("loop_lag_ms"), bool(node["pid"])
+    parts = {
+        "name": f"node {node['id']}#{node['epoch']} {node['state']}",
+        "pid": f"pid {node['pid']}" if runs else "",
+        "shards": f"shards {ranges(node['shards'])}",
+        "rss": f"RSS {size(node['rss_bytes'])}" if runs else "",
+        "uptime": f"up {span(node.get('uptime_s'))}" if runs else "",
+        "restarts": f"restarts {node.get('restarts', 0)}",
+        "lag": f"loop lag {lag_ms:.0f} ms" if runs and lag_ms is not None else "",
+    }
+    parts = {name: text for name, text in parts.items() if text}
+    for name in _NODE_PARTS_LESS:
+        if len("  ".join(parts.values())) > width:
+            parts.pop(name, None)
+    return "  ".join(parts.values())

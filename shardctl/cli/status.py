@@ -33,10 +33,12 @@ from shardctl.errors import EXIT_DEGRADED, EXIT_INTERRUPTED, EXIT_OK, NoBroker
 )
 @click.option("--top", type=click.IntRange(min=1), metavar="N", help="The first N rows only.")
 @click.option("--verbose", "-v", is_flag=True, help="Nodes with their processes, more log lines.")
+@click.option("--all", "every", is_flag=True, help="List all fleets of this user.")
 @fleet_option
 @click.pass_context
 def status(
     ctx: click.Context,
+    every: bool,
     as_json: bool,
     watch_s: float | None,
     sort: str,
@@ -47,6 +49,11 @@ def status(
     """Show shards, nodes and the IDENTIFY budget."""
     from shardctl.client import Client
 
+    if every:
+        from shardctl.cli.fleets import echo_fleets
+
+        echo_fleets(as_json=as_json)
+        return
     show = _Show(as_json, sort, top, verbose, repeated=watch_s is not None)
     with Client(chosen_fleet(fleet)) as client:
         if watch_s is None:

@@ -11,7 +11,7 @@ import click
 
 from shardctl.cli.common import chosen_fleet, dry_run_option, fleet_option
 from shardctl.errors import EXIT_TEMPFAIL, EXIT_USAGE, NoBroker, Refused, ShardctlError
-from shardctl.launch import DRAIN_S
+from shardctl.launch import DRAIN_S, read_json
 from shardctl.paths import FleetPaths
 from shardctl.running import clear_remains, supervisor_pid
 from shardctl.supervisor import procs
@@ -48,8 +48,14 @@ def stop(discard_sessions: bool, yes: bool, dry_run: bool, fleet: str | None) ->
     drain_s = _ask(paths, pid, discard_sessions)
     if procs.wait_gone([supervisor], drain_s + STOP_MARGIN_S):
         raise _still_there(paths, pid, drain_s + STOP_MARGIN_S)
-    kept = "its sessions are discarded" if discard_sessions else "its sessions can be resumed"
-    click.echo(f"fleet {paths.fleet} has stopped; {kept}", err=True)
+    click.echo(f"fleet {paths.fleet} has stopped; {_kept(paths, discard_sessions)}", err=True)
+
+
+def _kept(paths: FleetPaths, discard_sessions: bool) -> str:
+    """What is left of the fleet's sessions."""
+    if (read_json(paths.record_file) or {}).get("sandbox"):
+        return "its sandbox ended with it"
+    return "its sessions are discarded" if discard_sessions else "its sessions can be resumed"
 
 
 def _plan(paths: FleetPaths, pid: int | None, discard_sessions: bool) -> None:
@@ -81,7 +87,8 @@ def _not_running(paths: FleetPaths) -> None:
 
     if paths.supervisor_file.exists():
         clear_remains(paths, lambda line: click.echo(line, err=True))
-        click.echo(f"fleet {paths.fleet} has stopped; its sessions can be resumed", err=True)
+        kept = _kept(paths, discard_sessions=False)
+        click.echo(f"fleet {paths.fleet} has stopped; {kept}", err=True)
         return
     raise no_broker(paths, f"the fleet {paths.fleet} does not run.")
 

@@ -67,6 +67,11 @@ def _find(left: str, base: Path) -> _Found | None:
     return None
 
 
+def has_bot(folder: Path) -> bool:
+    """Whether ``default_bot`` finds one in ``folder``."""
+    return any((folder / name).is_file() for name in DEFAULT_FILES)
+
+
 def default_bot(folder: Path) -> Bot:
     """The bot in ``folder`` when no TARGET is given."""
     for name in DEFAULT_FILES:

@@ -30,7 +30,7 @@ def main() -> int:
     except LaunchError as error:
         print(f"error[E_RECORD]: {error}", file=sys.stderr)
         return EXIT_CONFIG
-    lock = Lock(Path(record.data_dir))
+    lock = Lock.handed_over(Path(record.data_dir), os.environ)
     if not lock.take():
         note = read_note(Path(record.run_dir)) or {}
         print(

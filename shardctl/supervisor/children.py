@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from shardctl.launch import Command
 from shardctl.supervisor import logs
-from shardctl.supervisor.effects import BROKER, Exit
+from shardctl.supervisor.effects import BROKER, Exit, title
 from shardctl.supervisor.procs import Known, start_of
 
 Key = tuple[str, int]
@@ -59,6 +59,8 @@ class Children:
         log = log_file(self._logs_dir, name)
         output = logs.open_log(log)
         try:
+            logs.mark(output, f"--- {title(name)}{f'#{epoch}' if epoch else ''} starts ---")
+            start = os.fstat(output).st_size  # before the child can write
             process = subprocess.Popen(
                 command.argv,
                 env=command.env | {key: str(fd) for key, fd in given.items()},
@@ -70,7 +72,6 @@ class Children:
                 # Ctrl-C on the terminal is for the supervisor alone.
                 start_new_session=True,
             )
-            start = os.fstat(output).st_size
         finally:
             os.close(output)
         known = Known(name, process.pid, start_of(process.pid))

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from shardctl.supervisor import lines
 from shardctl.supervisor.backoff import Backoff
 from shardctl.supervisor.effects import (
     BROKER,
@@ -42,7 +43,8 @@ END_EARLY_S: Final = 3.0
 HURRY_S: Final = 0.5
 """What a second Ctrl-C leaves."""
 BROKER_MUTE_S: Final = 2.0
-"""A broker whose link ended is killed when it lives on for so long."""
+"""A broker is killed when it lives on for so long after its link ended, or does not answer a
+stop: then the nodes are told directly, while most of their drain is left."""
 MISSED_EXITS_MAX: Final = 256
 TAIL_SHOWN_LINES: Final = 3
 """Quoted of a daemon that is started again; its log has the rest."""
@@ -70,6 +72,7 @@ class Supervisor:
         self._stop_deadline: float | None = None
         self._end_deadline: float | None = None
         self._killed = False
+        self._signalled = False
 
     # --- what the shell asks
 
@@ -119,7 +122,7 @@ class Supervisor:
         self.processes[name, epoch] = Process(name, epoch, pid, now, spec or {})
         if name == BROKER:
             self._linked = True
-            return [Send(self._hello(now)), *self._tell_missed()]
+            return [Send(lines.hello(self._pid, self.nodes(), now)), *self._tell_missed()]
         if name == SANDBOX:
             return []
         return self._send({"ev": "spawned", "name": name, "epoch": epoch, "pid": pid})
@@ -167,6 +170,8 @@ class Supervisor:
                 return self._asked_spawn(line)
             case "signal":
                 return self._asked_signal(line)
+            case "stopping":
+                return self._asked_stop(str(line["reason"]), int(line["exit_code"]), now)
             case "stopped":
                 return self._asked_end(str(line["reason"]), int(line["exit_code"]), now)
             case other:
@@ -176,13 +181,17 @@ class Supervisor:
         """The operator wants the fleet down; asked twice, at once."""
         if self.phase is Phase.DONE:
             return []
+        again, self._signalled = self._signalled, True
         if self.phase in (Phase.STOPPING, Phase.ENDING):
+            if not again:
+                return [Say(f"{reason}: the fleet is stopping already")]
             self._hurry(now)
             return [Say("asked again: what is left is killed"), *self._advance(now)]
         said = Say(f"stopping ({reason}); sessions are kept")
         self._begin_stop(now)
         if not self._linked:
             return [said, *self._term_nodes(), *self._advance(now)]
+        self._broker_deadline = now + BROKER_MUTE_S
         line = {"ev": "stop", "reason": reason, "discard_sessions": False}
         return [said, Send(line), *self._advance(now)]
 
@@ -199,22 +208,17 @@ class Supervisor:
             effects += [said, *self._signal(SANDBOX, "KILL")]
         if _past(self._broker_deadline, now):
             self._broker_deadline = None
-            effects += self.link_broken("its link ended but it lives", now)
+            stopping = self.phase is Phase.STOPPING
+            why = "it does not answer the stop" if stopping else "its link ended but it lives"
+            effects += self.link_broken(why, now)
         return [*effects, *self._advance(now)]
 
     # --- the broker's wishes
 
-    def _hello(self, now: float) -> Mapping[str, Any]:
-        return {
-            "ev": "hello",
-            "supervisor_pid": self._pid,
-            "procs": [_proc(process, now) for process in self.nodes()],
-        }
-
     def _tell_missed(self) -> Effects:
-        lines = list(self._missed)
+        missed = list(self._missed)
         self._missed.clear()
-        return [Send(line) for line in lines]
+        return [Send(line) for line in missed]
 
     def _serving(self) -> Effects:
         again, self.served = self.served, True
@@ -229,7 +233,7 @@ class Supervisor:
             return self._refuse(name, epoch, "the fleet is stopping")
         if (name, epoch) in self.processes or name in (BROKER, SANDBOX):
             return self._refuse(name, epoch, f"{name} of this epoch lives already")
-        return [Spawn(name, epoch, dict(line))]
+        return [*lines.starts_again(line), Spawn(name, epoch, dict(line))]
 
     def _refuse(self, name: str, epoch: int, error: str) -> Effects:
         return self._send({"ev": "spawn_failed", "name": name, "epoch": epoch, "error": error})
@@ -238,17 +242,31 @@ class Supervisor:
         name, epoch, signal = str(line["name"]), int(line["epoch"]), str(line["signal"])
         if (name, epoch) not in self.processes or signal not in ("TERM", "KILL"):
             return []
-        return [Signal(name, epoch, signal)]
+        return [*lines.signalled(line), Signal(name, epoch, signal)]
+
+    def _asked_stop(self, reason: str, exit_code: int, now: float) -> Effects:
+        """The broker has begun to stop the nodes: from here on the stop is ours to finish,
+        whatever becomes of the broker."""
+        if self.phase is not Phase.RUNNING:
+            self._broker_deadline = None
+            return []
+        effects = self._why(reason, exit_code)
+        self._begin_stop(now)
+        return effects
 
     def _asked_end(self, reason: str, exit_code: int, now: float) -> Effects:
-        """The broker says that all is over: the operator's wish, or a fatal reason."""
-        effects: Effects = []
+        """The broker says that all nodes are gone."""
+        effects = self._why(reason, exit_code) if self.phase is Phase.RUNNING else []
         if exit_code:
             self._result = Finish(exit_code, reason, self._last_words())
-            effects.append(Say(f"the fleet stops: {reason}"))
-        elif self.phase is Phase.RUNNING:
-            effects.append(Say("stopping, as the operator asked"))
         return [*effects, *self._begin_end(now)]
+
+    def _why(self, reason: str, exit_code: int) -> Effects:
+        """The operator's wish, or a fatal reason."""
+        if not exit_code:
+            return [Say("stopping, as the operator asked")]
+        self._result = Finish(exit_code, reason, self._last_words())
+        return [Say(f"the fleet stops: {reason}")]
 
     def _last_words(self) -> tuple[str, ...]:
         return self._failed_node[1].tail if self._failed_node is not None else ()
@@ -286,16 +304,7 @@ class Supervisor:
     def _exited_node(self, process: Process, end: Exit, lived_s: float) -> Effects:
         if end.code != 0:
             self._failed_node = (process.name, end)
-        line = {
-            "ev": "exited",
-            "name": process.name,
-            "epoch": process.epoch,
-            "pid": process.pid,
-            "code": end.code,
-            "signal": end.signal,
-            "uptime_s": round(lived_s, 3),
-            "tail": list(end.tail),
-        }
+        line = lines.exited(process, end, lived_s)
         said = Say(f"{title(process.name)} ended ({end})", () if end.code == 0 else end.tail)
         return [said, *self._send(line)]
 
@@ -385,16 +394,3 @@ def _kill(key: tuple[str, int]) -> Iterator[Effect]:
     name, epoch = key
     yield Say(f"{title(name)} did not end in time and is killed")
     yield Signal(name, epoch, "KILL")
-
-
-def _proc(process: Process, now: float) -> Mapping[str, Any]:
-    spec = process.spec
-    return {
-        "name": process.name,
-        "pid": process.pid,
-        "epoch": process.epoch,
-        "shards": list(spec["shards"]),
-        "num_shards": spec["num_shards"],
-        "index": spec["index"],
-        "uptime_s": round(now - process.since, 3),
-    }

@@ -7,7 +7,7 @@ import fcntl
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, MutableMapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +18,7 @@ from shardctl.supervisor.effects import Finish, Say
 from shardctl.supervisor.procs import Known, start_of
 
 SCHEMA: Final = 1
+LOCK_VARIABLE: Final = "SHARDCTL_LOCK_FD"
 
 
 class Speaker:
@@ -48,8 +49,13 @@ class Speaker:
 
     def reopen(self) -> None:
         """Open the log by its name again (SIGUSR1), after another program moved it."""
+        try:
+            file = logs.open_log(self._path)
+        except OSError as error:
+            self.say(Say(f"{self._path.name} cannot be opened again: {error.strerror}"))
+            return
         os.close(self._file)
-        self._file = logs.open_log(self._path)
+        self._file = file
         if not self._foreground:
             for file in (1, 2):
                 os.dup2(self._file, file)
@@ -77,12 +83,19 @@ class Notes:
             "foreground": foreground,
         }
 
-    def children(self, known: Iterable[Known]) -> None:
-        """Name the living children, so that whoever comes after a kill -9 finds them."""
-        write_json(self._path, self._head | {"children": [child._asdict() for child in known]})
+    def children(self, known: Iterable[Known], *, stopping: bool = False) -> None:
+        """Name the living children, so that whoever comes after a kill -9 finds them.
+
+        Raises OSError where there is no room.
+        """
+        children = [child._asdict() for child in known]
+        write_json(self._path, self._head | {"stopping": stopping, "children": children})
 
     def end(self, result: Finish) -> None:
-        """A clean end: nothing is left to find, and why it ended can be read."""
+        """A clean end: nothing is left to find, and why it ended can be read.
+
+        Raises OSError where there is no room for that.
+        """
         self._path.unlink(missing_ok=True)
         write_json(
             self._exit_path,
@@ -118,9 +131,24 @@ def read_note(run_dir: Path) -> dict[str, Any] | None:
 class Lock:
     """One supervisor a fleet: held by the process, and gone with it however it ends."""
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, file: int | None = None) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
-        self._file = os.open(data_dir / "supervisor.lock", flags, 0o600)
+        path = data_dir / "supervisor.lock"
+        self._file = os.open(path, flags, 0o600) if file is None else file
+
+    @classmethod
+    def handed_over(cls, data_dir: Path, environ: MutableMapping[str, str]) -> Lock:
+        """The lock that `start` took for us, by the variable; else one to be taken."""
+        text = environ.pop(LOCK_VARIABLE, "")
+        if not text.isdecimal():
+            return cls(data_dir)
+        os.set_inheritable(int(text), False)
+        return cls(data_dir, int(text))
+
+    def hand_over(self) -> tuple[int, dict[str, str]]:
+        """The open file, made inheritable, and the variable that tells a supervisor of it."""
+        os.set_inheritable(self._file, True)
+        return self._file, {LOCK_VARIABLE: str(self._file)}
 
     def take(self) -> bool:
         """Whether the lock is ours now."""

@@ -5,12 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 LOG_MAX_BYTES: Final = 20 << 20
 LOG_FILES_MAX: Final = 5
 """The current file and four older ones: ``x.log``, ``x.log.1`` .. ``x.log.4``."""
+LOG_MODE: Final = 0o600
 TAIL_MAX_BYTES: Final = 16 << 10
 TAIL_LINES_MAX: Final = 20
 TAIL_LINE_MAX_CHARS: Final = 500
@@ -22,20 +24,36 @@ def open_log(path: Path) -> int:
         _shift(path)
         with contextlib.suppress(FileNotFoundError):
             path.rename(_older(path, 1))
-    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, LOG_MODE)
+
+
+def mark(log: int, text: str) -> None:
+    """A line of ours in a child's log, with its moment: where a start begins."""
+    moment = datetime.now().astimezone().isoformat(timespec="seconds")
+    with contextlib.suppress(OSError):  # a full disk keeps no child from starting
+        os.write(log, f"{moment} {text}\n".encode())
 
 
 def cap_log(path: Path) -> bool:
     """Rotate a full log whose writer lives: copied, then cut to nothing.
 
     The writer's descriptor appends, so it goes on at the new end. A line written between
-    the two steps is lost. Returns whether it was rotated.
+    the two steps is lost. Returns whether it was rotated; where the copy cannot be written
+    (a full disk) this log and the older ones stay as they are.
     """
     if size_of(path) < LOG_MAX_BYTES:
         return False
-    _shift(path)
-    shutil.copyfile(path, _older(path, 1))
-    os.truncate(path, 0)
+    copy = path.with_name(f".{path.name}.copy")
+    try:
+        shutil.copyfile(path, copy)
+        copy.chmod(LOG_MODE)
+        _shift(path)
+        copy.replace(_older(path, 1))
+        os.truncate(path, 0)
+    except OSError:
+        with contextlib.suppress(OSError):
+            copy.unlink()
+        return False
     return True
 
 

@@ -72,6 +72,8 @@ class Loop:
         self._info: Mapping[str, Any] | None = None
         self._result: Finish | None = None
         self._log_check_at = 0.0
+        self._note_due = False
+        self._stopping = False
 
     def run(self, display: Command | None = None) -> Finish:
         """Run the fleet until all its processes have ended.
@@ -80,7 +82,7 @@ class Loop:
         the fleet and ends when the fleet does.
         """
         with self._signals():
-            self._notes.children([])
+            self._note()
             self._apply(self._core.start(time.monotonic()))
             if display is not None:
                 self._children.show(DISPLAY, display)
@@ -98,6 +100,9 @@ class Loop:
         self._check_logs(now)
         if self._core.phase not in (Phase.STARTING, Phase.RUNNING):
             self._children.signal(DISPLAY, 0, "TERM")
+            if not self._stopping:
+                self._stopping = True
+                self._note()
 
     def _timeout_s(self) -> float:
         now = time.monotonic()
@@ -145,7 +150,7 @@ class Loop:
             if name == BROKER:
                 self._drain_link()
             self._apply(self._core.exited(name, epoch, end, time.monotonic()))
-        self._notes.children(self._children.known())
+        self._note()
 
     # --- the broker's line
 
@@ -225,7 +230,7 @@ class Loop:
         except (OSError, LaunchError) as error:
             now = time.monotonic()
             return self._core.spawn_failed(spawn.name, spawn.epoch, str(error), now)
-        self._notes.children(self._children.known())
+        self._note()
         return self._core.spawned(spawn.name, spawn.epoch, pid, time.monotonic(), spawn.spec)
 
     def _start(self, spawn: Spawn) -> int:
@@ -270,18 +275,43 @@ class Loop:
 
     # --- the rest
 
+    def _note(self) -> None:
+        """Name the living children. A full disk ends no fleet: it is tried again."""
+        try:
+            self._notes.children(self._children.known(), stopping=self._stopping)
+        except OSError as error:
+            if not self._note_due:
+                text = f"supervisor.json cannot be written ({error.strerror}); tried again"
+                self._speaker.say(Say(text))
+            self._note_due = True
+        else:
+            self._note_due = False
+
     def _check_logs(self, now: float) -> None:
         if now < self._log_check_at:
             return
         self._log_check_at = now + LOG_CHECK_S
+        if self._note_due:
+            self._note()
         self._speaker.cap()
         for path in self._children.cap_logs():
             self._speaker.say(Say(f"{path.name} was full and is rotated"))
 
     def _close(self, result: Finish) -> None:
         self._close_link()
-        self._notes.end(result)
-        self._record.sandbox_file.unlink(missing_ok=True)
+        try:
+            self._notes.end(result)
+        except OSError as error:
+            self._speaker.say(Say(f"why the fleet ended cannot be written ({error.strerror})"))
+        self._clear_run_folder()
         self._children.close()
         self._selector.close()
         self._speaker.close()
+
+    def _clear_run_folder(self) -> None:
+        """What is ours in it goes, and the folder with it, unless somebody else uses it."""
+        socket = Path(self._record.endpoint.removeprefix("ipc://"))
+        for path in (self._record.sandbox_file, socket):
+            path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            Path(self._record.run_dir).rmdir()

@@ -42,12 +42,12 @@ def test_a_plan_holds_each_shard_once_in_ranges(shards: int, nodes: int) -> None
 
 
 @pytest.mark.parametrize(
-    ("shards", "asked", "cores", "sandbox", "nodes"),
+    ("shards", "asked", "nodes_max", "sandbox", "nodes"),
     [
         (1, None, 8, False, 1),
         (16, None, 8, False, 2),
         (17, None, 8, False, 3),
-        (400, None, 4, False, 3),
+        (400, None, 3, False, 3),
         (400, None, 1, False, 1),
         (4, None, 2, True, 2),
         (1, None, 2, True, 1),
@@ -56,9 +56,9 @@ def test_a_plan_holds_each_shard_once_in_ranges(shards: int, nodes: int) -> None
     ],
 )
 def test_how_many_nodes(
-    shards: int, asked: int | None, cores: int, sandbox: bool, nodes: int
+    shards: int, asked: int | None, nodes_max: int, sandbox: bool, nodes: int
 ) -> None:
-    assert plan.node_count(shards, asked=asked, cores=cores, sandbox=sandbox) == nodes
+    assert plan.node_count(shards, asked=asked, nodes_max=nodes_max, sandbox=sandbox) == nodes
 
 
 def test_a_plan_with_empty_nodes_is_refused() -> None:

@@ -95,6 +95,7 @@ def test_an_operator_stops_the_fleet_and_gets_an_answer(rig: Rig) -> None:
     nodes = rig.fleet()
     kind, _ = rig.operator().request(topics.STOP, StopRequest())
     assert kind is Kind.REPLY
+    assert rig.hear("stopping") == {"op": "stopping", "reason": "operator", "exit_code": 0}
     for node in nodes:
         node.topic(topics.NODE_STOP)
         node.exited(0)

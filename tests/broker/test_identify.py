@@ -53,7 +53,7 @@ def test_a_permit_asked_for_again_may_have_been_used() -> None:
     world.give(Tick())
     assert permits(world) == []
     world.now += 0.02
-    world.give(Tick())
+    world.give(info(988))
     assert permits(world) == [0]
 
 
@@ -70,7 +70,7 @@ def test_other_keys_wait_for_the_permits_of_the_old_ones() -> None:
     assert permits(world) == [1], "shards 1 and 2 share the only key"
     sent(world, A, second, 1)
     world.now += WINDOW_S
-    world.give(Tick())
+    world.give(info(max_concurrency=1))
     assert permits(world) == [2]
     assert world.status()["identify"]["max_concurrency"] == 1
 
@@ -81,8 +81,34 @@ def test_an_age_that_is_no_number_frees_no_key() -> None:
     sent(world, A, asked(world, A, 0), 0, ago_ms=float("nan"))
     assert asked(world, A, 1) is None
     world.now += WINDOW_S
-    world.give(Tick())
+    world.give(info())
     assert permits(world) == [1]
+
+
+def test_what_else_uses_the_token_is_seen_before_a_permit_is_granted() -> None:
+    world = World()
+    world.give(info())
+    world.now += 60.0
+    world.effects.clear()
+    assert asked(world, A, 0) is None
+    assert [effect for effect in world.effects if isinstance(effect, AskGateway)]
+    world.give(info(remaining=0))
+    assert permits(world) == []
+    warnings = world.status()["warnings"]
+    assert "1 shard waits: no session start remains (reset in 1 h 00 min)" in warnings
+    world.now += 20.0
+    world.give(info(remaining=1))
+    assert permits(world) == [0]
+    assert world.status()["warnings"] == []
+
+
+def test_a_hung_loop_is_the_nodes_reason() -> None:
+    world = World()
+    node = world.broker.fleet.nodes["a"]
+    assert world.status()["nodes"][0]["reason"] == node.reason
+    node.loop_lag_ms = 5000.0
+    report = world.status()["nodes"][0]
+    assert (report["state"], report["reason"]) == ("degraded", "loop lag 5.0 s")
 
 
 def test_after_the_reset_discord_is_asked_for_the_new_budget() -> None:

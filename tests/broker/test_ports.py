@@ -67,7 +67,7 @@ def test_a_config_is_read_and_keeps_its_token_to_itself(environ: dict[str, str])
     assert TOKEN not in repr(config)
     settings = config.settings()
     assert (settings.shards, settings.nodes, settings.sandbox) == (None, None, False)
-    assert settings.cores >= 1
+    assert settings.nodes_max >= 1
     assert settings.boot_id
     assert TOKEN not in repr(settings)
 

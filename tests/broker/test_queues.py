@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -143,6 +144,57 @@ def test_a_destination_that_is_empty_is_forgotten() -> None:
     assert outbox.forget(b"b") == 1
     assert len(outbox) == 0
     assert outbox.head(b"b") is None
+
+
+def test_all_destinations_together_are_bounded_but_control_goes_in(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(queues, "OUTBOX_MAX_BYTES", 1000)
+    counts: Counter[str] = Counter()
+    outbox = Outbox(counts)
+    assert outbox.put(b"a#1", Lane.LOW, frame(size=600)) is Put.QUEUED
+    assert outbox.put(b"b#1", Lane.LOW, frame(size=600)) is Put.DROPPED
+    assert outbox.put(b"b#1", Lane.LOW, frame(Kind.REQUEST, size=600)) is Put.REFUSED
+    assert counts["dropped_outbox"] == 2
+    assert outbox.put(b"b#1!hb", Lane.CONTROL, frame(Kind.REPLY, size=600)) is Put.QUEUED
+    outbox.sent(b"a#1", Lane.LOW)
+    assert outbox.forget(b"b#1!hb") == 1
+    assert outbox.size_bytes == 0
+    assert outbox.put(b"b#1", Lane.LOW, frame(size=600)) is Put.QUEUED
+
+
+def test_an_operator_that_never_reads_gets_little() -> None:
+    outbox = Outbox(Counter())
+    for who, most in ((b"op-7-1", queues.OPERATOR_QUEUE_MAX_FRAMES), (b"a#1", 1000)):
+        puts = [outbox.put(who, Lane.HIGH, frame(Kind.REPLY, size=100)) for _ in range(1000)]
+        assert puts.count(Put.QUEUED) == most
+        assert outbox.depth(who) == most
+    assert outbox.size_bytes == 100 * (queues.OPERATOR_QUEUE_MAX_FRAMES + 1000)
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["put", "send", "forget"]),
+            st.sampled_from([b"a#1", b"b#1", b"op-1-1"]),
+            st.sampled_from(list(Lane)),
+            st.sampled_from([Kind.EVENT, Kind.REQUEST, Kind.REPLY]),
+            st.integers(0, 1 << 20),
+        ),
+        max_size=200,
+    )
+)
+def test_the_size_of_an_outbox_is_that_of_its_queues(steps: list[Any]) -> None:
+    outbox = Outbox(Counter())
+    for what, who, lane, kind, size in steps:
+        if what == "put":
+            outbox.put(who, lane, Frame(b"", bytes(size), kind))
+        elif what == "forget":
+            outbox.forget(who)
+        elif (head := outbox.head(who)) is not None:
+            outbox.sent(who, head[0])
+        found = [lane.size_bytes for queue in outbox._queues.values() for lane in queue.lanes]
+        assert outbox.size_bytes == sum(found)
 
 
 PUTS = st.tuples(

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from broker.core.events import StopAsked
 from broker.core.states import NodeState
 from shard_node.wire.bodies import ShardState
+from store.records import PlanNode, PlanRecord
 from tests.support.fleet_sim import WINDOW_S, Sim
 
 SLACK_S = 3.0
@@ -158,14 +159,36 @@ def test_a_crash_loop_stays_down_and_the_others_stay_up() -> None:
     assert gaps == sorted(gaps)
 
 
+def test_a_fleet_that_ran_is_not_ended_by_its_last_crash_loop() -> None:
+    """The gateway goes away first, so that no shard is ready when the nodes end."""
+    sim = started(Sim(shards=4, nodes=2))
+    for _, row in sim.broker.fleet.shard_rows():
+        row.move(ShardState.RESUMING)
+    sim.boot_code = lambda node: 1
+    for node in sim.living():
+        node.exit(1)
+    sim.run(300)
+    states = {node.state for node in sim.broker.fleet.nodes.values()}
+    assert (states, sim.ended) == ({NodeState.FAILED}, None)
+
+
 def test_a_bot_that_cannot_be_loaded_stops_the_fleet() -> None:
     sim = Sim(shards=4, nodes=2)
     sim.boot_code = lambda node: 78
     sim.start_broker()
     assert sim.run(30, lambda: sim.ended is not None)
-    assert sim.ended["exit_code"] == 1
-    assert "last words" in sim.ended["reason"]
+    assert sim.ended["exit_code"] == 78
+    assert "E_CRASH_LOOP: no node came up" in sim.ended["reason"]
     assert len(sim.spawns) == 2
+
+
+def test_the_bots_own_error_leads() -> None:
+    sim = Sim(shards=4, nodes=2)
+    sim.boot_code = lambda node: 78
+    sim.tail = ("Traceback", "error[E_BOT_SYNTAX]: main.py:2: oh", "  hint: mend it")
+    sim.start_broker()
+    assert sim.run(30, lambda: sim.ended is not None)
+    assert sim.ended["reason"] == "fatal: E_BOT_SYNTAX: main.py:2: oh; hint: mend it"
 
 
 def test_a_bot_that_ends_by_itself_is_started_at_most_once_a_second() -> None:
@@ -237,6 +260,22 @@ def test_a_full_disk_delays_and_breaks_nothing() -> None:
     sim.store_down = False
     assert sim.run(30, sim.all_ready)
     assert sim.broker.fleet.warnings == {}
+
+
+def test_a_plan_that_a_full_disk_refused_is_kept_before_a_node_starts() -> None:
+    sim = Sim(shards=4, nodes=2)
+    sim.durable.plan = PlanRecord(8, (PlanNode("a", 0, tuple(range(8))),))
+    sim.store_down = True
+    sim.start_broker()
+    # Discord's answer comes, and room for the epochs: but not for the plan when it was made.
+    sim.run(0.4)
+    sim.store_down = False
+    assert sim.run(60, sim.all_ready)
+    sim.kill_broker()
+    sim.run(0.2)
+    sim.start_broker()
+    assert sim.run(60, sim.all_ready)
+    assert [(node.name, node.epoch) for node in sim.living()] == [("a", 1), ("b", 1)]
 
 
 def test_an_exit_that_the_dead_broker_missed_counts() -> None:

@@ -296,6 +296,7 @@ def test_dev_starts_the_bot_again_when_it_is_saved(tmp_path: Path) -> None:
         fleet.wait_ready()
         main.write_text(_BOT.replace("version one", "version two"))
         wait_for("the second version", lambda: "version two" in out.read_text(), 30)
+        wait_for("the word of it", lambda: "ready again" in err.read_text(), 30)
         fleet.wait_ready()
         main.write_text("this is no python\n")
         wait_for("the end of the fleet", lambda: "save a file" in err.read_text(), 30)

@@ -71,6 +71,11 @@ CASES = {
         "main.py",
         ["error[E_BOT_NEVER_RAN]: main.py:3: this AutoShardedInteractionBot", "main.py:bot"],
     ),
+    "never run, by its own name": (
+        HEAD + SHARDED.replace("bot = ", "b = "),
+        "main.py",
+        ["error[E_BOT_NEVER_RAN]: main.py:3", "b.run(...)", "shardctl start main.py:b\n"],
+    ),
     "no bot at all": (
         "print('hello')\n",
         "main.py",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def test_an_event_ends_with_its_last_handler() -> None:
     asyncio.run(main())
 
 
-def test_a_parser_that_fails_still_ends_the_event() -> None:
+def test_an_event_whose_parser_fails_was_handled_by_nobody() -> None:
     witness, state = tapped()
 
     def broken(data: Any) -> None:
@@ -104,7 +105,7 @@ def test_a_parser_that_fails_still_ends_the_event() -> None:
     witness.tap(state)
     with pytest.raises(KeyError):
         turn(lambda: state.parsers["E"]({"sandbox_nonce": "9:1"}))
-    assert phases(witness) == [("9:1", "start"), ("9:1", "end")]
+    assert phases(witness) == []
 
 
 def test_an_event_without_handlers_does_not_overtake_the_handler_before_it() -> None:
@@ -141,6 +142,31 @@ def test_the_queue_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
         state.dispatch("guild_join", number)
     assert len(witness._queue) == 3
     assert witness.dropped == 1
+
+
+def test_what_was_dropped_is_told_and_told_again_when_it_did_not_arrive() -> None:
+    class Socket:
+        broken = True
+
+        def __init__(self) -> None:
+            self.sent: list[Any] = []
+
+        async def send_str(self, text: str) -> None:
+            if self.broken:
+                raise ConnectionResetError
+            self.sent.append(json.loads(text))
+
+    witness, state = tapped()
+    state.dispatch("guild_join", 1)
+    witness._untold = 5
+    socket: Any = Socket()
+    with pytest.raises(ConnectionResetError):
+        asyncio.run(witness._send_batch(socket))
+    socket.broken = False
+    asyncio.run(witness._send_batch(socket))
+    (lost, joined), *_ = socket.sent
+    assert lost == {"kind": "dropped", "node": "a#7", "count": 5}
+    assert (joined["kind"], joined["node"]) == ("guild_join", "a#7")
 
 
 @pytest.fixture

@@ -55,7 +55,7 @@ def test_pressable_buttons() -> None:
     archive = Archive()
     archive.add(message)
     archive.add(entry(2, author={"id": "8"}, components=rows))
-    assert len(archive.pressable([1], BOT)) == 2
+    assert len(archive.pressable([1], BOT, buttons)) == 2
 
 
 def test_chatter_drives_out_only_chatter() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from shard_node.sandbox import witness
 from shard_node.sandbox.audit import Audit
 from shard_node.sandbox.interactions import Interaction
 
@@ -104,5 +105,19 @@ def test_reset() -> None:
     audit.reset()
     audit.event_started(nonce, 0.1)
     report = audit.report(100.0)
-    witness = report.pop("witness_reports")
-    assert (witness, report.pop("schema"), any(report.values())) == (1, 1, False)
+    reports = report.pop("witness_reports")
+    assert (reports, report.pop("schema"), any(report.values())) == (1, 1, False)
+
+
+def test_a_join_told_again_is_the_same_join() -> None:
+    audit = Audit()
+    for told in (("a#1", 1.0), ("a#1", 1.0), ("b#1", 1.0), ("a#1", 2.0)):
+        audit.guild_join_seen(told)
+    assert audit.report(0.0)["guild_joins_seen"] == 3
+
+
+def test_a_witness_that_lost_reports_shows() -> None:
+    audit = Audit()
+    lost = {"kind": "dropped", "node": "a#1"}
+    assert witness.take(audit, [lost | {"count": 7}, lost | {"count": "x"}, lost]) == 1
+    assert audit.report(0.0)["witness_dropped"] == 7

@@ -181,3 +181,18 @@ async def test_a_thousand_events_a_second_are_sent_and_witnessed(box: Box) -> No
     assert audit["events_sent"] == 2000
     assert audit["events_handled_once"] >= 1995
     assert (audit["events_handled_twice"], audit["events_out_of_order"]) == (0, 0)
+
+
+@in_sandbox(identify_window_s=0.0)
+async def test_one_event_handled_on_both_sides_of_a_handover_was_handled_twice(box: Box) -> None:
+    assert box.guild is not None
+    shards = [((box.guild.id >> 22) % count, count) for count in (2, 4)]
+    async with box.gateway(shard=shards[0]) as old, box.gateway(shard=shards[1]) as new:
+        await box.play("role", count=2)
+        copies = [(await side.until("GUILD_ROLE_UPDATE", 2)) for side in (old, new)]
+        assert copies[0] == copies[1]
+        both = report(f"{box.guild.id}:0") | {"at": 5.0}
+        await box.witness(both, both | {"node": "b#1"}, report(f"{box.guild.id}:1") | {"at": 6.0})
+    audit = await box.audit()
+    assert (audit["events_sent"], audit["events_handled_twice"]) == (2, 1)
+    assert audit["events_handled_once"] == 1

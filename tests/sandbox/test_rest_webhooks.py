@@ -202,7 +202,11 @@ async def test_modal_and_deferred_update_acknowledge(box: Box) -> None:
     async with box.gateway() as client:
         bot = Bot(box, client)
         modal = await bot.command()
-        answer = await bot.answer(modal, 9, custom_id="m", title="Title", components=[])
+        empty = await bot.answer(modal, 9, custom_id="m", title="Title", components=[])
+        assert empty.fault == (400, 50035)
+        field = {"type": 4, "custom_id": "t", "style": 1, "label": "Text"}
+        rows = [{"type": 1, "components": [field]}]
+        answer = await bot.answer(modal, 9, custom_id="m", title="Title", components=rows)
         assert answer.status == 204
         await bot.answer(await bot.command(), 4, content="press", components=BUTTONS)
         await box.play("button")

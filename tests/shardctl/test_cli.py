@@ -52,6 +52,29 @@ def test_every_command_says_what_its_options_are(name: str) -> None:
     assert done.output.startswith(f"Usage: cli {name}")
 
 
+@pytest.mark.parametrize("args", [(), ("sandbox",)])
+def test_without_a_command_there_is_the_help_and_nothing_else(args: tuple[str, ...]) -> None:
+    done = run(*args)
+    assert done.exit_code == 2
+    assert done.stderr == run(*args, "--help").output
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (("where", "abc"), "'abc' is not a whole number"),
+        (("respawn", "x"), "'x' is not a whole number"),
+        (("status", "--watch", "x"), "'x' is not a number"),
+        (("status", "--top", "0"), "0 is less than 1"),
+    ],
+)
+def test_numbers_are_asked_for_in_plain_words(args: tuple[str, ...], said: str) -> None:
+    done = run(*args)
+    assert done.exit_code == 2
+    assert said in done.stderr
+    assert "range" not in done.stderr.splitlines()[0]
+
+
 def test_an_option_names_its_variable() -> None:
     text = " ".join(run("start", "--help").output.split())
     for name in ("SHARDS", "NODES", "SANDBOX", "FLEET", "FOREGROUND", "IDENTIFY_WINDOW_S"):
@@ -105,6 +128,7 @@ def test_an_error_of_ours_keeps_its_exit_code(here: Path, monkeypatch: pytest.Mo
 
 def test_the_version(here: Path) -> None:
     assert run("version").output.startswith("shardctl ")
+    assert run("--version").output == run("version").output.split(" (")[0] + "\n"
     found = json.loads(run("version", "--json").output)
     assert found["schema"] == 1
     assert found["packages"]["disnake"]
@@ -116,6 +140,20 @@ def test_without_a_fleet_the_exit_code_is_69(here: Path, args: list[str]) -> Non
     assert done.exit_code == 69
     assert "not running -> `shardctl start`" in done.stderr
     assert "--fleet NAME" in done.stderr
+
+
+def test_all_fleets_are_listed(here: Path) -> None:
+    assert "no fleet was started yet" in run("status", "--all").stderr
+    for name in ("one", "other"):
+        (here.parent / "state" / "shardctl" / name).mkdir(parents=True)
+        (here.parent / "state" / "shardctl" / name / "fleet.json").write_text(
+            json.dumps({"bot": {"folder": f"/bots/{name}"}})
+        )
+    done = run("status", "--all")
+    assert done.exit_code == 0
+    assert done.stdout == "one    stopped  /bots/one\nother  stopped  /bots/other\n"
+    found = json.loads(run("status", "--all", "--json").stdout)
+    assert [fleet["state"] for fleet in found["fleets"]] == ["stopped", "stopped"]
 
 
 def test_a_start_without_a_bot(here: Path) -> None:
@@ -195,13 +233,13 @@ def test_a_port_in_use_is_said_before_anything_starts(here: Path) -> None:
 
 
 def test_the_plan_of_a_real_fleet() -> None:
-    record = Record("f", "e", "d", "r", Bot("/b", "main.py"))
-    plan = make_plan(record, Gateway(48, 16, 1000, 900, 0.0), cores=4)
+    record = Record("f", "e", "d", "r", Bot("/b", "main.py"), nodes_max=3)
+    plan = make_plan(record, Gateway(48, 16, 1000, 900, 0.0))
     assert (plan.shards, plan.nodes, plan.keys, plan.seconds) == (48, 3, 16, 10.0)
-    small = make_plan(record, Gateway(1, 1, 1000, 900, 0.0), cores=1)
+    small = make_plan(record, Gateway(1, 1, 1000, 900, 0.0))
     assert (small.shards, small.nodes, small.keys, small.seconds) == (1, 1, 1, 0.0)
     on_sandbox = Record("f", "e", "d", "r", Bot("/b", "main.py"), sandbox=Sandbox())
-    assert make_plan(on_sandbox, Gateway(4, 1, 1000, 900, 0.0), cores=1).nodes == 2
+    assert make_plan(on_sandbox, Gateway(4, 1, 1000, 900, 0.0)).nodes == 2
 
 
 @pytest.mark.slow

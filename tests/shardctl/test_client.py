@@ -136,12 +136,18 @@ def test_an_error_has_the_exit_code_of_its_kind_and_says_what_exists(
         [
             ErrorBody("E_NOT_FOUND", "no shard 9", details={"exists": [0, 1]}),
             ErrorBody("E_TIMEOUT", "too late", retryable=True),
+            ErrorBody("E_IDENTIFY_BUDGET", "none left", retryable=True),
             ErrorBody("E_OTHER", "no", hint="do this"),
         ]
     )
     router(lambda head, _body: [reply(head, next(bodies), Kind.ERROR)])
     with Client(paths) as client:
-        for code, words in ((4, "There are: 0, 1."), (75, "too late"), (77, "hint: do this")):
+        for code, words in (
+            (4, "There are: 0, 1."),
+            (75, "too late"),
+            (75, "none left"),
+            (77, "hint: do this"),
+        ):
             with pytest.raises(Refused) as caught:
                 client.respawn((9,), dry_run=False)
             assert caught.value.exit_code == code

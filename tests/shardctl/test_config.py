@@ -39,7 +39,7 @@ def test_both_files_mean_the_same(tmp_path: Path) -> None:
     ("text", "line", "words"),
     [
         ("shards = 0\n", 1, ["shards = 0", '"auto" or a whole number from 1']),
-        ("\n# a note\nshards = true\n", 3, ["shards = True"]),
+        ("\n# a note\nshards = true\n", 3, ["shards = true"]),
         ('target = "main.py"\nnodes = "many"\n', 2, ["nodes = 'many'"]),
         ('log_level = "loud"\n', 1, ['"debug" or "info"']),
         ("drain_s = -1\n", 1, ["seconds from 0"]),
@@ -47,6 +47,7 @@ def test_both_files_mean_the_same(tmp_path: Path) -> None:
         ("[sandbox]\nguilds = 1\nseeds = 2\n", 3, ["'seeds'", "did you mean 'seed'"]),
         ("\nsandbox.guilds = -4\n", 2, ["guilds = -4"]),
         ("sandbox = {guilds = 'x'}\n", 1, ["guilds = 'x'"]),
+        ('shards = 4\nfleet = "A B"\n', 2, ["fleet = 'A B'", "at most 64 of a-z 0-9 _ -"]),
         ("sandbox = 4\n", 1, ["a table"]),
         ('token = "abc"\n', 1, ["token_file"]),
     ],
@@ -78,6 +79,21 @@ def test_what_is_no_toml_is_named_by_line(tmp_path: Path) -> None:
     write(tmp_path, "shards = 4\nnodes == 2\n")
     with pytest.raises(ConfigError, match="line 2"):
         config.load(tmp_path)
+
+
+def test_a_key_that_stands_twice_gets_a_hint_that_fits(tmp_path: Path) -> None:
+    write(tmp_path, "shards = 4\nshards = 5\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path)
+    assert caught.value.hint == "each key and each table stands once"
+
+
+def test_a_broken_project_file_is_spoken_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = write(tmp_path, "[project\nname = 1\n", "pyproject.toml")
+    assert config.load(tmp_path) == config.FileConfig()
+    assert f"warning: {path} is not TOML" in capsys.readouterr().err
 
 
 def test_the_token_itself_is_not_repeated(tmp_path: Path) -> None:

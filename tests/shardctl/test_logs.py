@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -49,6 +51,29 @@ def test_a_living_writer_goes_on_in_the_emptied_file(tmp_path: Path) -> None:
     assert path.read_text() == "new\n"
     assert (tmp_path / "x.log.1").stat().st_size == 100
     assert not logs.cap_log(path)
+
+
+def test_without_room_for_a_copy_nothing_is_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "x.log"
+    write(path, "y" * 100)
+    write(path, "x" * 100)
+
+    def full(source: Path, target: Path) -> None:
+        target.write_text("half of it")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    for _ in range(5):
+        assert not logs.cap_log(path)
+    assert path.read_text() == "x" * 100
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["x.log", "x.log.1"]
+    monkeypatch.undo()
+    monkeypatch.setattr(logs, "LOG_MAX_BYTES", 100)
+    assert logs.cap_log(path)
+    assert (tmp_path / "x.log.1").stat().st_mode & 0o077 == 0
+    assert (tmp_path / "x.log.2").read_text() == "y" * 100
 
 
 def test_the_tail_is_bounded_and_has_no_secret(tmp_path: Path) -> None:

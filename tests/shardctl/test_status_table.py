@@ -10,7 +10,7 @@ from rich.console import Console
 
 from shardctl.cli import report as words
 from shardctl.cli.progress import Steps
-from shardctl.cli.show import print_status
+from shardctl.cli.show import console_for, node_line, print_status
 from shardctl.cli.table import COLUMNS, rows_of
 
 
@@ -104,6 +104,47 @@ def test_a_node_that_stays_down_is_named_with_its_last_lines() -> None:
     assert "| one" not in text
     assert "1 of 2 shards ready, 1 lost" in text
     assert not words.all_ready(report)
+
+
+def test_every_node_that_is_not_up_is_named_with_a_reason() -> None:
+    hangs = node("b", [2, 3], state="degraded", loop_lag_ms=1001.0)
+    text = "\n".join(shown(fleet_report(nodes=[node("a", [0, 1]), hangs]), 120))
+    assert "4 of 4 shards ready on 2 nodes (1 degraded)" in text
+    assert "node b degraded: its event loop hangs, 1001 ms so far" in text
+    for state in ("planned", "storing", "spawning", "starting", "stopping", "backoff", "failed"):
+        found = words.troubles(fleet_report(nodes=[node("b", [2], state=state)]))
+        assert found[0].startswith(f"node b {state}: ")
+        assert "no reason is known" not in found[0]
+    said = words.troubles(fleet_report(nodes=[node("b", [2], state="backoff", reason="why")]))
+    assert said == ["node b backoff: why"]
+
+
+def test_what_is_wrong_is_wrapped_and_never_cut() -> None:
+    warning = "2 shards wait for the IDENTIFY budget: 0 of 1000 remain, reset in 2 h 04 min"
+    lines = shown(fleet_report(warnings=[warning]), 50)
+    assert " ".join(" ".join(lines).split()).endswith(warning)
+    assert lines[0] == "bot-123456: 4 of 4 shards ready on 2 nodes"
+    assert lines[1] == "budget: 990 of 1000, reset in 2 h 04 min"
+
+
+def test_a_dead_node_has_no_pid_and_no_lag() -> None:
+    dead = node("b", [2], state="backoff", pid=None, rss_bytes=0, uptime_s=None)
+    assert node_line(dead, 200) == "node b#3 backoff  shards 2  restarts 0"
+    whole = node_line(node("a", [0, 1], rss_bytes=100 << 20), 80)
+    assert whole == "node a#3 up  pid 1  shards 0-1  up 1 min 05 s  restarts 0  loop lag 1 ms"
+
+
+def test_no_color_means_not_even_bold(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setenv("TERM", "xterm-256color")
+    for value, styled in (("", True), ("1", False)):
+        monkeypatch.setenv("NO_COLOR", value)
+        out = Terminal()
+        print_status(fleet_report(shards=[shard(0, state="lost")]), console_for(out))
+        assert ("\x1b[" in out.getvalue()) is styled
 
 
 def test_a_start_is_settled_when_nothing_more_will_come() -> None:

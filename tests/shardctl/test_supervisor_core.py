@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from shardctl.supervisor.backoff import BACKOFF_MAX_S, BACKOFF_RESET_S
-from shardctl.supervisor.core import SANDBOX_READY_S, Supervisor
+from shardctl.supervisor.core import BROKER_MUTE_S, SANDBOX_READY_S, Supervisor
 from shardctl.supervisor.effects import (
     BROKER,
     SANDBOX,
@@ -222,6 +222,7 @@ def test_a_node_that_does_not_stop_is_killed_within_ten_seconds() -> None:
     world = running()
     start = world.now
     world.feed(world.core.stop("SIGTERM", world.now))
+    assert silent(world.asked(op="stopping", reason="SIGTERM", exit_code=0)) == []
     deadline = world.core.deadline()
     assert deadline == start + DRAIN_S + 1.0
     effects = silent(world.tick(deadline - world.now))
@@ -250,12 +251,48 @@ def test_a_broker_that_dies_during_the_stop_leaves_it_to_us() -> None:
     assert world.exited("node:a", 7)[-1] == Finish(0)
 
 
+def test_a_broker_that_hangs_at_the_stop_leaves_it_to_us() -> None:
+    world = running()
+    world.feed(world.core.stop("SIGTERM", world.now))
+    effects = silent(world.tick(BROKER_MUTE_S))
+    assert effects == [Signal("node:a", 7, "TERM"), Signal(BROKER, 0, "KILL")]
+    assert silent(world.exited(BROKER, code=None, signal=9)) == []
+    assert world.exited("node:a", 7)[-1] == Finish(0)
+
+
 def test_nothing_is_spawned_during_a_stop() -> None:
     world = running()
     world.feed(world.core.stop("SIGTERM", world.now))
     refused = silent(world.node("node:b", 8))
     assert isinstance(refused[0], Send)
     assert refused[0].line["ev"] == "spawn_failed"
+
+
+def test_a_stop_that_the_broker_began_is_finished_without_it() -> None:
+    world = running()
+    assert silent(world.asked(op="stopping", reason="operator", exit_code=0)) == []
+    assert world.core.deadline() == world.now + DRAIN_S + 1.0
+    effects = silent(world.exited(BROKER, code=None, signal=9))
+    assert effects == [Signal("node:a", 7, "TERM")], "and no other broker"
+    assert world.exited("node:a", 7)[-1] == Finish(0)
+
+
+def test_a_fatal_stop_keeps_its_reason_without_the_broker() -> None:
+    world = running()
+    effects = world.asked(op="stopping", reason="fatal: 4004", exit_code=1)
+    assert said(effects) == "the fleet stops: fatal: 4004"
+    world.exited(BROKER, code=None, signal=9)
+    result = world.exited("node:a", 7)[-1]
+    assert isinstance(result, Finish)
+    assert (result.exit_code, result.reason) == (1, "fatal: 4004")
+
+
+def test_the_first_signal_into_a_stop_of_the_broker_hurries_nobody() -> None:
+    world = running()
+    world.asked(op="stopping", reason="operator", exit_code=0)
+    assert silent(world.feed(world.core.stop("SIGTERM", world.now))) == []
+    effects = silent(world.feed(world.core.stop("SIGTERM", world.now)))
+    assert effects == [Signal("node:a", 7, "KILL"), Signal(BROKER, 0, "TERM")]
 
 
 def test_asked_twice_what_is_left_is_killed_at_once() -> None:
@@ -298,3 +335,15 @@ def test_what_cannot_even_be_killed_is_not_waited_for_for_ever() -> None:
     assert isinstance(result, Finish)
     assert result.exit_code == 1
     assert "node a (pid 12)" in result.reason
+
+
+def test_the_log_says_why_a_node_is_killed_and_started_again() -> None:
+    world = World()
+    world.asked(op="serving")
+    first = world.asked(**NODE)
+    assert said(first) == ""
+    killed = world.asked(op="signal", name="node:a", epoch=7, signal="KILL", why="silent for 15 s")
+    assert said(killed) == "node a is killed: silent for 15 s"
+    world.feed(world.core.exited("node:a", 7, Exit(None, 9), world.now))
+    again = world.asked(**{**NODE, "epoch": 8, "why": "silent for 15 s"})
+    assert said(again) == "node a is started again: silent for 15 s"

@@ -167,10 +167,28 @@ def test_a_killed_broker_is_back_and_the_nodes_stay(fleet: Fleet) -> None:
     assert after["node:a"] == before["node:a"]
 
 
+def test_notes_that_cannot_be_written_end_no_fleet(fleet: Fleet) -> None:
+    fleet.start()
+    before = fleet.wait_up()
+    # What a full disk does to a file that is to be replaced, for root too.
+    for path in (supervisor_file(fleet.run), last_exit_file(fleet.data)):
+        path.unlink(missing_ok=True)
+        (path / "in the way").mkdir(parents=True)
+    os.kill(before["broker"], signal.SIGKILL)
+    wait_for("the next broker", lambda: len(fleet.events("hello")) == 2)
+    assert not gone({name: before[name] for name in ("node:a", "node:b")})
+    fleet.signal(signal.SIGTERM)
+    assert fleet.wait_end() == 0
+    said = fleet.stderr.read_text()
+    assert said.count("supervisor.json cannot be written") == 1
+    assert "Traceback" not in said
+
+
 def test_a_dead_node_is_reported_with_its_signal_and_last_lines(fleet: Fleet) -> None:
     fleet.start()
     children = fleet.wait_up()
-    wait_for("the node's output", (fleet.data / "logs" / "node-a.log").read_text)
+    log = fleet.data / "logs" / "node-a.log"
+    wait_for("the node's output", lambda: "node speaks" in log.read_text())
     os.kill(children["node:a"], signal.SIGKILL)
     exited = wait_for("the report", lambda: fleet.events("exited"))[0]
     assert (exited["name"], exited["pid"]) == ("node:a", children["node:a"])
@@ -188,6 +206,17 @@ def test_a_stubborn_node_does_not_hold_up_the_end(fleet: Fleet) -> None:
     assert time.monotonic() - start < 4.0
     assert gone(children)
     assert "killed" in fleet.stderr.read_text()
+
+
+def test_a_broker_that_hangs_at_the_stop_costs_the_nodes_no_farewell(fleet: Fleet) -> None:
+    fleet.start("silent-broker", drain_s=8.0)
+    children = fleet.wait_up()
+    fleet.signal(signal.SIGTERM)
+    assert fleet.wait_end(8.0) == 0
+    assert gone(children)
+    said = fleet.stderr.read_text()
+    assert "the broker is killed: it does not answer the stop" in said
+    assert "node a ended (signal 15)" in said
 
 
 def test_a_second_interrupt_ends_at_once(fleet: Fleet) -> None:

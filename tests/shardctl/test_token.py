@@ -52,6 +52,15 @@ def test_a_file_that_is_not_there_or_holds_nothing(tmp_path: Path) -> None:
             find_token(tmp_path, {}, token_file=name)
 
 
+def test_a_line_that_is_no_assignment_is_named(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ".env").write_text("DISCORD_TOKEN=x\nthis is = not ' one\n")
+    assert find_token(tmp_path, {}).value == "x"
+    err = capsys.readouterr().err
+    assert err == f"warning: {tmp_path / '.env'}:2 is not NAME=value; it is left out\n"
+
+
 def test_a_token_has_no_readable_form() -> None:
     token = Token("secret-value", "the variable X")
     assert "secret-value" not in f"{token!r} {token}"

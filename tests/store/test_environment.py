@@ -15,6 +15,9 @@ from store.environment import Environment
 from store.errors import StoreDamaged, StoreFull, StoreMemory, StoreOpenError
 from store.records import CommandsRecord, EpochRecord, Forget, LeaseRecord
 
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+P_BRANCH, P_LEAF = 1, 2
+"""Flags of a page, at byte 10 of its head: lmdb's mdb.c."""
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -72,8 +75,9 @@ def test_the_engine_is_pinned(tmp_path: Path) -> None:
 def test_a_file_that_is_no_store_is_named(tmp_path: Path) -> None:
     (tmp_path / "store").mkdir()
     (tmp_path / "store" / "data.mdb").write_bytes(b"not a database" * 1000)
-    with pytest.raises(StoreDamaged, match="store"):
+    with pytest.raises(StoreDamaged, match="store") as caught:
         Environment.open(tmp_path / "store")
+    assert str(caught.value).count(str(tmp_path)) == 1
 
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
@@ -92,6 +96,26 @@ def test_a_damaged_record_is_never_served_silently(tmp_path: Path) -> None:
     with pytest.raises(StoreDamaged, match="plan"):
         environment.read()
     environment.close()
+
+
+@pytest.mark.parametrize("depth", ["root", "leaf"])
+def test_a_damaged_page_is_an_error_of_ours(tmp_path: Path, depth: str) -> None:
+    """A tree of two levels; pages whose head is zeroed are of no type."""
+    environment = Environment.open(tmp_path / "store")
+    environment.write([EpochRecord(f"n{number}", number) for number in range(500)])
+    environment.close()
+    path = tmp_path / "store" / "data.mdb"
+    data = bytearray(path.read_bytes())
+    pages = range(2 * PAGE_BYTES, len(data), PAGE_BYTES)
+    kinds = {at: int.from_bytes(data[at + 10 : at + 12], "little") for at in pages}
+    wanted = P_BRANCH if depth == "root" else P_LEAF
+    damaged = [at for at, kind in kinds.items() if kind & wanted]
+    assert damaged
+    for at in damaged:
+        data[at : at + 16] = bytes(16)
+    path.write_bytes(data)
+    with pytest.raises(StoreDamaged):
+        Environment.open(tmp_path / "store").read()
 
 
 def test_a_file_in_the_folders_place(tmp_path: Path) -> None:

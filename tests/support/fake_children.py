@@ -68,6 +68,9 @@ def broker():
                 living.pop(line["name"], None)
             case "stop":
                 stopping = True
+                if wish("silent-broker"):
+                    continue
+                send(op="stopping", reason="signal", exit_code=0)
                 for name, epoch in living.items():
                     send(op="signal", name=name, epoch=epoch, signal="TERM")
         if stopping and not living:

@@ -221,9 +221,10 @@ class Sim:
     ) -> None:
         self.random = random.Random(seed)
         self.now = 1000.0
+        self.tail: tuple[str, ...] = ("last words",)
         self.discord = Discord(shards, max_concurrency, remaining)
         self.settings = Settings(
-            "sim", "app", "boot", nodes=nodes, cores=8, seed=seed, sandbox=nodes is None
+            "sim", "app", "boot", nodes=nodes, nodes_max=7, seed=seed, sandbox=nodes is None
         )
         self.durable = Durable()
         self.store_down = False
@@ -377,7 +378,7 @@ class Sim:
     # --- what tests look at
 
     def node_exited(self, node: SimNode, code: int | None, signal: int | None) -> None:
-        event = Exited(node.name, node.epoch, node.pid, code, signal, 1.0, ("last words",))
+        event = Exited(node.name, node.epoch, node.pid, code, signal, 1.0, self.tail)
         self.after(0.005, lambda: self.give(event))
 
     def next_pid(self) -> int:

@@ -11,10 +11,13 @@ from shard_node.sandbox.rest import (
     commands,
     gateway,
     guilds,
+    hooks,
     members,
     messages,
+    pins,
     reactions,
     roles,
+    threads,
     webhooks,
 )
 from shard_node.sandbox.rest.call import Route
@@ -24,11 +27,14 @@ from shard_node.sandbox.state import SandboxState
 ROUTES: Final[tuple[Route, ...]] = (
     *gateway.ROUTES,
     *commands.ROUTES,
+    *pins.ROUTES,
     *messages.ROUTES,
+    *threads.ROUTES,
     *reactions.ROUTES,
     *guilds.ROUTES,
     *members.ROUTES,
     *roles.ROUTES,
+    *hooks.ROUTES,
     *webhooks.ROUTES,
 )
 """First match wins: a literal path stands before the pattern that would take it."""

@@ -119,8 +119,9 @@ class Call:
         """The channel of the path and its guild (None: direct). Raises 10003."""
         channel_id = self.id("channel")
         guild_id = self.state.world.guild_of_channel(channel_id)
-        if guild_id is not None:
-            return self.state.world.guild(guild_id).channels[channel_id], guild_id
+        place = None if guild_id is None else self.state.world.guild(guild_id).place(channel_id)
+        if place is not None:
+            return place, guild_id
         direct = self.state.memory.direct(channel_id)
         if direct is None:
             raise ApiError(faults.UNKNOWN_CHANNEL)

@@ -58,7 +58,7 @@ def _given_fields(given: dict[str, Any]) -> Payload:
         fields["content"] = _content(given["content"])
     for name, most in _LISTS:
         if name in given:
-            fields[name] = _objects(name, given[name], most)
+            fields[name] = objects(name, given[name], most)
     if "flags" in given:
         fields["flags"] = int(given["flags"] or 0) & _SETTABLE_FLAGS
     if given.get("tts"):
@@ -77,7 +77,8 @@ def _content(value: object) -> str:
     return text
 
 
-def _objects(name: str, value: object, most: int) -> list[dict[str, Any]]:
+def objects(name: str, value: object, most: int) -> list[dict[str, Any]]:
+    """A list of at most so many objects. Raises 50035."""
     items = [] if value is None else value
     if not isinstance(items, list) or not all(isinstance(item, dict) for item in items):
         raise invalid_field(name, "LIST_TYPE_CONVERT", "Only iterables may be used")
@@ -153,14 +154,21 @@ def reference_of(call: Call, given: dict[str, Any], channel_id: int) -> Payload:
     }
 
 
-def publish(state: SandboxState, channel_id: int, guild_id: int | None, fields: Payload) -> Entry:
-    """A new message of the bot: archived, and told unless it is ephemeral."""
+def publish(
+    state: SandboxState,
+    channel_id: int,
+    guild_id: int | None,
+    fields: Payload,
+    *,
+    author: Payload | None = None,
+) -> Entry:
+    """A new message of the bot, or of ``author``: archived, and told unless it is ephemeral."""
     world = state.world
     identifier = world.snowflakes.next()
     member = None
-    if guild_id is not None:
+    if guild_id is not None and author is None:
         member = world.guild(guild_id).members.get(world.application_id)
-    author = world.user(world.application_id)
+    author = author or world.user(world.application_id)
     payload = payloads.message(
         identifier, channel_id, author, "", guild_id=guild_id, member_payload=member
     )
@@ -181,7 +189,7 @@ def note_last_message(
     if guild_id is None:
         channel = state.memory.direct(channel_id)
     else:
-        channel = state.world.guild(guild_id).channels.get(channel_id)
+        channel = state.world.guild(guild_id).place(channel_id)
     if channel is not None:
         channel["last_message_id"] = str(message_id)
 

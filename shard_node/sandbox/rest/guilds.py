@@ -67,22 +67,24 @@ def get_channel(call: Call) -> Payload:
 
 
 def edit_channel(call: Call) -> Payload:
-    """PATCH a channel: CHANNEL_UPDATE."""
+    """PATCH a channel or thread: CHANNEL_UPDATE, THREAD_UPDATE."""
     channel, guild = _of_guild(call)
     given = call.form()
     if "name" in given:
         check_name(given["name"])
     _check_parent(guild, given)
-    call.dispatch(changes.update_channel(guild, int(channel["id"]), given), guild.id)
+    change = changes.update_thread if _is_thread(channel) else changes.update_channel
+    call.dispatch(change(guild, int(channel["id"]), given), guild.id)
     return channel
 
 
 def delete_channel(call: Call) -> Payload:
-    """DELETE a channel: CHANNEL_DELETE. A direct one is only closed."""
+    """DELETE a channel or thread: CHANNEL_DELETE, THREAD_DELETE. A direct one is only closed."""
     channel, guild_id = call.channel()
     if guild_id is not None:
         guild, channel_id = call.state.world.guild(guild_id), int(channel["id"])
-        call.dispatch(changes.delete_channel(guild, channel_id), guild_id)
+        delete = changes.delete_thread if _is_thread(channel) else changes.delete_channel
+        call.dispatch(delete(guild, channel_id), guild_id)
         call.state.memory.archive.remove_channel(channel_id)
     return channel
 
@@ -110,10 +112,16 @@ def _replace_overwrite(
     call: Call, channel: Payload, guild: SandboxGuild, new: list[Payload]
 ) -> None:
     identifier = str(call.id("overwrite"))
+    if _is_thread(channel):
+        raise ApiError(faults.UNKNOWN_CHANNEL)
     kept = [old for old in channel["permission_overwrites"] if old["id"] != identifier]
     given = {"permission_overwrites": kept + new}
     events: list[Event] = changes.update_channel(guild, int(channel["id"]), given)
     call.dispatch(events, guild.id)
+
+
+def _is_thread(channel: Payload) -> bool:
+    return channel["type"] in payloads.THREADS
 
 
 def _of_guild(call: Call) -> tuple[Payload, SandboxGuild]:

@@ -13,7 +13,7 @@ from shard_node.sandbox.archive import Entry
 from shard_node.sandbox.faults import ApiError, invalid_field
 from shard_node.sandbox.interactions import Interaction, looks_like_token
 from shard_node.sandbox.payloads import Payload
-from shard_node.sandbox.rest import compose
+from shard_node.sandbox.rest import compose, hooks
 from shard_node.sandbox.rest.call import Call, Reply, Route
 
 PONG, MESSAGE, DEFERRED, DEFERRED_UPDATE, UPDATE = 1, 4, 5, 6, 7
@@ -28,6 +28,7 @@ ALLOWED: Final = {
 """Callback types that each interaction type may be answered with."""
 CHAT_INPUT_COMMAND: Final = 20
 CHOICES_MAX: Final = 25
+MODAL_ROWS_MAX: Final = 5
 
 
 def acknowledge(call: Call) -> Reply:
@@ -71,9 +72,16 @@ def _checked(call: Call, interaction: Interaction, kind: int, data: dict[str, An
         raise invalid_field("choices", "BASE_TYPE_REQUIRED", "This field is required")
     if kind == CHOICES and len(data["choices"]) > CHOICES_MAX:
         raise invalid_field("choices", "BASE_TYPE_MAX_LENGTH", "Must be 25 or fewer in length.")
-    if kind == MODAL and not (data.get("custom_id") and data.get("title")):
-        raise invalid_field("custom_id", "BASE_TYPE_REQUIRED", "This field is required")
-    return {}
+    return _modal(data) if kind == MODAL else {}
+
+
+def _modal(data: dict[str, Any]) -> Payload:
+    for name in ("custom_id", "title", "components"):
+        if not data.get(name):
+            raise invalid_field(name, "BASE_TYPE_REQUIRED", "This field is required")
+    shown = compose.objects("components", data["components"], MODAL_ROWS_MAX)
+    compose.number_components(shown)
+    return {"custom_id": str(data["custom_id"]), "components": shown}
 
 
 def _carry_out(call: Call, interaction: Interaction, kind: int, fields: Payload) -> Entry | None:
@@ -85,6 +93,8 @@ def _carry_out(call: Call, interaction: Interaction, kind: int, fields: Payload)
         source = _source(call, interaction)
         compose.edit(call.state, source, fields)
         return source
+    if kind == MODAL:
+        call.state.memory.modals.show(interaction, fields)
     return None
 
 
@@ -137,8 +147,10 @@ def _source(call: Call, interaction: Interaction) -> Entry:
 # -- The webhook that an interaction's token opens
 
 
-def send_followup(call: Call) -> Payload:
-    """POST: the reply that a deferral owes, else one more message."""
+def send_followup(call: Call) -> Payload | Reply:
+    """POST: the reply that a deferral owes, else one more message; or a webhook's message."""
+    if _is_hook(call):
+        return hooks.execute(call)
     interaction = _of_token(call)
     fields = compose.fields_of(call, call.form())
     if interaction.deferred and interaction.original_id is not None:
@@ -151,11 +163,17 @@ def send_followup(call: Call) -> Payload:
 
 def get_webhook_message(call: Call) -> Payload:
     """GET ``@original`` or a followup."""
+    if _is_hook(call):
+        return compose.rest_view(hooks.message_of(call, hooks.find(call)).payload)
     return compose.rest_view(_webhook_message(call, _of_token(call)).payload)
 
 
 def edit_webhook_message(call: Call) -> Payload:
-    """PATCH ``@original`` or a followup."""
+    """PATCH ``@original`` or a followup; or a webhook's message."""
+    if _is_hook(call):
+        sent = hooks.message_of(call, hooks.find(call))
+        compose.edit(call.state, sent, compose.fields_of(call, call.form(), old=sent.payload))
+        return compose.rest_view(sent.payload)
     interaction = _of_token(call)
     entry = _webhook_message(call, interaction)
     fields = compose.fields_of(call, call.form(), old=entry.payload)
@@ -167,7 +185,10 @@ def edit_webhook_message(call: Call) -> Payload:
 
 
 def delete_webhook_message(call: Call) -> Reply:
-    """DELETE ``@original`` or a followup."""
+    """DELETE ``@original`` or a followup; or a webhook's message."""
+    if _is_hook(call):
+        compose.delete(call.state, hooks.message_of(call, hooks.find(call)))
+        return Reply()
     interaction = _of_token(call)
     entry = _webhook_message(call, interaction)
     compose.delete(call.state, entry)
@@ -175,6 +196,11 @@ def delete_webhook_message(call: Call) -> Reply:
         interaction.original_id = None
         call.state.audit.interactions.complete(interaction)
     return Reply()
+
+
+def _is_hook(call: Call) -> bool:
+    """Whether the path names a channel's webhook, and not the application."""
+    return call.id("application") in call.state.memory.hooks
 
 
 def _complete(call: Call, interaction: Interaction, entry: Entry, fields: Payload) -> None:
