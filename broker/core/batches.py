@@ -23,7 +23,6 @@ from shard_node.wire.limits import (
     QUEUE_MAX_BYTES,
     QUEUE_MAX_FRAMES,
     QUEUE_MAX_MESSAGES,
-    STUCK_S,
 )
 
 PATIENCE_FRAMES: Final = (0, 0, 32, 64)
@@ -33,6 +32,8 @@ START_WINDOW_MESSAGES: Final = 256
 RATE_WEIGHT: Final = 0.2
 """Of the newest measurement in a receiver's rate."""
 COMPACT_FRAMES: Final = 64
+TTL_GRAIN_S: Final = 0.005
+"""A frame that goes on sooner keeps its sender's ttl as it is."""
 _KEPT: Final = int(Flag.KEPT)
 
 
@@ -108,7 +109,7 @@ class Batch:
         """The header as it goes out: the true sender, and what remains of the deadline."""
         head = self.head
         ttl_ms = head.ttl_ms
-        if ttl_ms and now - self.arrived > STUCK_S:
+        if ttl_ms and now - self.arrived > TTL_GRAIN_S:
             ttl_ms = max(1, round((self.deadline - now) * 1000))
         lane = head.lane if self.kept else Lane(self.queue_lane)
         return encode_header(
@@ -246,9 +247,13 @@ class Lanes:
         """Takes a waiting frame out."""
         self.lanes[batch.queue_lane].remove(batch)
 
+    def waiting(self) -> list[Batch]:
+        """All frames, lane by lane, oldest first."""
+        return [batch for lane in self.lanes for batch in lane.waiting()]
+
     def take_all(self) -> list[Batch]:
         """Takes everything out, lane by lane, oldest first."""
-        waiting = [batch for lane in self.lanes for batch in lane.waiting()]
+        waiting = self.waiting()
         for batch in waiting:
             self.remove(batch)
             batch.gone = False
@@ -259,6 +264,8 @@ class Destination(Lanes):
     """A registered process: its lanes, and what it may have in its hands.
 
     Totals count since its registration. ``paused_until``: the socket had nobody there.
+    ``heard_at``: when it gave credit last, or when frames began to wait; ``stuck``: that was
+    longer than STUCK_S ago.
     """
 
     __slots__ = (
@@ -266,6 +273,7 @@ class Destination(Lanes):
         "_overtaken",
         "handled_bytes",
         "handled_messages",
+        "heard_at",
         "lost_bytes",
         "lost_messages",
         "paused_until",
@@ -273,6 +281,7 @@ class Destination(Lanes):
         "routing_id",
         "sent_bytes",
         "sent_messages",
+        "stuck",
         "text",
         "window_bytes",
         "window_messages",
@@ -292,6 +301,8 @@ class Destination(Lanes):
         self.sent_messages = self.sent_bytes = 0
         self.handled_messages = self.handled_bytes = 0
         self.lost_messages = self.lost_bytes = 0
+        self.heard_at = 0.0
+        self.stuck = False
         self.window_messages = START_WINDOW_MESSAGES
         self.window_bytes = CREDIT_MAX_BYTES
         self._handled_at = 0.0

@@ -2,16 +2,17 @@
 
 A kept frame is never dropped in silence: it goes on, waits within limits, or comes back as a
 BOUNCE, and then it is a dead letter too. A sender has its window back when its frame left,
-or when it waited for its receiver longer than STUCK_S.
+or when its receiver is stuck: it holds messages and has given no credit for STUCK_S. A slow
+receiver slows its senders; a stuck one does not stop them, and its queue's limit rules.
 """
 
 from __future__ import annotations
 
-import math
 from collections import deque
 from typing import Any, Final
 
 from broker.core.batches import Batch, Body, Destination, Fan, Lanes
+from broker.core.checks import fault, is_sound
 from broker.core.fleet import Fleet, FleetState
 from broker.core.letters import again
 from broker.core.queues import Outbox
@@ -25,12 +26,9 @@ from shard_node.wire.codec import WireError, decode_body
 from shard_node.wire.header import Header
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import (
-    BATCH_MAX_MESSAGES,
-    MESSAGE_MIN_BYTES,
     PARKED_MAX_BYTES,
     PARKED_MAX_S,
     STUCK_S,
-    TTL_MAX_MS,
 )
 from shard_node.wire.targets import Broker, Node
 
@@ -59,6 +57,7 @@ class DataPlane:
         self._ready: dict[bytes, Destination] = {}
         self._paused: dict[bytes, Destination] = {}
         self._fresh: deque[Batch] = deque()
+        self._starved: dict[bytes, Destination] = {}
         self._deadlines = Deadlines()
         self.senders = Senders(fleet.counts, outbox)
         self.parked_bytes = 0
@@ -71,10 +70,10 @@ class DataPlane:
     ) -> None:
         """Takes a BATCH in. Raises WireError for one that cannot be."""
         batch = Batch(routing_id.decode(), head, body, now)
-        if not _is_sound(head, len(body)):
+        if not is_sound(head, len(body)):
             self._refuse(batch, "batch", "E_REFUSED", "its header cannot be true")
         elif not self._is_current(peer):
-            self._refuse(batch, *_fault(peer))
+            self._refuse(batch, *fault(peer))
         elif type(head.target) is Node and identity.is_letter(head.target.name):
             self._counts["letters_answered"] += 1
             self.senders.release(batch, "")
@@ -95,6 +94,8 @@ class DataPlane:
         if not destination.credit(handled.messages, handled.size_bytes, now):
             self._fleet.reject("credit")
         destination.size_window(handled.window_messages, handled.window_bytes)
+        destination.heard_at, destination.stuck = now, False
+        self._starved.pop(routing_id, None)
         self._wake(destination)
 
     def _is_current(self, peer: identity.Peer) -> bool:
@@ -134,6 +135,8 @@ class DataPlane:
         if destination is None:
             self._fail(batch, "E_UNREACHABLE", "its receiver is not registered", now)
             return
+        if not len(destination):
+            destination.heard_at = now
         taken, pushed_out = destination.put(batch)
         for old in pushed_out:
             self._drop(old)
@@ -141,6 +144,8 @@ class DataPlane:
             self._full(batch, destination, now)
             return
         self._fresh.append(batch)
+        if destination.stuck:
+            self.senders.release(batch, "")
         if not destination.paused_until:
             self._ready[routing_id] = destination
 
@@ -176,6 +181,7 @@ class DataPlane:
         if not batch.deadline:
             batch.deadline = batch.arrived + PARKED_MAX_S
         self._fresh.append(batch)
+        self.senders.release(batch, "")
 
     def _full(self, batch: Batch, destination: Destination | None, now: float) -> None:
         rate = destination.rate if destination is not None else 0.0
@@ -236,6 +242,8 @@ class DataPlane:
     def rest(self, destination: Destination) -> None:
         """Nothing goes to a destination for now: no frame, or no credit."""
         self._ready.pop(destination.routing_id, None)
+        if len(destination):
+            self._starved[destination.routing_id] = destination
 
     def sent(self, destination: Destination, batch: Batch) -> None:
         """A frame went out."""
@@ -251,6 +259,7 @@ class DataPlane:
             return
         destination.write_off()
         destination.paused_until = now + UNREACHABLE_RETRY_S
+        self._stick(destination)
         self._ready.pop(routing_id, None)
         self._paused[routing_id] = destination
 
@@ -260,10 +269,12 @@ class DataPlane:
         stuck_at = now - STUCK_S
         while fresh and (fresh[0].gone or fresh[0].arrived <= stuck_at):
             batch = fresh.popleft()
-            if not batch.gone:
-                self.senders.release(batch, "")
-                if batch.deadline:
-                    self._deadlines.add(batch)
+            if batch.deadline and not batch.gone:
+                self._deadlines.add(batch)
+        for waiting in (self._starved, self._ready):
+            for destination in list(waiting.values()):
+                if destination.heard_at <= stuck_at and not destination.stuck:
+                    self._stick(destination)
         for batch in self._deadlines.passed(now):
             self._expire(batch, now)
         for destination in [d for d in self._paused.values() if d.paused_until <= now]:
@@ -277,7 +288,18 @@ class DataPlane:
         if self._fresh:
             times.append(self._fresh[0].arrived + STUCK_S)
         times += [destination.paused_until for destination in self._paused.values()]
+        times += [
+            destination.heard_at + STUCK_S
+            for destination in self._starved.values()
+            if not destination.stuck
+        ]
         return min((time for time in times if time is not None), default=None)
+
+    def _stick(self, destination: Destination) -> None:
+        """A receiver takes nothing: its senders have their window back, its limits rule."""
+        destination.stuck = True
+        for batch in destination.waiting():
+            self.senders.release(batch, "")
 
     def _expire(self, batch: Batch, now: float) -> None:
         lanes = batch.home
@@ -311,6 +333,8 @@ class DataPlane:
         if destination is None:
             destination = self._destinations[routing_id] = Destination(routing_id)
         destination.reset()
+        destination.heard_at = now
+        self._starved.pop(routing_id, None)
         self._wake(destination)
         self._again(self._take_parked(name), now)
 
@@ -319,6 +343,7 @@ class DataPlane:
         destination = self._destinations.pop(routing_id, None)
         self._ready.pop(routing_id, None)
         self._paused.pop(routing_id, None)
+        self._starved.pop(routing_id, None)
         self.senders.forget(routing_id.decode(errors="replace"))
         left = destination.take_all() if destination is not None else []
         self._again(left + self._take_parked(name), now)
@@ -353,28 +378,3 @@ class DataPlane:
             sender = identity.letter_sender(letter.number)
             self._forward(again(letter, sender, RETRY_TTL_MS, now), "", now)
         return len(letters), skipped
-
-
-def _fault(peer: identity.Peer) -> tuple[str, str, str]:
-    """Why a peer that is not current may not send: for the counters, its code, its words."""
-    if peer.role == "node":
-        text = f"{peer.name}#{peer.epoch} is not the current process of its name"
-        return "old_epoch", "E_OLD_EPOCH", text
-    if peer.role == "client":
-        return "unregistered", "E_REFUSED", "register first: this broker does not know you"
-    return "role", "E_REFUSED", f"a {peer.role} may speak to the broker only"
-
-
-def _is_sound(head: Header, body_bytes: int) -> bool:
-    """Whether a BATCH's own fields can be true."""
-    return (
-        0 < head.count <= BATCH_MAX_MESSAGES
-        and body_bytes > MESSAGE_MIN_BYTES * head.count
-        and head.seq > 0
-        and head.low >= 0
-        and 0 <= head.ttl_ms <= TTL_MAX_MS
-        and head.flags >= 0
-        and len(head.pin) <= identity.CLIENT_MAX_CHARS
-        and math.isfinite(head.sent_at)
-        and type(head.target) is not Broker
-    )

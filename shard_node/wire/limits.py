@@ -36,8 +36,9 @@ CREDIT_MAX_MESSAGES: Final = 4096
 CREDIT_MAX_BYTES: Final = 8 << 20
 CREDIT_RESERVE_MESSAGES: Final = 64
 """What the broker may have at a node whose handlers have not returned yet."""
-STUCK_S: Final = 0.005
-"""A frame that waits for its receiver longer gives its sender the window back."""
+STUCK_S: Final = 0.05
+"""A receiver that frames wait for and that gave no credit for so long is stuck: its senders
+have their window back. Longer than a busy machine's hiccups."""
 QUEUE_MAX_MESSAGES: Final = (16_384, 65_536, 65_536, 65_536)
 """Messages of BATCH frames that wait for one destination, lane by lane."""
 MESSAGE_MIN_BYTES: Final = 5

@@ -267,6 +267,18 @@ def test_a_stuck_frame_gives_its_window_back_early_and_tells_its_owner_later() -
     assert plane.forwarded() == [(Lane.NORMAL, seq, ""), (Lane.NORMAL, seq, "b#1")]
 
 
+def test_a_slow_receiver_slows_its_sender_and_loses_nothing() -> None:
+    """It gives credit now and then: the sender's window stays taken however old a frame is."""
+    plane = Plane().joined()
+    plane.batch(Node("b"), count=256)
+    waits = plane.batch(Node("b"), count=256)
+    plane.pump()
+    for handled in range(1, 6):
+        plane.wait(limits.STUCK_S * 0.8)
+        plane.credit(B, handled)
+        assert waits not in [seq for _, seq, _ in plane.forwarded()]
+
+
 def test_frames_for_a_dead_node_wait_for_the_next_one() -> None:
     plane = Plane().joined()
     plane.blocked = {B}
