@@ -142,6 +142,8 @@ class FakeBroker:
     def _take(self, parts: list[bytes]) -> None:
         routing_id, head_bytes, body_bytes = parts
         head = decode_header(head_bytes)
+        if head.kind is Kind.CREDIT:
+            return
         body: Any = body_bytes
         if head.kind not in (Kind.ERROR, Kind.REPLY):
             body = decode_body(body_bytes, TOPICS[head.topic].body)
