@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from shardctl.launch import read_json
 from shardctl.supervisor import procs
 from tests.support import hostile
 from tests.support.fleet import Fleet
@@ -130,6 +131,20 @@ def test_a_killed_broker_costs_nothing(standing: Fleet) -> None:
     assert audit["identifies"] == audit["resumes"] == 0
     assert [n["pid"] for n in after["nodes"]] == [n["pid"] for n in before["nodes"]]
     assert after["identify"]["remaining"] == before["identify"]["remaining"]
+
+
+def test_a_killed_sandbox_forgets_no_command(fleet: Fleet) -> None:
+    fleet.start()
+    killed = fleet.kill("sandbox")
+
+    def identified() -> bool:
+        info = read_json(fleet.paths.sandbox_file)
+        return info is not None and info["pid"] != killed and fleet.audit()["identifies"] >= 4
+
+    wait_for("IDENTIFYs at the next sandbox", identified, 60.0)
+    fleet.wait_ready()
+    sent = fleet.wait_load(fleet.load(10, 1))["interactions_sent"]
+    assert _settled(fleet, sent)["answered_once"] == sent == 10
 
 
 def test_a_killed_node_comes_back_alone(standing: Fleet) -> None:
