@@ -87,6 +87,10 @@ class Record:
     def sandbox_file(self) -> Path:
         return Path(self.run_dir) / "sandbox.json"
 
+    @property
+    def sandbox_state_file(self) -> Path:
+        return Path(self.run_dir) / "sandbox-state.json"
+
 
 class Command(NamedTuple):
     """What to execute, in which environment and folder."""
@@ -221,6 +225,7 @@ def sandbox_command(record: Record, environ: Mapping[str, str], port: int = 0) -
     for key, value in sizes.items():
         argv += [f"--{key.replace('_', '-')}", str(value)]
     argv += ["--info-file", str(record.sandbox_file)]
+    argv += ["--state-file", str(record.sandbox_state_file)]
     env = _inherited(environ)
     for name in (TOKEN_VARIABLE, record.token_env):
         env.pop(name, None)

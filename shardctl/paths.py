@@ -82,6 +82,10 @@ class FleetPaths:
     def sandbox_file(self) -> Path:
         return self.run_dir / "sandbox.json"
 
+    @property
+    def sandbox_state_file(self) -> Path:
+        return self.run_dir / "sandbox-state.json"
+
 
 def fleet_name(folder: Path) -> str:
     """The name of the fleet of a bot in ``folder``: its slug and a short hash of its path."""

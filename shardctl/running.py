@@ -113,7 +113,8 @@ def clear_remains(paths: FleetPaths, say: Callable[[str], None], drain_s: float 
         left = procs.wait_gone(left, KILLED_WAIT_S)
     if left:
         raise _unkillable(left)
-    for path in (paths.supervisor_file, paths.sandbox_file, paths.socket_file):
+    ours = (paths.supervisor_file, paths.sandbox_file, paths.sandbox_state_file, paths.socket_file)
+    for path in ours:
         path.unlink(missing_ok=True)
 
 

@@ -16,9 +16,11 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from broker.core.events import GatewayFailed, GatewayInfo
+from broker.ports.timed_http import Deadline, open_url
 from shard_node.wire.limits import SHARDS_MAX
 
 TIMEOUT_S: Final = 10.0
+"""From the question to the end of the answer."""
 ANSWER_MAX_BYTES: Final = 1 << 16
 RETRY_AFTER_MAX_S: Final = 3600.0
 USER_AGENT: Final = "DiscordBot (https://github.com/shardctl, 0.1)"
@@ -59,13 +61,22 @@ class GatewayPort:
 
 
 def fetch(api_base: str, token: str) -> Answer:
-    """Asks once. Every failure comes back as a GatewayFailed."""
+    """Asks once, TIMEOUT_S at most. Every failure comes back as a GatewayFailed."""
+    with Deadline(TIMEOUT_S) as deadline:
+        answer = _fetch(api_base, token, deadline)
+    if deadline.is_passed and isinstance(answer, GatewayFailed):
+        text = f"no whole answer in {TIMEOUT_S:g} s"
+        return GatewayFailed("E_NETWORK", text, "check the network")
+    return answer
+
+
+def _fetch(api_base: str, token: str, deadline: Deadline) -> Answer:
     try:
         request = urllib.request.Request(
             f"{api_base}/gateway/bot",
             headers={"Authorization": f"Bot {token}", "User-Agent": USER_AGENT},
         )
-        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as answer:
+        with open_url(request, deadline) as answer:
             return read_answer(answer.read(ANSWER_MAX_BYTES))
     except urllib.error.HTTPError as error:
         with error:

@@ -4,6 +4,7 @@
 | --- | --- |
 | ``check`` | nothing; says which private names the others rely on, and checks them |
 | ``install`` | the classes, all patches at one place |
+| ``origin`` | the base URLs of REST and the CDN |
 | ``gateway`` | the websocket and the shard: IDENTIFY, RESUME, close codes |
 | ``hold`` | one bot: its shards, their connecting and recovering |
 | ``permits`` | the broker's permission to IDENTIFY |

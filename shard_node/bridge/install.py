@@ -8,25 +8,20 @@ from typing import Any
 
 import disnake.gateway
 import disnake.shard
-from disnake.asset import Asset
 from disnake.client import Client
 from disnake.ext.commands.interaction_bot_base import InteractionBotBase
-from disnake.http import Route
 from disnake.shard import AutoShardedClient
 
-from shard_node.bridge import cogs, commands
+from shard_node.bridge import cogs, commands, origin
 from shard_node.bridge.adopt import Adoption
 from shard_node.bridge.gateway import NodeKeepAlive, NodeShard, NodeWebSocket, hold_of
 from shard_node.runtime import Node
-from shard_node.settings import NodeSettings
-
-_CDN_PATH = "/cdn"
 
 
 def install(node: Node) -> Adoption:
     """Take hold of a disnake that ``check`` has found fit, for ``node``."""
     adoption = Adoption(node)
-    _redirect(node.settings)
+    origin.redirect(node.settings.api_base, cdn=node.settings.sandbox)
     vars(disnake.shard).update(DiscordWebSocket=NodeWebSocket, Shard=NodeShard)
     vars(disnake.gateway).update(KeepAliveHandler=NodeKeepAlive)
     _hold_login(adoption)
@@ -36,15 +31,6 @@ def install(node: Node) -> Adoption:
     if node.settings.sandbox:
         _hold_events(adoption)
     return adoption
-
-
-def _redirect(settings: NodeSettings) -> None:
-    """Where REST goes; on the sandbox the CDN too."""
-    if settings.api_base:
-        Route.BASE = settings.api_base
-    if settings.sandbox:
-        origin = settings.api_base.partition("/api/")[0]
-        Asset.BASE = Asset.BASE_MEDIA = origin + _CDN_PATH
 
 
 def _hold_login(adoption: Adoption) -> None:

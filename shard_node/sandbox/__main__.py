@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Final
 
 from shard_node.sandbox.config import HOST, ConfigError, SandboxConfig
+from shard_node.sandbox.keeping import StateFile
 from shard_node.sandbox.server import PortInUse, SandboxServer, write_info
 
 PROGRAM: Final = "python -m shard_node.sandbox"
@@ -56,6 +57,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--info-file", type=Path, help="write URLs and token to this file, mode 0600"
     )
+    parser.add_argument(
+        "--state-file",
+        type=Path,
+        help="keep the application's commands in this file: a killed sandbox finds them again",
+    )
     # What the hints name: `shardctl sandbox run` becomes this program.
     parser.add_argument("--program", default=PROGRAM, help=argparse.SUPPRESS)
     return parser
@@ -66,12 +72,13 @@ def main(argv: list[str] | None = None) -> int:
     parser = _parser()
     options = vars(parser.parse_args(argv))
     info_file, program = options.pop("info_file"), options.pop("program")
+    state_file = options.pop("state_file")
     try:
         config = SandboxConfig(**options)
     except ConfigError as error:
         parser.error(str(error))
     try:
-        asyncio.run(_serve(config, info_file))
+        asyncio.run(_serve(config, info_file, state_file))
     except PortInUse:
         return _fail(
             "E_PORT",
@@ -86,8 +93,9 @@ def main(argv: list[str] | None = None) -> int:
         )
     except OSError as error:
         return _fail("E_SANDBOX", f"the sandbox cannot start: {error}", f"{program} --port 0")
-    if info_file is not None:
-        info_file.unlink(missing_ok=True)
+    for path in (info_file, state_file):
+        if path is not None:
+            path.unlink(missing_ok=True)
     return 0
 
 
@@ -96,13 +104,16 @@ def _fail(code: str, what: str, hint: str) -> int:
     return 1
 
 
-async def _serve(config: SandboxConfig, info_file: Path | None) -> None:
+async def _serve(config: SandboxConfig, info_file: Path | None, state_file: Path | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     _watch_lifeline(loop, stop)
-    async with SandboxServer(config) as server:
+    server = SandboxServer(config)
+    if state_file is not None:
+        StateFile(state_file, server.state.memory.registry).open()
+    async with server:
         if info_file is not None:
             await write_info(server.state, info_file)
         print(_greeting(server, info_file), flush=True)

@@ -18,6 +18,7 @@ DESCRIPTION_MAX_CHARS: Final = 100
 OPTIONS_MAX: Final = 25
 _CHAT_NAME: Final = re.compile(r"[-_'\w]{1,32}")
 _NAME_MAX_CHARS: Final = 32
+KEPT_SCHEMA: Final = 1
 _EDITABLE: Final = (
     "name",
     "name_localizations",
@@ -38,12 +39,16 @@ Scope = int | None
 
 
 class Registry:
-    """Commands by scope (None is global, else a guild) and id."""
+    """Commands by scope (None is global, else a guild) and id.
+
+    ``changed`` is called after each change, before anybody is answered.
+    """
 
     def __init__(self, application_id: int, next_id: Callable[[], int]) -> None:
         self._application_id = application_id
         self._next_id = next_id
         self._scopes: dict[Scope, dict[int, Payload]] = {}
+        self.changed: Callable[[], None] = lambda: None
 
     def commands(self, scope: Scope) -> list[Payload]:
         """All commands of a scope, in the order of their making."""
@@ -67,6 +72,7 @@ class Registry:
         if old is None:
             _check_room([*commands.values(), command])
         commands[int(command["id"])] = command
+        self.changed()
         return command, old is None
 
     def overwrite(self, scope: Scope, given: list[Payload]) -> list[Payload]:
@@ -83,6 +89,7 @@ class Registry:
         _check_room(built)
         commands: dict[int, Payload] = {int(command["id"]): command for command in built}
         self._scopes[scope] = commands
+        self.changed()
         return built
 
     def edit(self, scope: Scope, old: Payload, changes: Payload) -> Payload:
@@ -92,11 +99,49 @@ class Registry:
         check(merged)
         command = self._build(scope, merged, old)
         self._of(scope)[int(old["id"])] = command
+        self.changed()
         return command
 
     def delete(self, scope: Scope, command: Payload) -> None:
         """Remove a command."""
         del self._of(scope)[int(command["id"])]
+        self.changed()
+
+    def kept(self) -> dict[str, Any]:
+        """All commands as JSON, for ``restore``; the global scope has no guild."""
+        return {
+            "schema": KEPT_SCHEMA,
+            "application_id": str(self._application_id),
+            "scopes": [
+                {"guild_id": scope and str(scope), "commands": list(commands.values())}
+                for scope, commands in self._scopes.items()
+                if commands
+            ],
+        }
+
+    def restore(self, value: Any) -> None:
+        """Take all commands from what ``kept`` gave. ValueError: it is not this application's."""
+        if not isinstance(value, dict) or value.get("schema") != KEPT_SCHEMA:
+            raise ValueError("it holds no commands")
+        if value.get("application_id") != str(self._application_id):
+            raise ValueError("it is another application's")
+        try:
+            scopes = dict(self._restored(scope) for scope in value["scopes"])
+        except (ApiError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"a command in it is damaged: {error}") from None
+        self._scopes = scopes
+
+    def _restored(self, kept: Payload) -> tuple[Scope, dict[int, Payload]]:
+        scope = None if kept["guild_id"] is None else int(kept["guild_id"])
+        commands = {}
+        for command in kept["commands"]:
+            check(command)
+            version = str(int(command["version"]))
+            commands[int(command["id"])] = self._build(scope, command, command) | {
+                "version": version
+            }
+        _check_room(list(commands.values()))
+        return scope, commands
 
     def _of(self, scope: Scope) -> dict[int, Payload]:
         return self._scopes.setdefault(scope, {})

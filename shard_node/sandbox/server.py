@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
-import os
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -14,6 +13,7 @@ from aiohttp import web
 
 from shard_node.sandbox import control, gateway, rest, trouble
 from shard_node.sandbox.config import HOST, SandboxConfig
+from shard_node.sandbox.keeping import write_private
 from shard_node.sandbox.state import STATE, SYSTEM_CLOCK, Clock, SandboxState, new_state
 
 SHUTDOWN_S: Final = 2.0
@@ -94,13 +94,4 @@ class SandboxServer:
 
 async def write_info(state: SandboxState, path: Path) -> None:
     """Write the info file: whole or not at all, readable by its owner only."""
-    await asyncio.to_thread(_write_private, path, json.dumps(state.info()) + "\n")
-
-
-def _write_private(path: Path, text: str) -> None:
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    part.unlink(missing_ok=True)
-    handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(text)
-    part.replace(path)
+    await asyncio.to_thread(write_private, path, json.dumps(state.info()) + "\n")

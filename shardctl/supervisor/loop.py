@@ -311,7 +311,8 @@ class Loop:
     def _clear_run_folder(self) -> None:
         """What is ours in it goes, and the folder with it, unless somebody else uses it."""
         socket = Path(self._record.endpoint.removeprefix("ipc://"))
-        for path in (self._record.sandbox_file, socket):
+        record = self._record
+        for path in (record.sandbox_file, record.sandbox_state_file, socket):
             path.unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             Path(self._record.run_dir).rmdir()

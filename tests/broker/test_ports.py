@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
 import socket
+import threading
+import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +27,7 @@ from broker.core.events import (
     SupervisorHello,
 )
 from broker.errors import ByHand, ConfigError, EndpointError, FolderError, LockedError
+from broker.ports import gateway_info
 from broker.ports import log as log_port
 from broker.ports.folders import (
     check_endpoint,
@@ -251,6 +256,44 @@ def test_no_network_is_to_be_tried_again() -> None:
     assert isinstance(failed, GatewayFailed)
     assert (failed.code, failed.fatal) == ("E_NETWORK", False)
     assert "refused" in failed.message
+
+
+@contextmanager
+def _dripping(head: bytes) -> Iterator[str]:
+    """A server that answers ``head``, then one more byte each tenth of a second for good."""
+    is_over = threading.Event()
+
+    def drip(server: socket.socket) -> None:
+        connection, _ = server.accept()
+        with connection, contextlib.suppress(OSError):
+            connection.recv(4096)
+            connection.sendall(head)
+            while not is_over.wait(0.1):
+                connection.sendall(b" ")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=drip, args=(server,))
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        is_over.set()
+        thread.join()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "head",
+    [b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n", b"HTTP/1.1 200 OK\r\nX-Slow:", b""],
+    ids=["body", "header", "status"],
+)
+def test_an_answer_that_drips_ends_at_the_deadline(
+    head: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gateway_info, "TIMEOUT_S", 0.5)
+    with _dripping(head) as base:
+        began = time.monotonic()
+        failed = fetch(base, TOKEN)
+        assert 0.5 <= time.monotonic() - began < 2.0
+    assert failed == GatewayFailed("E_NETWORK", "no whole answer in 0.5 s", "check the network")
 
 
 @pytest.mark.parametrize("token", [f"{TOKEN}\r\nX: y", f"{TOKEN}\u20ac"])

@@ -142,20 +142,6 @@ def test_without_a_fleet_the_exit_code_is_69(here: Path, args: list[str]) -> Non
     assert "--fleet NAME" in done.stderr
 
 
-def test_all_fleets_are_listed(here: Path) -> None:
-    assert "no fleet was started yet" in run("status", "--all").stderr
-    for name in ("one", "other"):
-        (here.parent / "state" / "shardctl" / name).mkdir(parents=True)
-        (here.parent / "state" / "shardctl" / name / "fleet.json").write_text(
-            json.dumps({"bot": {"folder": f"/bots/{name}"}})
-        )
-    done = run("status", "--all")
-    assert done.exit_code == 0
-    assert done.stdout == "one    stopped  /bots/one\nother  stopped  /bots/other\n"
-    found = json.loads(run("status", "--all", "--json").stdout)
-    assert [fleet["state"] for fleet in found["fleets"]] == ["stopped", "stopped"]
-
-
 def test_a_start_without_a_bot(here: Path) -> None:
     done = run("start")
     assert done.exit_code == 4

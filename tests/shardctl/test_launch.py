@@ -93,6 +93,7 @@ def test_the_sandbox_is_told_its_sizes() -> None:
     assert pairs["--identify-window-s"] == "0.5"
     assert pairs["--port"] == "4711"
     assert pairs["--info-file"] == "/run/sandbox.json"
+    assert pairs["--state-file"] == "/run/sandbox-state.json"
 
 
 def test_the_example_bot_is_there() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -171,8 +172,14 @@ def test_a_broker_that_is_silent_is_not_a_fleet_that_is_down(here: Path) -> None
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a folder away")
-def test_a_run_folder_of_another_user_is_not_a_fleet_that_is_down(here: Path) -> None:
-    folder = here.parent / "run" / "shardctl"
+def test_a_run_folder_of_another_user_is_not_a_fleet_that_is_down(
+    here: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> None:
+    # Short: under a long path the run folder would be another, hashed one.
+    runtime = tempfile.TemporaryDirectory()
+    request.addfinalizer(runtime.cleanup)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", runtime.name)
+    folder = Path(runtime.name) / "shardctl"
     folder.mkdir()
     os.chown(folder, 12345, 12345)
     for verb in ("status", "stop"):
