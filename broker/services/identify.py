@@ -129,6 +129,9 @@ class Identify:
         # In this order a NaN is 0: compared with anything it is False.
         ago_s = min(max(0.0, body.ago_ms) / 1000, USE_WITHIN_S)
         self._ledger.sent(body.permit, body.shard, now - ago_s, now)
+        if not self._waiting:
+            # The last answer may have counted this one already: the next one surely has.
+            self._wanted, self._ask_at = True, now + RECENT_S
         return [self._keep()]
 
     def _returned(self, body: PermitReturn) -> Effects:
