@@ -53,10 +53,9 @@ def stop(discard_sessions: bool, yes: bool, dry_run: bool, fleet: str | None) ->
 
 def _kept(paths: FleetPaths, discard_sessions: bool) -> str:
     """What is left of the fleet's sessions."""
-    if discard_sessions:
-        return "its sessions are discarded"
-    on_sandbox = (read_json(paths.record_file) or {}).get("sandbox")
-    return "its sandbox ended with it" if on_sandbox else "its sessions can be resumed"
+    if (read_json(paths.record_file) or {}).get("sandbox"):
+        return "its sandbox ended with it"
+    return "its sessions are discarded" if discard_sessions else "its sessions can be resumed"
 
 
 def _plan(paths: FleetPaths, pid: int | None, discard_sessions: bool) -> None:
