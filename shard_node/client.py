@@ -273,6 +273,9 @@ class BrokerClient:
             return
         try:
             self._write()
+            if asyncio.current_task(self._loop) is not None:
+                self._again()  # a handler's first step cannot be taken inside another task
+                return
             control = self._read()
             if self._plane is not None:
                 self._plane.turn()
