@@ -29,6 +29,9 @@ class StandIn:
         self.handled: dict[bytes, Handled] = {}
         self.sent: dict[bytes, list[int]] = {}
         self.batches: list[Header] = []
+        self.parks = False
+        """Keep frames for an absent node until somebody registers, as the broker does."""
+        self.parked: list[tuple[bytes, Header, bytes]] = []
         self.fault: Fault | None = None
         self.orders: list[Callable[[], None]] = []
         self._context = zmq.Context()
@@ -102,11 +105,18 @@ class StandIn:
             answer = {"nodes": nodes, "pages": 1}
         reply = header(Kind.REPLY, targets.BROKER, head.topic, correlation=head.correlation)
         self._send(peer, reply, encode_body(answer))
+        if head.topic in (REGISTER, CLIENT_REGISTER):
+            waiting, self.parked = self.parked, []
+            for frame in waiting:
+                self._route(*frame)
 
     def _route(self, peer: bytes, head: Header, body: bytes) -> None:
         self.batches.append(head)
         verdict = self.fault(peer, head) if self.fault is not None else None
         owners = self._owners(peer, head.target)
+        if verdict is None and head.flags and not owners and self.parks:
+            self.parked.append((peer, head, body))
+            return
         if verdict is None and head.flags and not owners:
             verdict = bodies.ErrorBody("E_UNREACHABLE", "nobody there")
         if isinstance(verdict, bodies.ErrorBody):

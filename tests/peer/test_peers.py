@@ -164,7 +164,9 @@ async def test_a_killed_broker_loses_no_message(tmp_path: Path) -> None:
                 sends.append(asyncio.ensure_future(a.send(Node("b"), "m", i)))
                 await asyncio.sleep(0.001)
             broker.close()
-            broker = StandIn(endpoint).__enter__()
+            broker = StandIn(endpoint)
+            broker.parks = True
+            broker.__enter__()
             receipts = await asyncio.gather(*sends)
             assert len(receipts) == 200
             assert sorted(got) == list(range(200))
