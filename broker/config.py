@@ -12,12 +12,12 @@ from typing import Any, Final
 
 import msgspec
 
-from broker.core.rules import NOBODY, POOL, RULES_MAX, Rule
+from broker.core.rules import NOBODY, POOL, Rule
 from broker.core.settings import Settings
 from broker.errors import ByHand, ConfigError
 from shard_node.wire.identity import is_node_name
 from shard_node.wire.lanes import Lane
-from shard_node.wire.limits import SHARDS_MAX, TOPIC_MAX_CHARS
+from shard_node.wire.limits import ROUTES_MAX, SHARDS_MAX, TOPIC_MAX_CHARS
 
 RECORD_SCHEMA: Final = 1
 NODES_MAX: Final = 4096
@@ -151,7 +151,7 @@ def _problem(record: LaunchRecord) -> str:
         (0 < record.identify_window_s <= 3600, "identify_window_s", "must be 0-3600 seconds"),
         (0 <= record.drain_s <= 3600, "drain_s", "must be 0-3600 seconds"),
         (record.log_level in LOG_LEVELS, "log_level", f"must be one of {', '.join(LOG_LEVELS)}"),
-        (len(record.routes) <= RULES_MAX, "routes", f"must be at most {RULES_MAX} rules"),
+        (len(record.routes) <= ROUTES_MAX, "routes", f"must be at most {ROUTES_MAX} rules"),
         (all(map(_is_rule, record.routes)), "routes", ROUTE_FORM),
         (record.endpoint.startswith("ipc://"), "endpoint", "must begin with ipc://"),
         (record.data_dir.startswith("/"), "data_dir", "must be an absolute path"),

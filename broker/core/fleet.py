@@ -8,8 +8,9 @@ from __future__ import annotations
 import enum
 import math
 from collections import Counter, deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
 from broker.core.letters import Letters
 from broker.core.settings import Settings
@@ -119,12 +120,17 @@ class Budget:
     recommended: int
 
 
+def _no_depths(_name: str, _routing_id: bytes) -> dict[str, Any]:
+    return {}
+
+
 @dataclass(slots=True)
 class Fleet:
     """Everything that the services share.
 
     ``info_until`` is how long Discord's last word on the budget may be acted on;
-    ``permits_wanted`` counts the shards that wait for a permit.
+    ``permits_wanted`` counts the shards that wait for a permit. ``depths`` tells what waits
+    for a process (broker.core.depths).
     """
 
     settings: Settings
@@ -141,6 +147,7 @@ class Fleet:
     rejected: Counter[str] = field(default_factory=Counter)
     rejected_total: int = 0
     warnings: dict[str, str] = field(default_factory=dict)
+    depths: Callable[[str, bytes], dict[str, Any]] = _no_depths
 
     def resize(self, num_shards: int) -> None:
         """Sets the number of shards."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,7 +45,8 @@ class Letter:
 
 
 class Letters:
-    """The list. ``lost`` counts letters that made room for newer ones."""
+    """The list. ``lost`` counts letters that made room for newer ones; ``ended`` all that
+    there ever were, by the code of their end."""
 
     def __init__(
         self, limit: int = DEAD_LETTERS_MAX, max_bytes: int = DEAD_LETTERS_MAX_BYTES
@@ -56,12 +57,14 @@ class Letters:
         self._next = 1
         self.size_bytes = 0
         self.lost = 0
+        self.ended: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._letters)
 
     def add(self, batch: Batch, code: str, text: str, now: float) -> None:
         """Takes a frame in that reached nobody."""
+        self.ended[code] += 1
         while len(self._letters) >= self._limit:
             self._forget(next(iter(self._letters)))
             self.lost += 1

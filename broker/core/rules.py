@@ -10,7 +10,6 @@ from typing import Final
 
 from shard_node.wire.lanes import Lane
 
-RULES_MAX: Final = 256
 POOL: Final = "pool:"
 NOBODY: Final = "nobody"
 

@@ -11,6 +11,7 @@ from typing import Final
 
 from broker.core.batches import Body
 from broker.core.dataplane import DataPlane
+from broker.core.depths import Depths
 from broker.core.effects import (
     Ask,
     Commit,
@@ -63,6 +64,7 @@ class Broker:
         self.outbox = Outbox(self.fleet.counts)
         served = {topic: entry[1] for topic, entry in SERVED.items()}
         self.plane = DataPlane(self.fleet, self.outbox)
+        self.fleet.depths = Depths(self.plane, self.outbox)
         self.router = Router(self.fleet, self.outbox, self.plane, served)
         self._services: dict[str, Service] = {
             name: service(self.fleet, durable) for name, service in SERVICES.items()
@@ -87,8 +89,6 @@ class Broker:
                 effects = self._committed(event, now)
             case Tick():
                 self.router.expire(now)
-                self.plane.turn(now)
-                self.plane.senders.flush()
                 effects = self._work(event, now)
             case _:
                 effects = self._work(event, now)
@@ -104,13 +104,8 @@ class Broker:
         return NOTHING
 
     def next_deadline(self) -> float | None:
-        """When the next Tick is due at the latest."""
-        times = (
-            self._deadline,
-            self.router.in_flight.next_deadline(),
-            self.plane.next_deadline(),
-            self._rejects.due_at,
-        )
+        """When the next Tick is due at the latest; the data plane has turns of its own."""
+        times = (self._deadline, self.router.in_flight.next_deadline(), self._rejects.due_at)
         return min((time for time in times if time is not None), default=None)
 
     def _work(self, first: Event, now: float) -> Effects:

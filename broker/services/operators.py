@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from itertools import groupby
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from broker.core.effects import Effects, Refuse, Reply, RetryLetters
 from broker.core.events import Asked, Event
@@ -23,6 +24,11 @@ TOPICS_SHOWN_MAX: Final = 1024
 OVERRIDES_SHOWN_MAX: Final = 4096
 NODES_SHOWN_MAX: Final = 1024
 MISSING_SHOWN_MAX: Final = 64
+SUBSCRIBERS_SHOWN_MAX: Final = 64
+"""Of each topic; the answer's ``more`` counts the others."""
+NAMES_SHOWN_MAX_CHARS: Final = 192 << 10
+"""Of all topics, and of all rules: long names must not make the answer too large."""
+T = TypeVar("T")
 
 
 class Operators:
@@ -60,12 +66,18 @@ class Operators:
     def _routes(self) -> dict[str, Any]:
         fleet, table = self._fleet, self._fleet.table
         heard = table.topics_heard()
+        rules = fleet.settings.routes
+        some_rules = _within(rules, lambda rule: len(rule.category) + _chars(rule.nodes or ()))
+        some_topics = _within(
+            list(heard.items())[:TOPICS_SHOWN_MAX],
+            lambda entry: len(entry[0]) + _chars(entry[1][:SUBSCRIBERS_SHOWN_MAX]),
+        )
         overrides = table.overrides()
         nodes = list(fleet.nodes.values())
         return {
             "version": table.version,
             "num_shards": fleet.num_shards,
-            "rules": [rule.shown() for rule in fleet.settings.routes],
+            "rules": [rule.shown() for rule in some_rules],
             "nodes": [
                 {
                     "id": node.name,
@@ -77,13 +89,19 @@ class Operators:
                 for node in nodes[:NODES_SHOWN_MAX]
             ],
             "clients": [owner.name for owner in table.peers() if not owner.epoch],
-            "topics": dict(list(heard.items())[:TOPICS_SHOWN_MAX]),
+            "topics": {name: names[:SUBSCRIBERS_SHOWN_MAX] for name, names in some_topics},
             "overrides": {
                 str(guild): name for guild, name in list(overrides.items())[:OVERRIDES_SHOWN_MAX]
             },
             "more": {
                 "nodes": max(0, len(nodes) - NODES_SHOWN_MAX),
-                "topics": max(0, len(heard) - TOPICS_SHOWN_MAX),
+                "topics": len(heard) - len(some_topics),
+                "rules": len(rules) - len(some_rules),
+                "subscribers": {
+                    name: len(names) - SUBSCRIBERS_SHOWN_MAX
+                    for name, names in some_topics
+                    if len(names) > SUBSCRIBERS_SHOWN_MAX
+                },
                 "overrides": max(0, len(overrides) - OVERRIDES_SHOWN_MAX),
             },
         }
@@ -100,3 +118,19 @@ def ranges(numbers: tuple[int, ...]) -> list[list[int]]:
         members = [number for _, number in group]
         found.append([members[0], members[-1]])
     return found
+
+
+def _chars(names: Iterable[str]) -> int:
+    return sum(map(len, names))
+
+
+def _within(items: Iterable[T], chars: Callable[[T], int]) -> list[T]:
+    """The first of the items, as many as their names fit into the limit."""
+    taken: list[T] = []
+    left = NAMES_SHOWN_MAX_CHARS
+    for item in items:
+        left -= chars(item)
+        if left < 0:
+            break
+        taken.append(item)
+    return taken

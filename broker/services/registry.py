@@ -18,6 +18,7 @@ from broker.services.operators import Operators
 from broker.services.planning import Planning
 from broker.services.status import Status
 from broker.services.stopping import Stopping
+from broker.services.where import Where
 from shard_node.wire import topics
 from store.records import Durable
 
@@ -46,6 +47,7 @@ SERVICES: Final[dict[str, type[Service]]] = {
     "commands": Commands,
     "operators": Operators,
     "status": Status,
+    "where": Where,
 }
 
 _NODE = frozenset({"node"})
@@ -68,7 +70,7 @@ SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.LEASE_RELEASE: ("leases", Served(_NODE)),
     topics.COMMAND_SYNC: ("commands", Served(_NODE)),
     topics.STATUS: ("status", Served(_ANYBODY)),
-    topics.WHERE: ("status", Served(_ANYBODY)),
+    topics.WHERE: ("where", Served(_ANYBODY)),
     topics.RESPAWN: ("lifecycle", Served(_OPERATOR)),
     topics.STOP: ("stopping", Served(_OPERATOR)),
     topics.ROUTES: ("operators", Served(_ANYBODY)),

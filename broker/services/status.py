@@ -1,30 +1,23 @@
-"""What `shardctl status --json` and `shardctl where` print."""
+"""What `shardctl status --json` prints."""
 
 from __future__ import annotations
 
 import math
 from typing import Any, Final, TypeVar
 
-from broker.core.effects import Ask, Effects, Refuse, Reply
+from broker.core.effects import Effects, Reply
 from broker.core.events import Asked, Event
 from broker.core.fleet import Fleet, Node, ShardRow
-from broker.core.inflight import Ref
 from broker.services.planning import duration
-from shard_node.wire.bodies import (
-    ErrorBody,
-    ShardState,
-    StatusRequest,
-    WhereReply,
-    WhereRequest,
-)
-from shard_node.wire.topics import GUILD_HELD
+from shard_node.wire.bodies import ShardState, StatusRequest
+from shard_node.wire.identity import node_id
 from store.records import Durable
 
 SCHEMA: Final = 1
-GUILD_MAX: Final = (1 << 64) - 1
 NODES_PER_PAGE: Final = 64
 SHARDS_PER_PAGE: Final = 2048
 """What fits into one body (BODY_MAX_BYTES), with the last lines of nodes that all crashed."""
+LOST_SHOWN_MAX: Final = 8
 TAIL_LINES: Final = 10
 TAIL_LINE_CHARS: Final = 200
 _T = TypeVar("_T")
@@ -40,34 +33,11 @@ class Status:
         match event:
             case Asked(ref=ref, body=StatusRequest(page=page)):
                 return [Reply(ref, self._status(max(0, page), now))]
-            case Asked(ref=ref, body=WhereRequest(guild=guild)):
-                return self._where(ref, guild)
         return []
 
     def next_deadline(self) -> float | None:
         """None: nothing waits here."""
         return None
-
-    def _where(self, ref: Ref, guild: int) -> Effects:
-        fleet = self._fleet
-        if not 0 <= guild <= GUILD_MAX:
-            text = f"{guild} is no id of a guild"
-            return [Refuse(ref, ErrorBody("E_BAD_REQUEST", text))]
-        if not fleet.num_shards:
-            text = "the fleet has no plan yet"
-            return [Refuse(ref, ErrorBody("E_NOT_READY", text, "retry", retryable=True))]
-        place = fleet.table.guild(guild)
-        owner = place.owner
-        name = owner.name if owner is not None else None
-        answer = WhereReply(guild, place.shard, fleet.num_shards, name, place.route)
-        if owner is not None and self._is_ready(place.shard):
-            # Only the node's cache tells a guild of the bot from a number.
-            return [Ask(ref, owner.name, owner.epoch, GUILD_HELD, answer)]
-        return [Reply(ref, answer)]
-
-    def _is_ready(self, shard: int) -> bool:
-        rows = (row for _, row in self._fleet.shard_rows() if row.id == shard)
-        return any(row.state is ShardState.READY for row in rows)
 
     def _status(self, page: int, now: float) -> dict[str, Any]:
         fleet = self._fleet
@@ -79,14 +49,18 @@ class Status:
             "num_shards": fleet.num_shards,
             "broker": self._broker(now),
             "identify": self._identify(now),
-            "nodes": [_node(node, now) for node in _page(nodes, page, NODES_PER_PAGE)],
+            "nodes": [_node(fleet, node, now) for node in _page(nodes, page, NODES_PER_PAGE)],
             "shards": [
                 _shard(fleet, node, row, now) for node, row in _page(rows, page, SHARDS_PER_PAGE)
             ],
             "pages": max(
                 1, math.ceil(len(nodes) / NODES_PER_PAGE), math.ceil(len(rows) / SHARDS_PER_PAGE)
             ),
-            "warnings": [*fleet.warnings.values(), *self._out_of_budget(now)],
+            "warnings": [
+                *fleet.warnings.values(),
+                *self._out_of_budget(now),
+                *self._rules_to_nobody(),
+            ],
         }
 
     def _out_of_budget(self, now: float) -> list[str]:
@@ -98,6 +72,23 @@ class Status:
         reset = duration(max(0.0, budget.reset_at - now))
         return [f"{who}: no session start remains (reset in {reset})"]
 
+    def _rules_to_nobody(self) -> list[str]:
+        """Rules that name who does not exist: what falls under them is lost."""
+        fleet = self._fleet
+        if not fleet.nodes:
+            return []
+        named = {name: rule.category for rule in fleet.settings.routes for name in rule.nodes or ()}
+        lost = [
+            f"{name} (for {category})"
+            for name, category in named.items()
+            if name not in fleet.nodes and fleet.table.node(name) is None
+        ]
+        if not lost:
+            return []
+        more = f" and {len(lost) - LOST_SHOWN_MAX} more" if len(lost) > LOST_SHOWN_MAX else ""
+        who = ", ".join(lost[:LOST_SHOWN_MAX])
+        return [f"routing rules name what is neither a node nor a client: {who}{more}"]
+
     def _broker(self, now: float) -> dict[str, Any]:
         fleet = self._fleet
         return {
@@ -105,6 +96,9 @@ class Status:
             "uptime_s": round(now - fleet.started_at, 3),
             "counts": dict(sorted(fleet.counts.items())),
             "dead_letters": len(fleet.letters),
+            "dead_letters_by_code": dict(sorted(fleet.letters.ended.items())),
+            "clients": sum(not peer.epoch for peer in fleet.table.peers()),
+            "routes_version": fleet.table.version,
             "rejected": dict(sorted(fleet.rejected.items())),
         }
 
@@ -125,7 +119,7 @@ def _page(rows: list[_T], page: int, size: int) -> list[_T]:
     return rows[page * size : (page + 1) * size]
 
 
-def _node(node: Node, now: float) -> dict[str, Any]:
+def _node(fleet: Fleet, node: Node, now: float) -> dict[str, Any]:
     running = node.epoch > 0
     return {
         "id": node.name,
@@ -140,6 +134,7 @@ def _node(node: Node, now: float) -> dict[str, Any]:
         "heartbeat_age_s": _age(node, now),
         "loop_lag_ms": node.loop_lag_ms,
         "queue": node.queue,
+        "broker_queue": fleet.depths(node.name, node_id(node.name, node.epoch)),
         "disnake": node.disnake,
         "reason": _reason(node),
         "tail": [line[:TAIL_LINE_CHARS] for line in node.tail[-TAIL_LINES:]],

@@ -256,19 +256,33 @@ class StopReply(Body, frozen=True):
 
 
 class WhereRequest(Body, frozen=True):
-    """Who owns this guild?"""
+    """Who owns this guild? Or, with ``what``, who gets what is sent there: ``shard:3``,
+    ``node:a``, ``topic:NAME``, ``pool:NAME``; the guild is 0 then."""
 
     guild: int
+    what: str = ""
 
 
 class WhereReply(Body, frozen=True):
-    """``route`` is ``formula`` or ``override``; ``node`` is None where nobody holds it."""
+    """``route`` is ``formula`` or ``override``; ``node`` is None where nobody holds it.
+
+    ``version`` is the routing table's, ``why`` the reason in words. Asked for ``what``, the
+    reply names it again; ``route`` is ``registration``, ``subscriptions``, ``rule``, ``pool``
+    or ``broker``, ``nodes`` who gets it now (``more`` are not named), ``shard`` -1 where it is
+    none, ``lane`` the one it waits in, or empty for the sender's.
+    """
 
     guild: int
     shard: int
     num_shards: int
     node: str | None
     route: str
+    version: int = 0
+    why: str = ""
+    what: str = ""
+    nodes: tuple[str, ...] = ()
+    more: int = 0
+    lane: str = ""
 
 
 class RoutesRequest(Body, frozen=True):

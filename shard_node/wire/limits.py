@@ -50,6 +50,8 @@ PARKED_MAX_BYTES: Final = 64 << 20
 PARKED_MAX_S: Final = 60.0
 """How long a frame without a deadline waits for an owner that is away."""
 CLIENTS_MAX: Final = 1024
+ROUTES_MAX: Final = 256
+"""Routing rules of an operator."""
 
 HEARTBEAT_INTERVAL_S: Final = 1.0
 HEARTBEAT_LOST_S: Final = 15.0

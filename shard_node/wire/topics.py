@@ -97,3 +97,8 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     DEAD_LETTERS_DROP: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.LettersChosen, bodies.LettersDone),
     GUILD_HELD: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.WhereReply, bodies.WhereReply),
 }
+
+BROKERS_OWN: Final = frozenset(
+    {SHARD_READY, SHARD_DISCONNECT, COMMAND_SYNC, *(name for name in TOPICS if name.islower())}
+)
+"""They go to the broker or come from it: no rule of an operator holds for them."""
