@@ -18,6 +18,7 @@ from typing import Any, Final, NamedTuple
 from shardctl.errors import ConfigError
 from shardctl.launch import LOG_LEVELS
 from shardctl.paths import FLEET_NAME_RULE, is_fleet_name
+from shardctl.routes import read_rules
 
 SHARDS_MAX: Final = 65_536
 NODES_MAX: Final = 256
@@ -66,6 +67,7 @@ KEYS: Final[dict[str, Key]] = {
     "drain_s": Key(f"seconds from 0 to {DRAIN_MAX_S:g}", _between(0, DRAIN_MAX_S, float)),
     "log_level": Key(" or ".join(f'"{level}"' for level in LOG_LEVELS), lambda v: v in LOG_LEVELS),
     "sandbox": Key("a table", lambda v: isinstance(v, dict)),
+    "routes": Key("tables [[routes]]", lambda v: isinstance(v, list)),
 }
 SANDBOX_KEYS: Final[dict[str, Key]] = {
     "guilds": Key("a whole number from 0 to 1000000", _between(0, 1_000_000, int)),
@@ -79,11 +81,13 @@ SANDBOX_KEYS: Final[dict[str, Key]] = {
 
 @dataclass(frozen=True)
 class FileConfig:
-    """What a file says. ``sandbox`` holds the keys of its sub-table. ``path``: which file."""
+    """What a file says. ``sandbox`` holds the keys of its sub-table, ``routes`` the rules as
+    the launch record has them. ``path``: which file."""
 
     path: Path | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     sandbox: Mapping[str, Any] = field(default_factory=dict)
+    routes: tuple[Mapping[str, Any], ...] = ()
 
     def get(self, key: str) -> Any:
         """The value of a key of the table; None where the file has none."""
@@ -150,7 +154,9 @@ def _checked(path: Path, text: str, table: Any, under: tuple[str, ...]) -> FileC
     _check(path, text, table, KEYS, under)
     sandbox = table.get("sandbox", {})
     _check(path, text, sandbox, SANDBOX_KEYS, (*under, "sandbox"))
-    return FileConfig(path, {k: v for k, v in table.items() if k != "sandbox"}, sandbox)
+    rules = read_rules(path, text, table.get("routes", []), under)
+    values = {k: v for k, v in table.items() if k not in ("sandbox", "routes")}
+    return FileConfig(path, values, sandbox, rules)
 
 
 def _check(
@@ -192,7 +198,7 @@ def _unknown(where: str, name: str, keys: Mapping[str, Key]) -> ConfigError:
     )
 
 
-_HEADER: Final = re.compile(r"^\s*\[\s*([^\[\]]+?)\s*\]\s*(#.*)?$")
+_HEADER: Final = re.compile(r"^\s*\[\[?\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$")
 _ASSIGNMENT: Final = re.compile(r"^\s*([A-Za-z0-9_\-.\"' ]+?)\s*=")
 
 

@@ -60,6 +60,7 @@ class Record:
     """``fleet.json``: what the supervisor and the broker must know of the fleet.
 
     ``nodes_max`` is what this machine bears (shardctl.machine), for ``nodes`` "auto".
+    ``routes`` are the operator's routing rules (shardctl.routes).
     """
 
     fleet: str
@@ -77,6 +78,7 @@ class Record:
     sandbox: Sandbox | None = None
     api_base: str = API_BASE
     token_env: str = TOKEN_VARIABLE
+    routes: tuple[Mapping[str, Any], ...] = ()
     schema: int = RECORD_SCHEMA
 
     @property
@@ -140,6 +142,7 @@ def load_record(path: Path) -> Record:
     try:
         bot = Bot(**value.pop("bot"))
         sandbox = value.pop("sandbox", None)
+        value["routes"] = tuple(value.get("routes", ()))
         return Record(bot=bot, sandbox=Sandbox(**sandbox) if sandbox else None, **value)
     except (KeyError, TypeError) as error:
         msg = f"{path} is not a whole launch record: {error}"

@@ -14,11 +14,13 @@ from shardctl import __version__
 from shardctl.cli.report import counted, span
 from shardctl.errors import EXIT_TEMPFAIL, ConfigError, ShardctlError
 from shardctl.launch import TOKEN_VARIABLE, Record, Sandbox
+from shardctl.routes import in_words
 
 HTTP_TIMEOUT_S: Final = 10.0
 SHARDS_PER_NODE: Final = 8
 SANDBOX_NODES: Final = 2
 SANDBOX_BUDGET: Final = 1000
+ROUTES_SHOWN_MAX: Final = 32
 _ANSWER_MAX_BYTES: Final = 1 << 16
 _UNAUTHORIZED: Final = 401
 
@@ -77,6 +79,7 @@ def print_plan(record: Record, secrets: dict[str, str]) -> None:
 
 def _rows(record: Record, plan: Plan) -> list[tuple[str, str]]:
     gateway = plan.gateway
+    more = len(record.routes) - ROUTES_SHOWN_MAX
     return [
         ("fleet", record.fleet),
         ("bot", f"{record.bot.target} in {record.bot.folder}"),
@@ -87,6 +90,8 @@ def _rows(record: Record, plan: Plan) -> list[tuple[str, str]]:
         ("budget", f"needs {counted(plan.shards, 'session start')}, {gateway.remaining} remain"),
         ("time", f"{span(plan.seconds)} at least"),
         ("data", record.data_dir),
+        *(("route", in_words(rule)) for rule in record.routes[:ROUTES_SHOWN_MAX]),
+        *([("", f"and {more} more rules")] if more > 0 else []),
     ]
 
 

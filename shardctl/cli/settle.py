@@ -133,6 +133,7 @@ def settle(
         sandbox=sandbox,
         api_base=_api_base(),
         token_env=token_env,
+        routes=config.routes,
     )
     secrets = {} if sandbox else _secrets(folder, token_env, config, target)
     return Launch(record, paths, secrets)
