@@ -12,9 +12,13 @@ import zmq
 
 from shard_node.wire import topics
 from shard_node.wire.bodies import (
+    DeadLettersRequest,
     ErrorBody,
+    LettersChosen,
+    LettersDone,
     RespawnReply,
     RespawnRequest,
+    RoutesRequest,
     StatusRequest,
     StopReply,
     StopRequest,
@@ -24,13 +28,15 @@ from shard_node.wire.bodies import (
 from shard_node.wire.codec import WireError, decode_body, decode_header, encode_body, encode_header
 from shard_node.wire.header import Kind, header
 from shard_node.wire.identity import operator_id
-from shard_node.wire.limits import FRAME_MAX_BYTES
+from shard_node.wire.limits import DEAD_LETTERS_MAX, FRAME_MAX_BYTES
 from shard_node.wire.targets import BROKER
 from shardctl.errors import EXIT_NOT_FOUND, EXIT_REFUSED, EXIT_TEMPFAIL, NoBroker, Refused
 from shardctl.paths import FleetPaths, check_run_folder, known_fleets, running_names
 from shardctl.running import supervisor_pid
 
 TIMEOUT_S: Final = 5.0
+LETTER_PAGES_MAX: Final = DEAD_LETTERS_MAX
+"""More letters than there can be: new ones may come while the pages are read."""
 _EXITS: Final = {
     "E_NOT_FOUND": EXIT_NOT_FOUND,
     "E_TIMEOUT": EXIT_TEMPFAIL,
@@ -94,10 +100,45 @@ class Client:
         )
         return reply
 
-    def where(self, guild: int) -> WhereReply:
-        """Who handles a guild."""
-        reply: WhereReply = self._request(topics.WHERE, WhereRequest(guild), WhereReply)
+    def where(self, guild: int, what: str = "") -> WhereReply:
+        """Who handles a guild; or who gets what is sent to ``what``, such as ``topic:NAME``."""
+        reply: WhereReply = self._request(topics.WHERE, WhereRequest(guild, what), WhereReply)
+        if reply.what != what:
+            text = "this fleet's broker is of an older version and explains guilds only"
+            raise Refused(f"{text}.", hint="shardctl stop, then shardctl start")
         return reply
+
+    def routes(self) -> dict[str, Any]:
+        """The routing table."""
+        table: dict[str, Any] = self._request(topics.ROUTES, RoutesRequest(), dict)
+        return table
+
+    def dead_letters(self, after: int = 0) -> dict[str, Any]:
+        """The dead letters with a number above ``after``, put together from their pages."""
+        shown: dict[str, Any] = self._request(topics.DEAD_LETTERS, DeadLettersRequest(after), dict)
+        page = shown
+        for _ in range(LETTER_PAGES_MAX):
+            if not page["more"] or not page["letters"]:
+                break
+            last = DeadLettersRequest(page["letters"][-1]["number"])
+            page = self._request(topics.DEAD_LETTERS, last, dict)
+            shown["letters"] += page["letters"]
+        shown.pop("more")
+        return shown
+
+    def retry_letters(self, numbers: tuple[int, ...]) -> LettersDone:
+        """Send dead letters again; no numbers: all of them."""
+        done: LettersDone = self._request(
+            topics.DEAD_LETTERS_RETRY, LettersChosen(numbers), LettersDone
+        )
+        return done
+
+    def drop_letters(self, numbers: tuple[int, ...]) -> LettersDone:
+        """Forget dead letters; no numbers: all of them."""
+        done: LettersDone = self._request(
+            topics.DEAD_LETTERS_DROP, LettersChosen(numbers), LettersDone
+        )
+        return done
 
     def stop(self, *, discard_sessions: bool) -> StopReply:
         """Begin to stop the fleet."""
@@ -145,6 +186,8 @@ def refused(body: ErrorBody) -> Refused:
     """The broker's error in the words of the command line."""
     exists = body.details.get("exists")
     consequence = f"There are: {_listed(exists)}." if exists else ""
+    if exists is not None and not exists:
+        consequence = "There are none."
     return Refused(
         body.message,
         consequence=consequence,

@@ -144,6 +144,11 @@ _TABLE: Final = re.compile(r"^\s*(\[\[?)\s*([^\[\]]+?)\s*\]\]?\s*(#.*)?$")
 _ASSIGNMENT: Final = re.compile(r"^\s*[\"']?([A-Za-z0-9_\-]+)[\"']?\s*=")
 
 
+def _key_of(line: str) -> str | None:
+    found = _ASSIGNMENT.match(line)
+    return found[1] if found else None
+
+
 def line_of(text: str, path: tuple[str, ...], number: int, key: str = "") -> int:
     """The line, from 1, of ``key`` in the table ``[[path]]`` that is the ``number``-th from 0.
 
@@ -159,7 +164,6 @@ def line_of(text: str, path: tuple[str, ...], number: int, key: str = "") -> int
             seen += names == path and table[1] == "[["
             if names == path and seen == number:
                 found = line_number
-        elif assignment := _ASSIGNMENT.match(line):
-            if assignment[1] == (key if found else path[-1]):
-                return line_number
+        elif _key_of(line) == (key if found else path[-1]):
+            return line_number
     return found or 1

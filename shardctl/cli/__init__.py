@@ -22,19 +22,33 @@ class Entry(NamedTuple):
     module: str
     attribute: str
     summary: str
+    group: str = "Fleet"
 
+
+GROUPS: Final = ("Fleet", "Messages", "Tools")
 
 COMMANDS: Final[dict[str, Entry]] = {
     "start": Entry("shardctl.cli.start", "start", "Start a bot as a fleet."),
     "stop": Entry("shardctl.cli.stop", "stop", "Stop the fleet; sessions stay resumable."),
     "status": Entry("shardctl.cli.status", "status", "Show shards, nodes and the budget."),
     "respawn": Entry("shardctl.cli.respawn", "respawn", "Start shards' processes again."),
-    "where": Entry("shardctl.cli.where", "where", "Say which node handles a guild."),
+    "where": Entry(
+        "shardctl.cli.where", "where", "Say who gets what, and by which rule.", "Messages"
+    ),
+    "routes": Entry("shardctl.cli.routes", "routes", "Show the routing table.", "Messages"),
+    "dead-letters": Entry(
+        "shardctl.cli.dead_letters",
+        "dead_letters",
+        "What reached nobody: list, retry, drop.",
+        "Messages",
+    ),
     "logs": Entry("shardctl.cli.logs", "logs", "Print or follow the logs."),
     "dev": Entry("shardctl.cli.dev", "dev", "Run one node and restart it on save."),
-    "sandbox": Entry("shardctl.cli.sandbox", "sandbox", "A Discord of your own, for tests."),
-    "bench": Entry("shardctl.cli.bench", "bench", "Measure the fleet's message plane."),
-    "version": Entry("shardctl.cli.version", "version", "Show versions."),
+    "sandbox": Entry(
+        "shardctl.cli.sandbox", "sandbox", "A Discord of your own, for tests.", "Tools"
+    ),
+    "bench": Entry("shardctl.cli.bench", "bench", "Measure the fleet's message plane.", "Tools"),
+    "version": Entry("shardctl.cli.version", "version", "Show versions.", "Tools"),
 }
 
 _EXAMPLES: Final = """\
@@ -67,8 +81,11 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, entry.summary) for name, entry in COMMANDS.items()])
+        width = max(map(len, COMMANDS))
+        for group in GROUPS:
+            rows = [(n.ljust(width), e.summary) for n, e in COMMANDS.items() if e.group == group]
+            with formatter.section(group):
+                formatter.write_dl(rows)
 
     def format_epilog(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
         formatter.write("\n" + _EXAMPLES + "\n")

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shardctl.cli.plane import node_lines, plane_lines
 from shardctl.cli.report import Report, budget_line, headline, ranges, size, span, troubles
 from shardctl.cli.table import Row, fitting, rows_of
 
@@ -89,6 +90,10 @@ def _cell(title: str, text: str) -> Text:
 def _print_nodes(report: Report, console: Console) -> None:
     for node in report["nodes"]:
         _print_line(console, node_line(node, console.width))
+        for line in node_lines(node):
+            _print_wrapped(console, line, "")
+    for line in plane_lines(report["broker"]):
+        _print_wrapped(console, line, "")
 
 
 def node_line(node: Mapping[str, Any], width: int) -> str:
