@@ -56,8 +56,8 @@ class Resolver:
             pinned = self._pinned(head, now)
             if pinned is not None:
                 return pinned
-            return self._target(head, sender_name)._replace(rerouted=True)
-        return self._target(head, sender_name)
+            return self._target(head, sender_name, now)._replace(rerouted=True)
+        return self._target(head, sender_name, now)
 
     def _pinned(self, head: Header, now: float) -> Route | None:
         """None: the process is known to be dead, and a resend may go to another."""
@@ -78,10 +78,10 @@ class Resolver:
             return self._fleet.current(peer.name, peer.epoch) is not None
         return now < self._fleet.started_at + HEARTBEAT_LOST_S
 
-    def _target(self, head: Header, sender_name: str) -> Route:
+    def _target(self, head: Header, sender_name: str, now: float) -> Route:
         match head.target:
             case targets.Node(name=name):
-                return self._node(name)
+                return self._node(name, now)
             case targets.Shard(id=shard, num_shards=num_shards):
                 if num_shards not in (0, self._table.num_shards):
                     return _NOBODY
@@ -98,13 +98,16 @@ class Resolver:
             case _:
                 return Route(code="E_BAD_TARGET", text="a BATCH is for peers, not for the broker")
 
-    def _node(self, name: str) -> Route:
+    def _node(self, name: str, now: float) -> Route:
         owner = self._table.node(name)
         if owner is not None:
             return Route((owner,))
         node = self._fleet.nodes.get(name)
         if node is not None and node.epoch:  # its process lives and has yet to register
             return Route(park=name)
+        peer = identity.parse_peer(name.encode())
+        if peer is not None and peer.role == "client" and self._may_return(peer, now):
+            return Route(park=name)  # its nodes may be back sooner than the client is
         return Route(code=UNREACHABLE, text=f"no node or client {name[:128]!r} is registered")
 
     def _guild(self, guild: int) -> Route:
