@@ -119,8 +119,8 @@ class Where:
             return Refuse(ref, ErrorBody("E_NOT_FOUND", text, details=details))
         why = ""
         if owner is not None:
-            what_it_is = f"its process {owner.name}#{owner.epoch}" if owner.epoch else "the client"
-            why = f"{what_it_is} is registered"
+            node = fleet.nodes.get(owner.name) if owner.epoch else None
+            why = f"registered, with {_shards(node.shards)}" if node else "registered as a client"
         return self._reply(ref, what, self._route(targets.Node(name), now), "registration", why)
 
     def _topic(self, ref: Ref, what: str, name: str, now: float) -> Reply:
@@ -135,7 +135,8 @@ class Where:
         lane = rule.lane.name.lower() if rule is not None and rule.lane is not None else ""
         if rule is None or (rule.nodes is None and not rule.pool):
             count = len(route.owners)
-            why = "nobody subscribes" if not count else "they subscribe to it"
+            none = "nobody subscribes: events are dropped and counted, messages come back"
+            why = "subscribed to it" if count else none
             return self._reply(ref, what, route, "subscriptions", why, lane=lane)
         return self._reply(ref, what, route, "rule", self._ruled(rule), lane=lane)
 
@@ -144,7 +145,7 @@ class Where:
         absent = [name for name in rule.nodes or () if self._fleet.table.node(name) is None]
         if absent:
             why += f"; not registered: {', '.join(absent[:NODES_SHOWN_MAX])}"
-        return f"{why}; pools have no workers yet" if rule.pool else why
+        return why
 
     # --- answers
 
@@ -173,10 +174,10 @@ class Where:
         shard: int = -1,
         lane: str = "",
     ) -> Reply:
-        names = tuple(owner.name for owner in route.owners)
-        first = names[0] if len(names) == 1 and not route.several else None
+        owners = route.owners
+        first = owners[0].name if len(owners) == 1 and not route.several else None
         fleet = self._fleet
-        reasons = (why, "" if names or route.several else self._absent(route))
+        reasons = (why, "" if owners or route.several else self._absent(route))
         answer = WhereReply(
             0,
             shard,
@@ -186,11 +187,17 @@ class Where:
             fleet.table.version,
             "; ".join(dict.fromkeys(filter(None, reasons))),
             what,
-            names[:NODES_SHOWN_MAX],
-            max(0, len(names) - NODES_SHOWN_MAX),
+            tuple(owner.routing_id.decode() for owner in owners[:NODES_SHOWN_MAX]),
+            max(0, len(owners) - NODES_SHOWN_MAX),
             lane,
         )
         return Reply(ref, answer)
+
+
+def _shards(shards: tuple[int, ...]) -> str:
+    """The plan's ranges are contiguous."""
+    many = len(shards) > 1
+    return f"shards {shards[0]}-{shards[-1]}" if many else f"shard {shards[0]}"
 
 
 def _in_words(rule: Rule) -> str:

@@ -268,8 +268,8 @@ class WhereReply(Body, frozen=True):
 
     ``version`` is the routing table's, ``why`` the reason in words. Asked for ``what``, the
     reply names it again; ``route`` is ``registration``, ``subscriptions``, ``rule``, ``pool``
-    or ``broker``, ``nodes`` who gets it now (``more`` are not named), ``shard`` -1 where it is
-    none, ``lane`` the one it waits in, or empty for the sender's.
+    or ``broker``, ``nodes`` the routing ids of who gets it now (``more`` are not named),
+    ``shard`` -1 where it is none, ``lane`` the one it waits in, or empty for the sender's.
     """
 
     guild: int

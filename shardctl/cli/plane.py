@@ -35,7 +35,7 @@ REASONS: Final = {
 }
 """Why frames were refused, in words; a reason that is not here stands for itself."""
 _DROPS: Final = "dropped_"
-_MESSAGES: Final = {"messages_forwarded": "forwarded", "unrouted": "nobody listened"}
+_MESSAGES: Final = {"messages_forwarded": "forwarded", "unrouted": "to nobody"}
 _FRAMES: Final = {
     "forwarded": "of single messages forwarded",
     "parked": "waited for an absent node",
@@ -53,8 +53,9 @@ def plane_lines(broker: Mapping[str, Any]) -> Iterator[str]:
         return
     counts, refused = broker["counts"], broker["rejected"]
     total = sum(refused.values())
-    reasons = [f"{reason} {count}{_in_words(reason)}" for reason, count in _most(refused)]
-    yield f"refused frames: {total}" + (f": {', '.join(reasons)}" if reasons else "")
+    yield f"refused frames: {total}"
+    for reason, count in _most(refused):
+        yield f"    {count} {reason}" + (f": {REASONS[reason]}" if reason in REASONS else "")
     drops = {name: count for name, count in counts.items() if name.startswith(_DROPS)}
     dropped = ", ".join(f"{name.removeprefix(_DROPS)} {n}" for name, n in _most(drops))
     yield "messages: " + ", ".join(
@@ -75,10 +76,6 @@ def plane_lines(broker: Mapping[str, Any]) -> Iterator[str]:
     yield f"dead letters: {broker['dead_letters']}{look}{since}"
     if "clients" in broker:
         yield f"clients: {broker['clients']}; routing table version {broker['routes_version']}"
-
-
-def _in_words(reason: str) -> str:
-    return f" ({REASONS[reason]})" if reason in REASONS else ""
 
 
 def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -102,6 +99,7 @@ def node_lines(node: Mapping[str, Any]) -> Iterator[str]:
     if credit:
         used, window = credit["used_messages"], credit["window_messages"]
         stuck = ", stuck" if credit["stuck"] else ""
-        room = f"{size(credit['used_bytes'])} of {size(credit['window_bytes'])}"
-        parts.append(f"credit: {used} of {window} messages, {room} in use{stuck}")
+        used_bytes = size(credit["used_bytes"]) if credit["used_bytes"] else "0 B"
+        room = f"{used_bytes} of {size(credit['window_bytes'])}"
+        parts.append(f"credit in use: {used} of {window} messages, {room}{stuck}")
     yield "    " + "; ".join(parts)

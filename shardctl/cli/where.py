@@ -100,11 +100,12 @@ def _line_of_guild(reply: WhereReply) -> str:
 def _line_of_what(reply: WhereReply) -> str:
     kind, _, name = reply.what.partition(":")
     of = f" of {reply.num_shards}" if kind == "shard" else ""
-    names = [peer_name(each) for each in reply.nodes[:NAMES_SHOWN_MAX]]
+    some = reply.nodes[:NAMES_SHOWN_MAX]
+    names = [each if kind == "node" else peer_name(each) for each in some]
     rest = len(reply.nodes) - len(names) + reply.more
     who = ", ".join(names) + (f" and {rest} more" if rest else "")
     lane = f", lane {lane}" if (lane := _lane(reply)) else ""
-    return f"{kind} {name}{of}: {who or 'nobody now'}{lane} ({reply.route})"
+    return f"{kind} {name}{of}: {who or 'nobody'}{lane} ({reply.route})"
 
 
 def _lane(reply: WhereReply) -> str:

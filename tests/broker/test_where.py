@@ -105,15 +105,15 @@ def refusal(plane: Plane, what: str) -> ErrorBody:
 @pytest.mark.parametrize(
     ("what", "route", "nodes", "lane", "why"),
     [
-        ("shard:2", "registration", ("b",), "", "node b registered with it"),
-        ("node:a", "registration", ("a",), "", "its process a#1 is registered"),
-        ("topic:mine", "subscriptions", ("a", "b"), "", "they subscribe to it"),
+        ("shard:2", "registration", ("b#1",), "", "node b registered with it"),
+        ("node:a", "registration", ("a#1",), "", "registered, with shards 0-1"),
+        ("topic:mine", "subscriptions", ("a#1", "b#1"), "", "subscribed to it"),
         ("topic:other", "subscriptions", (), "", "nobody subscribes"),
-        ("topic:PRICES", "rule", ("b",), "low", "an operator's rule sends it to node b"),
+        ("topic:PRICES", "rule", ("b#1",), "low", "an operator's rule sends it to node b"),
         ("topic:NOISE", "rule", (), "", "an operator's rule sends it to nobody"),
-        ("topic:WORK", "rule", (), "", "the pool math; pools have no workers yet"),
+        ("topic:WORK", "rule", (), "", "the pool math; no worker of the pool 'math'"),
         ("topic:SLOW", "subscriptions", (), "low", "nobody subscribes"),
-        ("topic:LOST", "rule", ("b",), "", "to nodes b, zz; not registered: zz"),
+        ("topic:LOST", "rule", ("b#1",), "", "to nodes b, zz; not registered: zz"),
         ("topic:SHARD_READY", "broker", (), "", "no rule holds for it"),
         ("pool:math", "pool", (), "", "no worker of the pool 'math'"),
     ],
@@ -144,7 +144,7 @@ def test_a_client_is_found_by_its_short_name() -> None:
     plane = Plane().joined()
     plane.ask(CL, topics.CLIENT_REGISTER, ClientRegister("dash"))
     reply = answer(plane, "node:dash")
-    assert (reply.nodes, reply.why) == ((CL.decode(),), "the client is registered")
+    assert (reply.nodes, reply.why) == ((CL.decode(),), "registered as a client")
 
 
 @pytest.mark.parametrize(
