@@ -204,7 +204,9 @@ def _confirm(count: int) -> None:
             code="E_CONFIRM",
             exit_code=EXIT_USAGE,
         )
-    click.confirm(f"Drop {counted(count, 'dead letter')}? No bytes remain.", abort=True, err=True)
+    click.confirm(
+        f"Drop {counted(count, 'dead letter')}? They cannot be brought back.", abort=True, err=True
+    )
 
 
 def _pick(letters: Sequence[Letter], numbers: tuple[int, ...]) -> list[Letter]:

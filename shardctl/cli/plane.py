@@ -56,7 +56,7 @@ def plane_lines(broker: Mapping[str, Any]) -> Iterator[str]:
     yield f"refused frames: {total}"
     for reason, count in _most(refused):
         yield f"    {count} {reason}" + (f": {REASONS[reason]}" if reason in REASONS else "")
-    drops = {name: count for name, count in counts.items() if name.startswith(_DROPS)}
+    drops = {name: n for name, n in counts.items() if name.startswith(_DROPS) and n}
     dropped = ", ".join(f"{name.removeprefix(_DROPS)} {n}" for name, n in _most(drops))
     yield "messages: " + ", ".join(
         [
