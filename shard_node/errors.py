@@ -14,6 +14,8 @@ ShardNodeError                 code, hint, retryable
 
 from __future__ import annotations
 
+from typing import Any
+
 
 class ShardNodeError(Exception):
     """Root of all errors that shardctl raises inside a bot's process.
@@ -72,14 +74,19 @@ class NoHandler(RequestFailed):
 
 
 class RemoteError(RequestFailed):
-    """A handler of the receiver raised. ``type_name`` is the exception's type there;
-    ``traceback`` is empty unless the receiver is in debug mode."""
+    """A handler of the receiver raised, or refused: then ``code`` and ``hint`` are its own.
+
+    ``type_name`` is the exception's type there; ``traceback`` is empty unless the receiver
+    is in debug mode.
+    """
 
     code = "E_REMOTE"
     hint = "the receiver's log has the traceback"
 
-    def __init__(self, message: str, *, type_name: str = "", traceback: str = "") -> None:
-        super().__init__(message)
+    def __init__(
+        self, message: str, *, type_name: str = "", traceback: str = "", **also: Any
+    ) -> None:
+        super().__init__(message, **also)
         self.type_name = type_name
         self.traceback = traceback
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from broker.core.effects import Effects, Emit, Log, Publish, Refuse, Reply
-from broker.core.events import Asked, Event, NodeRegistered, SupervisorHello
+from broker.core.events import Asked, Event, Exited, NodeRegistered, SupervisorHello
 from broker.core.fleet import Fleet, FleetState, Node
 from broker.core.inflight import Ref
 from broker.core.states import NodeState
@@ -31,6 +31,8 @@ from shard_node.wire.topics import SHARD_DISCONNECT, SHARD_READY
 from store.records import Durable
 
 VERSION_MAX_CHARS: Final = 64
+CONNECTED: Final = frozenset({ShardState.READY, ShardState.DRAINING})
+"""Said to be ready, and not said to have lost its connection since."""
 
 
 class Membership:
@@ -54,6 +56,8 @@ class Membership:
                 return self._shard_disconnect(ref, body)
             case Asked(ref=ref, body=Subscribe() as body):
                 self._subscribe(ref.peer.name, body.topics)
+            case Exited(name=name, epoch=epoch):
+                return self._disconnected(self._fleet.current(name, epoch))
         return []
 
     def next_deadline(self) -> float | None:
@@ -181,6 +185,18 @@ class Membership:
         return [
             Log("INFO", f"shard {body.shard} is {how} on node {node.name}"),
             Publish(SHARD_READY, body, f"{node.name}#{node.epoch}"),
+        ]
+
+    def _disconnected(self, node: Node | None) -> Effects:
+        """A process has ended and cannot tell of its shards itself."""
+        if node is None:
+            return []
+        sender, count = f"{node.name}#{node.epoch}", self._fleet.num_shards
+        reason = f"node {node.name} ended"
+        return [
+            Publish(SHARD_DISCONNECT, ShardDisconnect(shard, count, 0, False, reason), sender)
+            for shard, row in node.rows.items()
+            if row.state in CONNECTED
         ]
 
     def _shard_disconnect(self, ref: Ref, body: ShardDisconnect) -> Effects:

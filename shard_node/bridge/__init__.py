@@ -14,4 +14,8 @@
 | ``cogs`` | cogs as they load and unload: their handlers of the fleet's messages |
 | ``witness`` | on the sandbox, every dispatch |
 | ``capture`` | the author's file |
+| ``execute`` | commands that run for another node or an operator |
+| ``slash``, ``prefix``, ``options`` | those commands by name, and their options |
+| ``stage`` | the user, guild and channel that they meet |
+| ``replies`` | what they answer |
 """

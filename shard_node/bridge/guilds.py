@@ -1,4 +1,4 @@
-"""Which guilds the bot of this node is in, for `shardctl where`."""
+"""Which guilds the bot of this node is in, for `shardctl where` and `invoke`."""
 
 from __future__ import annotations
 
@@ -19,9 +19,14 @@ def held(client: Any, body: bytes) -> WhereReply | ErrorBody:
         return ErrorBody("E_BAD_REQUEST", str(error))
     if client.get_guild(question.guild) is not None:
         return question
-    mine = [guild.id for guild in client.guilds if guild.shard_id == question.shard]
+    return absent(client, question.guild, question.shard)
+
+
+def absent(client: Any, guild_id: int, shard: int) -> ErrorBody:
+    """The bot is not in that guild of ``shard``, one of this node's."""
+    mine = [guild.id for guild in client.guilds if guild.shard_id == shard]
     text = (
-        f"the bot is in no guild {question.guild}: it would be on shard {question.shard}, "
+        f"the bot is in no guild {guild_id}: it would be on shard {shard}, "
         f"which holds {len(mine)} guilds"
     )
     return ErrorBody("E_NOT_FOUND", text, details={"exists": list(islice(mine, EXAMPLES_MAX))})

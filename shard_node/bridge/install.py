@@ -9,13 +9,19 @@ from typing import Any
 import disnake.gateway
 import disnake.shard
 from disnake.client import Client
+from disnake.ext.commands.base_core import InvokableApplicationCommand
+from disnake.ext.commands.core import Command
 from disnake.ext.commands.interaction_bot_base import InteractionBotBase
+from disnake.http import HTTPClient, Route
 from disnake.shard import AutoShardedClient
+from disnake.webhook.async_ import AsyncWebhookAdapter
 
-from shard_node.bridge import cogs, commands, origin
+from shard_node.bridge import cogs, commands, origin, replies
 from shard_node.bridge.adopt import Adoption
+from shard_node.bridge.execute import Executor
 from shard_node.bridge.gateway import NodeKeepAlive, NodeShard, NodeWebSocket, hold_of
 from shard_node.runtime import Node
+from shard_node.wire.topics import COMMAND_EXEC
 
 
 def install(node: Node) -> Adoption:
@@ -28,6 +34,8 @@ def install(node: Node) -> Adoption:
     _hold_connecting(adoption)
     _hold_commands(adoption)
     cogs.install(node)
+    hold_runs()
+    node.serve(COMMAND_EXEC, Executor(adoption).serve)
     if node.settings.sandbox:
         _hold_events(adoption)
     return adoption
@@ -100,6 +108,68 @@ def _hold_commands(adoption: Adoption) -> None:
             await commands.sync(adoption.node, self, stock)
 
     InteractionBotBase._sync_application_commands = held_sync  # type: ignore[method-assign]
+
+
+def hold_runs() -> None:
+    """What runs for COMMAND_EXEC is followed, and its answers are taken."""
+    _hold_tasks()
+    _hold_errors()
+    _hold_requests()
+
+
+def _hold_tasks() -> None:
+    schedule = Client._schedule_event
+
+    @functools.wraps(schedule)
+    def held_schedule(
+        self: Client, coro: Any, event_name: str, *args: Any, **kwargs: Any
+    ) -> asyncio.Task[None]:
+        run = replies.run_now.get()
+        if run is None:
+            return schedule(self, coro, event_name, *args, **kwargs)
+        task = schedule(self, run.watch(coro, event_name), event_name, *args, **kwargs)
+        run.tasks.add(task)
+        return task
+
+    Client._schedule_event = held_schedule  # type: ignore[method-assign]
+
+
+def _hold_errors() -> None:
+    local, dispatch = InvokableApplicationCommand._call_local_error_handler, Command.dispatch_error
+
+    @functools.wraps(local)
+    async def held_local(self: Any, inter: Any, error: Any) -> Any:
+        replies.failed(error)
+        return await local(self, inter, error)
+
+    @functools.wraps(dispatch)
+    async def held_dispatch(self: Any, ctx: Any, error: Exception) -> None:
+        replies.failed(error)
+        await dispatch(self, ctx, error)
+
+    InvokableApplicationCommand._call_local_error_handler = held_local  # type: ignore[method-assign]
+    Command.dispatch_error = held_dispatch  # type: ignore[method-assign]
+
+
+def _hold_requests() -> None:
+    request, webhook = HTTPClient.request, AsyncWebhookAdapter.request
+
+    @functools.wraps(request)
+    async def held_request(self: HTTPClient, route: Route, **sent: Any) -> Any:
+        answer = replies.of_channel(route, sent.get("json"), sent.get("form"), sent.get("files"))
+        return await request(self, route, **sent) if answer is None else answer()
+
+    @functools.wraps(webhook)
+    async def held_webhook(
+        self: AsyncWebhookAdapter, route: Route, session: Any, **sent: Any
+    ) -> Any:
+        answer = replies.of_interaction(
+            route, sent.get("payload"), sent.get("multipart"), sent.get("files")
+        )
+        return await webhook(self, route, session, **sent) if answer is None else answer()
+
+    HTTPClient.request = held_request  # type: ignore[method-assign]
+    AsyncWebhookAdapter.request = held_webhook  # type: ignore[method-assign]
 
 
 def _hold_events(adoption: Adoption) -> None:

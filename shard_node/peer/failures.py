@@ -42,10 +42,14 @@ def answered_with(topic: str, body: bytes) -> ShardNodeError:
         return RemoteError(f"{topic}: an error that cannot be read: {unread}")
     if error.code == NO_HANDLER:
         return NoHandler(f"{topic}: {error.message}")
+    raised = error.code == REMOTE
     return RemoteError(
         f"{topic}: {error.message}",
         type_name=str(error.details.get("type", "")),
         traceback=str(error.details.get("traceback", "")),
+        code=error.code,
+        hint=None if raised and not error.hint else error.hint,
+        retryable=error.retryable,
     )
 
 

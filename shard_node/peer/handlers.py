@@ -8,9 +8,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from shard_node.errors import ShardNodeError
+from shard_node.wire.categories import Broadcast
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import TOPIC_MAX_CHARS, TOPICS_PER_NODE_MAX
-from shard_node.wire.topics import TOPICS
+from shard_node.wire.topics import BY_BODY, TOPICS
 
 LANE_NAMES: Final = tuple(lane.name.lower() for lane in Lane)
 _LANES: Final = {name: int(lane) for name, lane in zip(LANE_NAMES, Lane, strict=True)}
@@ -19,8 +20,8 @@ _UNREADABLE: Final = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, 
 
 Decode = Callable[[bytes], Any]
 TopicName = str | type[msgspec.Struct]
-"""A topic: its name, or a msgspec.Struct type, whose name it is and whose instances its
-bodies are."""
+"""A topic: its name, or a msgspec.Struct type, whose instances its bodies are. Such a type
+stands for the built-in topic whose body it is, otherwise for the topic of its own name."""
 
 
 class Message(msgspec.Struct, gc=False, eq=False):
@@ -56,7 +57,16 @@ class Handler(NamedTuple):
 
 
 _any = msgspec.msgpack.Decoder().decode
-_decoders: dict[Any, Decode] = {}
+_array_or_map = msgspec.msgpack.Decoder(Broadcast | dict[str, Any]).decode
+
+
+def _broadcast(data: bytes) -> Broadcast:
+    """A map alone is the ``data`` of a Broadcast."""
+    found = _array_or_map(data)
+    return found if isinstance(found, Broadcast) else Broadcast(found)
+
+
+_decoders: dict[Any, Decode] = {Broadcast: _broadcast}
 
 
 def decoder(body_type: Any) -> Decode:
@@ -71,7 +81,7 @@ def decoder(body_type: Any) -> Decode:
 
 def topic_name(topic: TopicName) -> str:
     """The name on the wire. Raises ValueError for none that can be."""
-    name = topic if isinstance(topic, str) else topic.__name__
+    name = topic if isinstance(topic, str) else BY_BODY.get(topic) or topic.__name__
     if not 0 < len(name) <= TOPIC_MAX_CHARS:
         msg = f"a topic's name has 1 to {TOPIC_MAX_CHARS} characters, not {len(name)}"
         raise ValueError(msg)
@@ -135,7 +145,7 @@ class Handlers:
         if key in self.services:
             msg = f"{key!r} is served already"
             raise ValueError(msg)
-        self.services[key] = Handler(call, decoder(name) if not isinstance(name, str) else _any)
+        self.services[key] = Handler(call, _decode_of(name))
 
     def unserve(self, name: TopicName, call: Callable[[Message], Any]) -> None:
         """Serve a name no longer, where ``call`` is who did."""

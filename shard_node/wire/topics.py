@@ -1,14 +1,14 @@
 """The vocabulary: every built-in topic with its body, lane and delivery class.
 
 The five protocol types and the eight categories come from the protocol's specification.
-Bodies that belong to later parts of the protocol are open maps (``dict``).
+A built-in topic can be named by its body as well: ``node.on(MemberUpdate, ...)``.
 """
 
 from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from shard_node.wire import bodies
+from shard_node.wire import bodies, categories
 from shard_node.wire.header import Kind
 from shard_node.wire.lanes import Lane
 
@@ -51,7 +51,10 @@ DEAD_LETTERS_DROP: Final = "dead-letters.drop"
 
 
 class TopicSpec(NamedTuple):
-    """How a built-in topic travels. ``reply`` is the body of its REPLY, if it has one."""
+    """How a built-in topic travels: ``kind`` is its delivery class, ``lane`` the default.
+
+    ``reply`` is the body of its REPLY, if it has one. All bodies are MessagePack.
+    """
 
     kind: Kind
     lane: Lane
@@ -62,17 +65,19 @@ class TopicSpec(NamedTuple):
 TOPICS: Final[dict[str, TopicSpec]] = {
     SHARD_READY: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.ShardReady),
     SHARD_DISCONNECT: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.ShardDisconnect),
-    GUILD_SYNC: TopicSpec(Kind.MESSAGE, Lane.HIGH, dict),
-    STATE_UPDATE: TopicSpec(Kind.MESSAGE, Lane.NORMAL, dict),
-    BROADCAST: TopicSpec(Kind.EVENT, Lane.NORMAL, dict),
-    GUILD_INFO: TopicSpec(Kind.MESSAGE, Lane.NORMAL, dict),
-    MEMBER_UPDATE: TopicSpec(Kind.MESSAGE, Lane.NORMAL, dict),
+    GUILD_SYNC: TopicSpec(Kind.MESSAGE, Lane.HIGH, categories.GuildSync),
+    STATE_UPDATE: TopicSpec(Kind.MESSAGE, Lane.NORMAL, categories.StateUpdate),
+    BROADCAST: TopicSpec(Kind.EVENT, Lane.NORMAL, categories.Broadcast),
+    GUILD_INFO: TopicSpec(Kind.MESSAGE, Lane.NORMAL, categories.GuildInfo),
+    MEMBER_UPDATE: TopicSpec(Kind.MESSAGE, Lane.NORMAL, categories.MemberUpdate),
     COMMAND_SYNC: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.CommandSync, bodies.CommandSyncReply),
-    STATS_UPDATE: TopicSpec(Kind.EVENT, Lane.LOW, dict),
-    USER_UPDATE: TopicSpec(Kind.MESSAGE, Lane.NORMAL, dict),
-    PRESENCE_UPDATE: TopicSpec(Kind.EVENT, Lane.LOW, dict),
-    COMMAND_EXEC: TopicSpec(Kind.REQUEST, Lane.HIGH, dict, dict),
-    CACHE_INVALIDATE: TopicSpec(Kind.MESSAGE, Lane.HIGH, dict),
+    STATS_UPDATE: TopicSpec(Kind.EVENT, Lane.LOW, categories.StatsUpdate),
+    USER_UPDATE: TopicSpec(Kind.MESSAGE, Lane.NORMAL, categories.UserUpdate),
+    PRESENCE_UPDATE: TopicSpec(Kind.EVENT, Lane.LOW, categories.PresenceUpdate),
+    COMMAND_EXEC: TopicSpec(
+        Kind.REQUEST, Lane.HIGH, categories.CommandExec, categories.CommandResult
+    ),
+    CACHE_INVALIDATE: TopicSpec(Kind.MESSAGE, Lane.HIGH, categories.CacheInvalidate),
     REGISTER: TopicSpec(Kind.REQUEST, Lane.CONTROL, bodies.Register, bodies.Welcome),
     HEARTBEAT: TopicSpec(Kind.REQUEST, Lane.CONTROL, bodies.Heartbeat, bodies.HeartbeatAck),
     FATAL: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.NodeFatal),
@@ -102,3 +107,8 @@ BROKERS_OWN: Final = frozenset(
     {SHARD_READY, SHARD_DISCONNECT, COMMAND_SYNC, *(name for name in TOPICS if name.islower())}
 )
 """They go to the broker or come from it: no rule of an operator holds for them."""
+
+BY_BODY: Final[dict[type[Any], str]] = {
+    spec.body: name for name, spec in TOPICS.items() if name.isupper()
+}
+"""The protocol's types and categories by the type of their body."""

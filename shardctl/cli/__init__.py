@@ -42,6 +42,7 @@ COMMANDS: Final[dict[str, Entry]] = {
         "What reached nobody: list, retry, drop.",
         "Messages",
     ),
+    "invoke": Entry("shardctl.cli.invoke", "invoke", "Run a command of the bot in a guild."),
     "logs": Entry("shardctl.cli.logs", "logs", "Print or follow the logs."),
     "dev": Entry("shardctl.cli.dev", "dev", "Run one node and restart it on save."),
     "sandbox": Entry(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from typing import get_type_hints
 
 import msgpack
 import msgspec
@@ -11,7 +12,7 @@ from msgspec import structs
 
 from broker.services.registry import SERVED
 from shard_node.peer import asks, inbox
-from shard_node.wire import bodies, limits, topics
+from shard_node.wire import bodies, categories, limits, topics
 from shard_node.wire.batch import Flag, Message, Receipts, encode_batch
 from shard_node.wire.codec import decode_body, decode_header, encode_body
 from shard_node.wire.header import Header, Kind, header
@@ -50,6 +51,29 @@ def test_an_entry_has_the_kind_and_the_lane(name: str) -> None:
 )
 def test_an_entry_has_the_fields_in_order(body: type[msgspec.Struct]) -> None:
     assert f"[{', '.join(body.__struct_fields__)}]" in PAGE
+
+
+@pytest.mark.parametrize(
+    "part",
+    [categories.Record, categories.RoleInfo, categories.ShardStats, categories.CommandReply],
+    ids=lambda part: part.__name__,
+)
+def test_what_a_body_is_made_of_has_its_fields_in_order(part: type[msgspec.Struct]) -> None:
+    assert f"[{', '.join(part.__struct_fields__)}]" in PAGE
+
+
+@pytest.mark.parametrize("name", ["GUILD_INFO", "MEMBER_UPDATE", "USER_UPDATE"])
+def test_an_entry_has_what_may_have_changed(name: str) -> None:
+    entry = PAGE.split(f"\n.It {name}\n")[1].split("\n.It ")[0]
+    hints = get_type_hints(topics.TOPICS[name].body)
+    for field in hints["changed"].__struct_fields__:
+        assert re.search(rf"\b{field}\b", entry), field
+
+
+@pytest.mark.parametrize("name", SPECIFIED)
+def test_no_body_is_an_open_map(name: str) -> None:
+    for body in (topics.TOPICS[name].body, topics.TOPICS[name].reply):
+        assert body is None or issubclass(body, bodies.Body)
 
 
 def test_the_header_is_the_pages() -> None:
