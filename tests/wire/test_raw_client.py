@@ -7,7 +7,7 @@ import asyncio
 import os
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,20 @@ from tests.peer.nodes import make, running
 from tests.support.aio import async_test
 from tests.support.broker_rig import Rig
 from tests.support.foreign import raw_client
-from tests.support.foreign.raw_client import BROKER, HIGH, LOW, Failed, RawClient
+from tests.support.foreign.raw_client import (
+    BATCH,
+    BROKER,
+    CREDIT,
+    ERROR,
+    HIGH,
+    LOW,
+    RECEIPT,
+    REQUEST,
+    REROUTED,
+    RESENT,
+    Failed,
+    RawClient,
+)
 
 WAIT_S = 20.0
 A = ["n", "a"]
@@ -406,17 +419,139 @@ async def test_a_program_of_ours_and_it_are_clients_of_one_fleet(tmp_path: Path)
 
 
 class Impostor:
-    """A ROUTER in a broker's place."""
+    """A ROUTER in a broker's place that says what a test wants."""
 
     def __init__(self, folder: Path) -> None:
         self.endpoint = f"ipc://{folder}/b.sock"
         self.context = zmq.Context()
+        self.open()
+        self.raw = RawClient(self.endpoint, "raw")
+        self.got: list[tuple[list[Any], Any]] = []
+
+    def open(self) -> None:
         self.socket = self.context.socket(zmq.ROUTER)
         self.socket.bind(self.endpoint)
 
     def close(self) -> None:
+        self.raw.close()
         self.socket.close(0)
         self.context.term()
+
+    def say(self, head: list[Any], body: Any) -> None:
+        self.socket.send_multipart(
+            [self.raw.routing_id.encode(), msgpack.packb(head), msgpack.packb(body)]
+        )
+
+    def batch(self, messages: list[Any], seq: int, flags: int = 1, sender: str = "a#1") -> None:
+        count = len(messages)
+        self.say([1, 7, A, "", 2, 0, 0, sender, seq, count, flags, "", 1, 0.0], messages)
+
+    def hear(self, kind: int) -> tuple[list[Any], Any]:
+        """The next frame of this kind from the client."""
+        found: list[tuple[list[Any], Any]] = []
+
+        def look() -> bool:
+            while self.socket.poll(0):
+                _, head, body = self.socket.recv_multipart()
+                self.got.append((msgpack.unpackb(head), msgpack.unpackb(body)))
+            for place, (head, _) in enumerate(self.got):
+                if head[1] == kind:
+                    found.append(self.got.pop(place))
+                    return True
+            return False
+
+        self.raw.run_until(look)
+        return found[0]
+
+    def welcome(self) -> None:
+        head, body = self.hear(REQUEST)
+        while head[3] != "client.register":
+            head, body = self.hear(REQUEST)
+        assert body == ["raw", self.raw.topics]
+        self.say([1, 3, ["b"], head[3], 0, head[5]], [True, "f", 1, 60.0, 1.0, ""])
+        self.raw.run_until(lambda: self.raw.registered)
+        assert self.hear(CREDIT)[1][:2] == [0, 0]
+
+
+@pytest.fixture
+def impostor(tmp_path: Path) -> Iterator[Impostor]:
+    impostor = Impostor(tmp_path)
+    try:
+        yield impostor
+    finally:
+        impostor.close()
+
+
+@pytest.mark.slow
+def test_what_comes_twice_is_handled_once_and_receipted_twice(impostor: Impostor) -> None:
+    raw, got = impostor.raw, list[Any]()
+    raw.on("m", lambda message: got.append(message.body))
+    raw.serve("s", lambda message: got.append(message.body))
+    impostor.welcome()
+    messages = [[1, "m", b"\x01", 1, 0], [1, "m", b"\x02", 2], [2, "s", b"\x03", 9, 1000]]
+    size = len(msgpack.packb(messages))
+    for seq in (1, 2):
+        impostor.batch(messages, seq, flags=1 if seq == 1 else 1 | RESENT | REROUTED)
+        assert impostor.hear(CREDIT)[1][:2] == [3 * seq, size * seq]
+    frames = [impostor.hear(BATCH) for _ in range(3)]
+    receipts = [(head, body) for head, body in frames if body[0][0] == RECEIPT]
+    assert [head[2:5] for head, _ in receipts] == [[A, "", HIGH]] * 2
+    assert [msgpack.unpackb(body[0][2]) for _, body in receipts] == [
+        [2, [[1, 2]], [], []],
+        [2, [], [[1, 2]], []],
+    ]
+    assert [body[0][3] for _, body in receipts] == [1, 1]
+    assert got == [1, 2, 3]
+    assert raw.counts["doubles"] == 3
+
+
+@pytest.mark.slow
+def test_an_older_process_of_a_name_is_passed_over(impostor: Impostor) -> None:
+    raw, got = impostor.raw, list[Any]()
+    raw.on("m", lambda message: got.append(message.body))
+    impostor.welcome()
+    for epoch, body in ((2, b"\x02"), (1, b"\x01"), (3, b"\x03")):
+        impostor.batch([[1, "m", body, 1, 0]], 1, sender=f"a#{epoch}")
+    raw.run_until(lambda: raw._handled[0] == 3)
+    assert got == [2, 3]
+
+
+@pytest.mark.slow
+def test_after_a_reconnection_it_sends_again_what_is_not_known_to_be_handled(
+    impostor: Impostor,
+) -> None:
+    raw = impostor.raw
+    impostor.welcome()
+    raw.send(A, "m", 1)  # will have left for a#1
+    asked = raw.request(A, "s", 1, lane=2)
+    first, _ = impostor.hear(BATCH)
+    assert (first[8], first[9], first[10], first[12]) == (1, 2, 1, 1)
+    raw.send(A, "m", 2)  # not known to have left
+    raw.request(A, "s", 2, lane=2)
+    impostor.hear(BATCH)
+    raw.publish("news", 1)
+    impostor.hear(BATCH)
+    impostor.say([1, 6, ["b"], "", 0], [[[2, 1, "a#1"]]])
+    raw.run_until(lambda: raw.not_left == 3)
+    impostor.socket.close(0)
+    raw.run_until(lambda: not raw.registered)
+    raw.send(A, "m", 3)
+    impostor.open()
+    impostor.welcome()
+    frames = [impostor.hear(BATCH) for _ in range(3)]
+    assert [(h[8], h[10], h[11], h[12]) for h, _ in frames] == [
+        (4, 1 | RESENT, "a#1", 1),
+        (5, 1 | RESENT, "", 1),
+        (6, 1, "", 1),
+    ]
+    assert [[(m[0], m[3]) for m in body] for _, body in frames] == [
+        [(1, 1)],
+        [(1, 2), (2, 2)],
+        [(1, 3)],
+    ]
+    impostor.batch([[3, "", b"\xc3", 1, 0]], 1)
+    raw.run_until(lambda: asked.done)
+    assert asked.value is True
 
 
 BAD_FRAMES = {
@@ -431,24 +566,18 @@ BAD_FRAMES = {
 
 
 @pytest.mark.slow
-def test_what_it_cannot_read_it_counts_and_passes_over(tmp_path: Path) -> None:
-    impostor = Impostor(tmp_path)
-    raw = RawClient(impostor.endpoint, "raw")
-    try:
-        raw.run_until(lambda: impostor.socket.poll(0))
-        routing_id, *_ = impostor.socket.recv_multipart()
-        assert routing_id == raw.routing_id.encode()
-        for parts in BAD_FRAMES.values():
-            impostor.socket.send_multipart([routing_id, *parts])
-        raw.run_until(lambda: raw.refused.total() == len(BAD_FRAMES))
-        assert dict(raw.refused) == dict.fromkeys(BAD_FRAMES, 1)
-        head = [1, 3, ["b"], "client.register", 0, 1]
-        welcome = [True, "f", 1, 1.0, 1.0, ""]
-        impostor.socket.send_multipart([routing_id, msgpack.packb(head), msgpack.packb(welcome)])
-        raw.run_until(lambda: raw.registered)
-    finally:
-        raw.close()
-        impostor.close()
+def test_what_it_cannot_read_it_counts_and_passes_over(impostor: Impostor) -> None:
+    raw = impostor.raw
+    impostor.welcome()
+    for parts in BAD_FRAMES.values():
+        impostor.socket.send_multipart([raw.routing_id.encode(), *parts])
+    raw.run_until(lambda: raw.refused.total() == len(BAD_FRAMES))
+    assert dict(raw.refused) == dict.fromkeys(BAD_FRAMES, 1)
+    assert impostor.hear(CREDIT)[1][:2] == [2, 1]
+    impostor.say([1, 2, ["b"], "node.guild", 1, 77], [1, 0, 1, "a", "formula"])
+    head, body = impostor.hear(ERROR)
+    assert (head[2], head[3], head[4], head[5]) == (["b"], "node.guild", 1, 77)
+    assert body[0] == "E_NO_HANDLER"
 
 
 def batch_header(**change: Any) -> bytes:

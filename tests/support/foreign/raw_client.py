@@ -533,9 +533,7 @@ class RawClient:
                 if ask is not None and ask.kind == REQUEST:
                     self._end(ask, Failed("E_UNREACHABLE", f"{name} died before it answered"))
         self._again(theirs)
-        if self._epochs.get(name, 0) <= epoch:
-            self._known.pop(name, None)
-            self._seen_requests.pop(name, None)
+        self._forget(routing_id)
 
     def _again(self, frames: list[Out]) -> None:
         """Before all that is newer, in the order they had."""
@@ -575,24 +573,28 @@ class RawClient:
                 rest.append(message)
         self._ended(len(messages) - len(rest), 0 if rest else len(body), self._registration)
         if head.low:
-            for seen in list(self._lane_of(name, head.lane)):
-                if seen < head.low:
-                    del self._lane_of(name, head.lane)[seen]
+            known = self._lane_of(head.sender, head.lane)
+            for seen in [seen for seen in known if seen < head.low]:
+                del known[seen]
         if rest and self._is_current(name, number):
             self._inbox[head.lane].append((head, rest, len(body), self._registration))
         elif rest:
             self._ended(len(rest), len(body), self._registration)
 
-    def _lane_of(self, name: str, lane: int) -> dict[int, Any]:
-        return self._known.setdefault(name, {}).setdefault(lane, {})
+    def _lane_of(self, sender: str, lane: int) -> dict[int, Any]:
+        return self._known.setdefault(sender, {}).setdefault(lane, {})
 
     def _is_current(self, name: str, epoch: int) -> bool:
         known = self._epochs.get(name, -1)
         if epoch > known:
             self._epochs[name] = epoch
-            self._known.pop(name, None)
-            self._seen_requests.pop(name, None)
+            self._forget(f"{name}#{known}")
         return epoch >= known
+
+    def _forget(self, sender: str) -> None:
+        """A process that says nothing any more."""
+        self._known.pop(sender, None)
+        self._seen_requests.pop(sender, None)
 
     def _peer_answered(self, message: list[Any]) -> None:
         kind, _, data, number, _ = message
@@ -637,7 +639,7 @@ class RawClient:
             self._handle_request(head, name, topic, data, number)
 
     def _handle_message(self, head: Frame, name: str, topic: str, data: bytes, number: int) -> None:
-        known = self._lane_of(name, head.lane)
+        known = self._lane_of(head.sender, head.lane)
         if number in known or number < head.low:
             self.counts["doubles"] += 1
             if number not in known:
@@ -656,7 +658,7 @@ class RawClient:
             groups[1 if head.flags & REROUTED else 0].append(number)
 
     def _handle_request(self, head: Frame, name: str, topic: str, data: bytes, number: int) -> None:
-        seen = self._seen_requests.setdefault(name, OrderedDict())
+        seen = self._seen_requests.setdefault(head.sender, OrderedDict())
         if number in seen:
             self.counts["doubles"] += 1
             return
