@@ -39,32 +39,30 @@ _EXITS: Final = {
 }
 
 
-class Id(click.ParamType):
-    """One of Discord's ids."""
-
-    name = "id"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """The number. Fails for what no id can be."""
-        if not str(value).isdecimal() or not 0 < int(value) <= GUILD_MAX:
-            self.fail(f"{value!r} is no id: a number such as 81384788765712384", param, ctx)
-        return int(value)
+def _id(_ctx: click.Context, _param: click.Parameter, text: str | None) -> int:
+    """One of Discord's ids; 0 for an option that is not given."""
+    if text is None:
+        return 0
+    if not (text.isascii() and text.isdecimal() and len(text) < 20 and 0 < int(text) <= GUILD_MAX):
+        msg = f"{text!r} is no id: a number such as 81384788765712384"
+        raise click.BadParameter(msg)
+    return int(text)
 
 
 @click.command()
-@click.argument("guild", type=Id())
+@click.argument("guild", callback=_id)
 @click.argument("command")
 @click.argument("words", nargs=-1, metavar="[OPTION=VALUE]...")
 @click.option(
     "--as",
     "user",
-    type=Id(),
+    callback=_id,
     metavar="USER",
     help="In whose name, a member's id; by default the bot itself.",
 )
 @click.option(
     "--channel",
-    type=Id(),
+    callback=_id,
     metavar="ID",
     help="In which channel; by default the first text channel where that user may write.",
 )
@@ -85,8 +83,8 @@ def invoke(
     guild: int,
     command: str,
     words: tuple[str, ...],
-    user: int | None,
-    channel: int | None,
+    user: int,
+    channel: int,
     timeout_s: float,
     as_json: bool,
     fleet: str | None,
@@ -107,7 +105,7 @@ def invoke(
     text, options = _parsed(command, words)
     paths = chosen_fleet(fleet)
     _check_guild(paths, guild)
-    asked = CommandExec(guild, text, dict(options), user or 0, channel or 0, timeout_s)
+    asked = CommandExec(guild, text, dict(options), user, channel, timeout_s)
     result = _ask(paths, asked)
     if as_json:
         echo_json(_shown(guild, result))
