@@ -36,6 +36,7 @@ from shard_node.wire.topics import TOPICS
 PEERS_CACHED: Final = 4096
 NODE: Final = "node"
 CLIENT: Final = "client"
+LETTER: Final = "letter"
 MESSAGE_MAX_CHARS: Final = 4096
 """Of an error; whoever asked for a million shards that are not there gets the first of them."""
 
@@ -91,7 +92,7 @@ class Router:
 
     def _receive(self, routing_id: bytes, head: bytes, body: Body, now: float) -> Asked | None:
         peer = parse_peer(routing_id)
-        if peer is None:
+        if peer is None or peer.role == LETTER:
             raise WireError("identity")
         if len(body) > BODY_MAX_BYTES:
             raise WireError("oversized", f"body of {len(body)} bytes")

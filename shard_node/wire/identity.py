@@ -22,6 +22,7 @@ _HEARTBEAT = "!hb"
 _OPERATOR = "op-"
 _CLIENT = "cl-"
 _LETTER = "dl-"
+_LETTER_PATTERN = re.compile(r"(dl-[0-9]{1,18})#1")
 _CLIENT_PATTERN = re.compile(r"cl-[a-z][a-z0-9_-]*-[0-9]{1,10}-[0-9]{1,10}")
 CLIENT_MAX_CHARS = NAME_MAX_CHARS + 25
 OPERATOR_PREFIX = _OPERATOR.encode()
@@ -29,7 +30,8 @@ OPERATOR_PREFIX = _OPERATOR.encode()
 
 
 class Peer(NamedTuple):
-    """A parsed routing id. ``role`` is ``node``, ``heartbeat``, ``operator`` or ``client``.
+    """A parsed routing id. ``role`` is ``node``, ``heartbeat``, ``operator`` or ``client``,
+    or ``letter``, which is the sender of a frame and nobody's socket.
 
     The ``name`` of an operator or client is its whole routing id, the epoch 0.
     """
@@ -89,6 +91,8 @@ def parse_peer(routing_id: bytes) -> Peer | None:
     if text.startswith(_CLIENT):
         good = len(text) <= CLIENT_MAX_CHARS and _CLIENT_PATTERN.fullmatch(text)
         return Peer("client", text, 0) if good else None
+    if letter := _LETTER_PATTERN.fullmatch(text):
+        return Peer("letter", letter[1], 1)
     role = "node"
     if text.endswith(_HEARTBEAT):
         role, text = "heartbeat", text.removesuffix(_HEARTBEAT)

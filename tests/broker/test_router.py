@@ -19,7 +19,7 @@ from shard_node.wire import topics
 from shard_node.wire.bodies import ErrorBody, Register, ShardReport, ShardState
 from shard_node.wire.codec import decode_body, decode_header, encode_body, encode_header
 from shard_node.wire.header import Header, Kind, header
-from shard_node.wire.identity import node_id, operator_id
+from shard_node.wire.identity import letter_sender, node_id, operator_id
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import QUEUE_MAX_FRAMES
 from shard_node.wire.targets import ALL, BROKER, Guild, Node, Pool, Shard, Topic
@@ -80,6 +80,14 @@ def error(out: dict[bytes, list[tuple[Header, bytes]]], routing_id: bytes) -> st
     (head, body) = out[routing_id][-1]
     assert head.kind is Kind.ERROR
     return decode_body(body, ErrorBody).code
+
+
+def test_no_socket_may_be_a_letter() -> None:
+    broker = made()
+    for kind in (Kind.REQUEST, Kind.EVENT, Kind.BATCH, Kind.CREDIT):
+        give(broker, letter_sender(1).encode(), kind, topics.STATUS, {}, target=Node("b"))
+    assert broker.fleet.rejected == {"identity": 4}
+    assert frames(broker) == {}
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from shard_node.wire.identity import (
     Peer,
     heartbeat_id,
     is_node_name,
+    letter_sender,
     node_id,
     operator_id,
     parse_peer,
@@ -30,10 +31,16 @@ def test_an_operator_parses_back() -> None:
     assert parse_peer(operator_id(12, 3)) == Peer("operator", "op-12-3", 0)
 
 
+def test_the_sender_of_a_letter_parses_back() -> None:
+    assert parse_peer(letter_sender(12).encode()) == Peer("letter", "dl-12", 1)
+    for other in (b"dl-#1", b"dl-1#2", b"dl-x#1", b"dl-1#1!hb"):
+        assert parse_peer(other) is None
+
+
 @given(st.binary(max_size=64))
 def test_any_identity_is_a_peer_or_nobody(data: bytes) -> None:
     peer = parse_peer(data)
-    assert peer is None or peer.role in {"node", "heartbeat", "operator"}
+    assert peer is None or peer.role in {"node", "heartbeat", "operator", "client", "letter"}
 
 
 @pytest.mark.parametrize(
