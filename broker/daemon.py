@@ -159,7 +159,8 @@ class Daemon:
             self._interest, self._poll = interest, self._watch()
         # The ROUTER's descriptor tells of changes only: ask before waiting, never after.
         found = self._poll.poll(0 if self._router.readable else self._timeout_s() * 1000)
-        return any(descriptor != self._router.descriptor for descriptor, _ in found)
+        router = self._router.descriptor
+        return any(descriptor != router for descriptor, _ in found)
 
     def _watch(self) -> select.poll:
         poll = select.poll()
@@ -181,18 +182,18 @@ class Daemon:
         self._read_threads()
 
     def _timeout_s(self) -> float:
-        now = time.monotonic()
-        times = [now + WAIT_MAX_S]
-        deadline = self._machine.next_deadline()
-        if deadline is not None:
-            times.append(deadline)
+        machine, now = self._machine, time.monotonic()
+        due = now + WAIT_MAX_S
+        for deadline in (machine.next_deadline(), machine.plane.next_deadline()):
+            if deadline is not None and deadline < due:
+                due = deadline
         if self._router.blocked:
-            times.append(now + BLOCKED_RETRY_S)
-        elif len(self._machine.outbox) or self._machine.plane.sendable:
-            times.append(now)
+            due = min(due, now + BLOCKED_RETRY_S)
+        elif len(machine.outbox) or machine.plane.sendable:
+            return 0.0
         if self._watched:
-            times.append(now + WATCH_S)
-        return max(0.0, min(times) - now)
+            due = min(due, now + WATCH_S)
+        return max(0.0, due - now)
 
     def _read_signals(self) -> None:
         received = self._signals.received & set(_END)
@@ -249,24 +250,30 @@ class Daemon:
         if head is None:
             self._take(WrongParts(routing_id))
             return
-        effects = self._machine.frame(routing_id, head, body, time.monotonic())
+        now = time.monotonic()
+        effects = self._machine.frame(routing_id, head, body, now)
+        if self._machine.plane.express:
+            self._take_all(self._router.express(self._machine.plane, now))
         if effects:
             self._carry_out(effects)
             self._take_inner()
 
     def _send(self) -> None:
-        machine, router = self._machine, self._router
-        self._take_all(router.send(machine.outbox))
-        if machine.plane.idle:
-            return
+        machine, router, plane = self._machine, self._router, self._machine.plane
+        router.blocked = False
         now = time.monotonic()
-        self._take_all(router.forward(machine.plane, machine.outbox, now))
-        machine.plane.turn(now)
-        self._take_all(router.tell(machine.plane.senders, machine.outbox))
+        if plane.express:
+            self._take_all(router.express(plane, now))
         if len(machine.outbox):
-            blocked = router.blocked
             self._take_all(router.send(machine.outbox))
-            router.blocked |= blocked
+        if plane.idle:
+            return
+        if plane.sendable:
+            self._take_all(router.forward(plane, machine.outbox, now))
+        plane.turn(now)
+        self._take_all(router.tell(plane.senders, machine.outbox, now))
+        if len(machine.outbox):
+            self._take_all(router.send(machine.outbox))
 
     def _take_all(self, events: list[Event]) -> None:
         for event in events:

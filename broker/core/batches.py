@@ -11,10 +11,12 @@ from typing import Final, Protocol
 
 from shard_node.wire.batch import Flag
 from shard_node.wire.codec import encode_header
+from shard_node.wire.credit import Entry
 from shard_node.wire.header import Header
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import (
     BATCH_MAX_BYTES,
+    BATCH_MAX_MESSAGES,
     CREDIT_MAX_BYTES,
     CREDIT_MAX_MESSAGES,
     CREDIT_MIN_MESSAGES,
@@ -35,6 +37,7 @@ COMPACT_FRAMES: Final = 64
 TTL_GRAIN_S: Final = 0.005
 """A frame that goes on sooner keeps its sender's ttl as it is."""
 _KEPT: Final = int(Flag.KEPT)
+_LANES: Final = tuple(Lane)
 
 
 class Opaque(Protocol):
@@ -105,13 +108,14 @@ class Batch:
         other.flags, other.queue_lane, other.fan = self.flags, self.queue_lane, fan
         return other
 
-    def header(self, now: float) -> bytes:
-        """The header as it goes out: the true sender, and what remains of the deadline."""
+    def header(self, now: float, forwarded: list[Entry] | None = None) -> bytes:
+        """The header as it goes out: the true sender, what remains of the deadline, and the
+        credit that it carries."""
         head = self.head
         ttl_ms = head.ttl_ms
         if ttl_ms and now - self.arrived > TTL_GRAIN_S:
             ttl_ms = max(1, round((self.deadline - now) * 1000))
-        lane = head.lane if self.kept else Lane(self.queue_lane)
+        lane = head.lane if self.kept else _LANES[self.queue_lane]
         return encode_header(
             Header(
                 PROTOCOL_VERSION,
@@ -128,6 +132,8 @@ class Batch:
                 head.pin,
                 head.low,
                 head.sent_at,
+                None,
+                forwarded,
             )
         )
 
@@ -206,7 +212,7 @@ class BatchLane:
 class Lanes:
     """The four lanes of one destination, or of an owner that is away."""
 
-    __slots__ = ("lanes",)
+    __slots__ = ("frames", "lanes")
 
     def __init__(
         self,
@@ -216,9 +222,10 @@ class Lanes:
     ) -> None:
         limits = zip(max_frames, max_messages, max_bytes, strict=True)
         self.lanes = tuple(BatchLane(*limit) for limit in limits)
+        self.frames = 0
 
     def __len__(self) -> int:
-        return sum(lane.frames for lane in self.lanes)
+        return self.frames
 
     @property
     def messages(self) -> int:
@@ -233,9 +240,10 @@ class Lanes:
             oldest = lane.oldest_events()
             if oldest is None:
                 return False, pushed_out
-            lane.remove(oldest)
+            self.remove(oldest)
             pushed_out.append(oldest)
         lane.append(batch)
+        self.frames += 1
         batch.home = self
         return True, pushed_out
 
@@ -246,6 +254,7 @@ class Lanes:
     def remove(self, batch: Batch) -> None:
         """Takes a waiting frame out."""
         self.lanes[batch.queue_lane].remove(batch)
+        self.frames -= 1
 
     def waiting(self) -> list[Batch]:
         """All frames, lane by lane, oldest first."""
@@ -314,18 +323,20 @@ class Destination(Lanes):
         self.handled_messages, self.handled_bytes = self.sent_messages, self.sent_bytes
 
     def fits(self, batch: Batch) -> bool:
-        """Whether the receiver's credit allows the frame."""
+        """Whether the receiver's credit allows the frame.
+
+        Up to a quarter of the window a receiver may keep to itself what it has handled, and
+        so one frame goes on top of it, however large.
+        """
         out = self.sent_messages - self.handled_messages
-        if not out:
-            return True
+        out_bytes = self.sent_bytes - self.handled_bytes
         messages, size_bytes = self.window_messages, self.window_bytes
+        if out * 4 <= messages and out_bytes * 4 <= size_bytes:
+            return True
         if batch.queue_lane <= Lane.HIGH:
-            messages += CREDIT_RESERVE_MESSAGES
+            messages = max(messages, messages // 4 + BATCH_MAX_MESSAGES) + CREDIT_RESERVE_MESSAGES
             size_bytes += BATCH_MAX_BYTES
-        return (
-            out + batch.count <= messages
-            and self.sent_bytes - self.handled_bytes + batch.size_bytes <= size_bytes
-        )
+        return out + batch.count <= messages and out_bytes + batch.size_bytes <= size_bytes
 
     def next(self) -> Batch | None:
         """The frame whose turn it is, if there is one and credit for it."""
@@ -351,12 +362,22 @@ class Destination(Lanes):
         batch = self.lanes[first].head()
         return batch if self.fits(batch) else None
 
+    def charge(self, batch: Batch) -> None:
+        """A frame goes out: it is in the receiver's hands from now on."""
+        self.sent_messages += batch.count
+        self.sent_bytes += batch.size_bytes
+
+    def refund(self, batch: Batch) -> None:
+        """It did not go after all."""
+        self.sent_messages -= batch.count
+        self.sent_bytes -= batch.size_bytes
+
     def sent(self, batch: Batch) -> None:
         """The frame that ``next`` gave has gone out."""
         number = batch.queue_lane
         self.lanes[number].pop(batch)
-        self.sent_messages += batch.count
-        self.sent_bytes += batch.size_bytes
+        self.frames -= 1
+        self.charge(batch)
         if number:
             for other in range(number + 1, len(self.lanes)):
                 if self.lanes[other].frames:

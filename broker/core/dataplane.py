@@ -20,9 +20,10 @@ from broker.core.resolve import DOWN, Resolver, Route
 from broker.core.senders import Senders
 from broker.core.waiting import Deadlines
 from shard_node.wire import identity
-from shard_node.wire.batch import Flag, Handled
+from shard_node.wire.batch import Flag
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.codec import WireError, decode_body
+from shard_node.wire.credit import Handled
 from shard_node.wire.header import Header
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import (
@@ -50,6 +51,7 @@ class DataPlane:
 
     def __init__(self, fleet: Fleet, outbox: Outbox) -> None:
         self._fleet = fleet
+        self._outbox = outbox
         self._counts = fleet.counts
         self._resolver = Resolver(fleet)
         self._destinations: dict[bytes, Destination] = {}
@@ -61,6 +63,9 @@ class DataPlane:
         self._deadlines = Deadlines()
         self.senders = Senders(fleet.counts, outbox)
         self.parked_bytes = 0
+        self.express: list[tuple[Destination, Batch]] = []
+        """Frames that may go at once; the shell sends them, or says ``delayed``, before it
+        gives the next frame."""
         self.letters = fleet.letters
 
     # --- from the socket
@@ -70,10 +75,13 @@ class DataPlane:
     ) -> None:
         """Takes a BATCH in. Raises WireError for one that cannot be."""
         batch = Batch(routing_id.decode(), head, body, now)
+        if not self._is_current(peer):
+            self._refuse(batch, *fault(peer))
+            return
+        if head.handled is not None:
+            self._handled(routing_id, head.handled, now)
         if not is_sound(head, len(body)):
             self._refuse(batch, "batch", "E_REFUSED", "its header cannot be true")
-        elif not self._is_current(peer):
-            self._refuse(batch, *fault(peer))
         elif type(head.target) is Node and identity.is_letter(head.target.name):
             self._counts["letters_answered"] += 1
             self.senders.release(batch, "")
@@ -87,10 +95,14 @@ class DataPlane:
         """A receiver gives room. Raises WireError for what is no Handled."""
         if type(head.target) is not Broker:
             raise WireError("target")
-        destination = self._destinations.get(routing_id)
-        if destination is None or not self._is_current(peer):
+        if not self._is_current(peer):
             raise WireError("old_epoch")
-        handled = decode_body(body, Handled)
+        self._handled(routing_id, decode_body(body, Handled), now)
+
+    def _handled(self, routing_id: bytes, handled: Handled, now: float) -> None:
+        destination = self._destinations.get(routing_id)
+        if destination is None:
+            raise WireError("old_epoch")
         if not destination.credit(handled.messages, handled.size_bytes, now):
             self._fleet.reject("credit")
         destination.size_window(handled.window_messages, handled.window_bytes)
@@ -135,8 +147,32 @@ class DataPlane:
         if destination is None:
             self._fail(batch, "E_UNREACHABLE", "its receiver is not registered", now)
             return
-        if not len(destination):
+        if not destination.frames:
+            if self._express(destination, batch):
+                return
             destination.heard_at = now
+        self._queue(destination, batch, now)
+
+    def _express(self, destination: Destination, batch: Batch) -> bool:
+        """Lets a frame past the lanes where nothing waits and there is credit for it."""
+        routing_id = destination.routing_id
+        if (
+            destination.paused_until
+            or not destination.fits(batch)
+            or (len(self._outbox) and self._outbox.depth(routing_id))
+        ):
+            return False
+        destination.charge(batch)
+        self.express.append((destination, batch))
+        return True
+
+    def delayed(self, destination: Destination, batch: Batch, now: float) -> None:
+        """The socket did not take an express frame: it waits in its lane."""
+        destination.refund(batch)
+        destination.heard_at = now
+        self._queue(destination, batch, now)
+
+    def _queue(self, destination: Destination, batch: Batch, now: float) -> None:
         taken, pushed_out = destination.put(batch)
         for old in pushed_out:
             self._drop(old)
@@ -147,7 +183,7 @@ class DataPlane:
         if destination.stuck:
             self.senders.release(batch, "")
         if not destination.paused_until:
-            self._ready[routing_id] = destination
+            self._ready[destination.routing_id] = destination
 
     def _fan_out(self, batch: Batch, route: Route, now: float) -> None:
         ends = [self._destinations.get(owner.routing_id) for owner in route.owners]
@@ -228,7 +264,14 @@ class DataPlane:
     @property
     def idle(self) -> bool:
         """Whether nothing waits: no frame, and no credit that a sender has to hear of."""
-        return not (self._ready or self.senders or self._fresh or self._paused)
+        return not (
+            self._ready
+            or self.senders
+            or self._fresh
+            or self._starved
+            or self._paused
+            or self._deadlines
+        )
 
     @property
     def sendable(self) -> bool:
@@ -246,8 +289,13 @@ class DataPlane:
             self._starved[destination.routing_id] = destination
 
     def sent(self, destination: Destination, batch: Batch) -> None:
-        """A frame went out."""
+        """A frame of a lane went out."""
         destination.sent(batch)
+        self.went(destination, batch)
+
+    def went(self, destination: Destination, batch: Batch) -> None:
+        """An express frame went out."""
+        batch.gone = True
         self._counts["messages_forwarded"] += batch.count
         self.senders.release(batch, destination.text)
         batch.body = b""
@@ -272,28 +320,33 @@ class DataPlane:
             if batch.deadline and not batch.gone:
                 self._deadlines.add(batch)
         for waiting in (self._starved, self._ready):
-            for destination in list(waiting.values()):
+            for destination in list(waiting.values()) if waiting else ():
                 if destination.heard_at <= stuck_at and not destination.stuck:
                     self._stick(destination)
-        for batch in self._deadlines.passed(now):
-            self._expire(batch, now)
-        for destination in [d for d in self._paused.values() if d.paused_until <= now]:
-            self._resume(destination)
+        if self._deadlines:
+            for batch in self._deadlines.passed(now):
+                self._expire(batch, now)
+        if self._paused:
+            for destination in [d for d in self._paused.values() if d.paused_until <= now]:
+                self._resume(destination)
 
     def next_deadline(self) -> float | None:
         """When the next turn is due at the latest."""
-        times = [self._deadlines.next()]
+        times = []
+        if self.senders:
+            times.append(self.senders.next_deadline())
         while self._fresh and self._fresh[0].gone:
             self._fresh.popleft()
         if self._fresh:
             times.append(self._fresh[0].arrived + STUCK_S)
-        times += [destination.paused_until for destination in self._paused.values()]
-        times += [
-            destination.heard_at + STUCK_S
-            for destination in self._starved.values()
-            if not destination.stuck
-        ]
-        return min((time for time in times if time is not None), default=None)
+        if self._deadlines:
+            times.append(self._deadlines.next())
+        if self._paused:
+            times += [destination.paused_until for destination in self._paused.values()]
+        if self._starved:
+            starved = (d for d in self._starved.values() if not d.stuck)
+            times += [destination.heard_at + STUCK_S for destination in starved]
+        return min((time for time in times if time is not None), default=None) if times else None
 
     def _stick(self, destination: Destination) -> None:
         """A receiver takes nothing: its senders have their window back, its limits rule."""
@@ -345,7 +398,9 @@ class DataPlane:
         self._paused.pop(routing_id, None)
         self._starved.pop(routing_id, None)
         self.senders.forget(routing_id.decode(errors="replace"))
-        left = destination.take_all() if destination is not None else []
+        left = [batch for end, batch in self.express if end is destination]
+        self.express = [entry for entry in self.express if entry[0] is not destination]
+        left += destination.take_all() if destination is not None else []
         self._again(left + self._take_parked(name), now)
 
     def fleet_changed(self, now: float) -> None:

@@ -3,39 +3,53 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from typing import Final
 
 from broker.core.batches import Batch
 from broker.core.queues import Frame, Outbox, Put
 from shard_node.wire import identity
-from shard_node.wire.batch import Forwarded
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.codec import encode_body, encode_header
+from shard_node.wire.credit import Entry, Forwarded
 from shard_node.wire.header import Header, Kind
 from shard_node.wire.lanes import Lane
-from shard_node.wire.limits import PROTOCOL_VERSION
+from shard_node.wire.limits import CREDIT_TELL_MESSAGES, CREDIT_TELL_S, PROTOCOL_VERSION
 from shard_node.wire.targets import BROKER, Node
 
 CREDITS_PER_FRAME: Final = 4096
 CREDITS_KEPT_MAX: Final = 65_536
 """Entries for a sender that reads nothing; honest ones stay within their window."""
+CARRIED_MAX: Final = 16
+"""Entries in the header of a BATCH: with the longest names they stay far within its limit."""
 CREDIT_HEADER: Final = encode_header(
     Header(PROTOCOL_VERSION, Kind.CREDIT, BROKER, "", Lane.CONTROL)
 )
 
-Entry = tuple[int, int, str]
+
+class Owed:
+    """What one sender has not been told yet. ``since``: the first turn that saw it; 0: none."""
+
+    __slots__ = ("entries", "messages", "since")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.messages = 0
+        self.since = 0.0
 
 
 class Senders:
-    """Credit that is collected over a loop's turn, and bounces. Shares the control outbox."""
+    """Credit that waits for a BATCH to carry it, or is due; and bounces. Shares the control
+    outbox."""
 
     def __init__(self, counts: Counter[str], outbox: Outbox) -> None:
         self._counts = counts
         self._outbox = outbox
-        self._entries: dict[str, list[Entry]] = {}
+        self._owed: dict[str, Owed] = {}  # in the order in which they are due
+        self._many: dict[str, None] = {}
 
     def __len__(self) -> int:
-        return len(self._entries)
+        return len(self._owed)
 
     def release(self, batch: Batch, owner: str) -> None:
         """A frame has left for ``owner``; or (empty) is stuck, dropped or back.
@@ -55,11 +69,14 @@ class Senders:
         elif batch.released and not (owner and batch.kept):
             return
         batch.released = True
-        entries = self._entries.get(batch.sender)
-        if entries is None:
-            entries = self._entries[batch.sender] = []
-        if len(entries) < CREDITS_KEPT_MAX and batch.head.seq > 0:
-            entries.append((batch.head.lane, batch.head.seq, owner))
+        owed = self._owed.get(batch.sender)
+        if owed is None:
+            owed = self._owed[batch.sender] = Owed()
+        if len(owed.entries) < CREDITS_KEPT_MAX and batch.head.seq > 0:
+            owed.entries.append((batch.head.lane, batch.head.seq, owner))
+            owed.messages += batch.count
+            if owed.messages >= CREDIT_TELL_MESSAGES:
+                self._many[batch.sender] = None
 
     def bounce(self, batch: Batch, error: ErrorBody) -> None:
         """A kept frame goes back; nobody waits behind a dead letter."""
@@ -73,21 +90,37 @@ class Senders:
         if self._outbox.put(batch.sender.encode(), head.lane, frame) is not Put.QUEUED:
             self._counts["bounces_lost"] += 1
 
-    def told(self) -> list[tuple[str, bytes]]:
-        """Takes the credit out: senders with the bodies of their CREDIT frames."""
-        found = []
-        for sender, entries in self._entries.items():
-            if identity.is_letter(sender):
-                continue
-            for start in range(0, len(entries), CREDITS_PER_FRAME):
-                part = entries[start : start + CREDITS_PER_FRAME]
-                found.append((sender, encode_body(Forwarded(part))))
-        self._entries = {}
-        return found
+    def carried(self, sender: str) -> list[Entry] | None:
+        """Takes out what the header of a BATCH to ``sender`` may carry."""
+        owed = self._owed.get(sender)
+        if owed is None or len(owed.entries) > CARRIED_MAX:
+            return None
+        self.forget(sender)
+        return owed.entries
+
+    def due(self, now: float) -> list[tuple[str, bytes]]:
+        """Takes out what can wait no longer: senders with the bodies of their CREDIT frames."""
+        owed_to = self._owed
+        for owed in reversed(owed_to.values()):
+            if owed.since:
+                break
+            owed.since = now
+        senders = dict(self._many)
+        for sender, owed in owed_to.items():
+            if owed.since > now - CREDIT_TELL_S:
+                break
+            senders[sender] = None
+        return self._told(senders) if senders else []
+
+    def next_deadline(self) -> float | None:
+        """When somebody has to be told at the latest; a ``since`` of 0 is due at once."""
+        for owed in self._owed.values():
+            return owed.since + CREDIT_TELL_S if owed.since else 0.0
+        return None
 
     def flush(self) -> None:
-        """Puts the credit into the outbox, before whatever is put there next."""
-        for sender, body in self.told():
+        """Puts all credit into the outbox, before whatever is put there next."""
+        for sender, body in self._told(dict.fromkeys(self._owed)):
             self.queue(sender.encode(), body)
 
     def queue(self, routing_id: bytes, body: bytes) -> None:
@@ -97,5 +130,18 @@ class Senders:
             self._counts["credits_lost"] += 1
 
     def forget(self, sender: str) -> None:
-        """A sender is dead."""
-        self._entries.pop(sender, None)
+        """A sender is dead, or told."""
+        self._owed.pop(sender, None)
+        self._many.pop(sender, None)
+
+    def _told(self, senders: Iterable[str]) -> list[tuple[str, bytes]]:
+        found = []
+        for sender in senders:
+            entries = self._owed[sender].entries
+            self.forget(sender)
+            if identity.is_letter(sender):
+                continue
+            for start in range(0, len(entries), CREDITS_PER_FRAME):
+                part = entries[start : start + CREDITS_PER_FRAME]
+                found.append((sender, encode_body(Forwarded(part))))
+        return found

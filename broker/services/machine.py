@@ -89,8 +89,6 @@ class Broker:
                 effects = self._committed(event, now)
             case Tick():
                 self.router.expire(now)
-                self.plane.turn(now)
-                self.plane.senders.flush()
                 effects = self._work(event, now)
             case _:
                 effects = self._work(event, now)
@@ -106,13 +104,8 @@ class Broker:
         return NOTHING
 
     def next_deadline(self) -> float | None:
-        """When the next Tick is due at the latest."""
-        times = (
-            self._deadline,
-            self.router.in_flight.next_deadline(),
-            self.plane.next_deadline(),
-            self._rejects.due_at,
-        )
+        """When the next Tick is due at the latest; the data plane has turns of its own."""
+        times = (self._deadline, self.router.in_flight.next_deadline(), self._rejects.due_at)
         return min((time for time in times if time is not None), default=None)
 
     def _work(self, first: Event, now: float) -> Effects:

@@ -18,6 +18,9 @@ from shard_node.wire.targets import Node
 
 DELIVERED: Final = "delivered"
 REROUTED: Final = "rerouted"
+_REPLY: Final = int(Kind.REPLY)
+_ERROR: Final = int(Kind.ERROR)
+_RECEIPT: Final = int(Kind.RECEIPT)
 _UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
 
 
@@ -35,11 +38,19 @@ class Answers:
     def hear(self, messages: list[Message]) -> list[Message]:
         """Settle what the answers among these settle. Returns the messages that are none."""
         others = []
+        requests = self._asks.requests
         for message in messages:
-            if message.kind == Kind.RECEIPT:
+            kind = message.kind
+            if kind == _REPLY:
+                ask = requests.get(message.number)
+                if ask is not None:
+                    self._settle(ask, message.body)
+            elif kind == _RECEIPT:
                 self._receipts(message)
-            elif message.kind in (Kind.REPLY, Kind.ERROR):
-                self._replied(message)
+            elif kind == _ERROR:
+                ask = requests.get(message.number)
+                if ask is not None:
+                    self.fail(ask, failures.answered_with(ask.message.topic, message.body))
             else:
                 others.append(message)
         return others
@@ -73,15 +84,6 @@ class Answers:
         """End those whose deadline has passed."""
         for ask in self._asks.overdue(now):
             self.fail(ask, failures.too_late(ask))
-
-    def _replied(self, message: Message) -> None:
-        ask = self._asks.requests.get(message.number)
-        if ask is None:
-            return
-        if message.kind == Kind.ERROR:
-            self.fail(ask, failures.answered_with(ask.message.topic, message.body))
-        else:
-            self._settle(ask, message.body)
 
     def _receipts(self, message: Message) -> None:
         try:

@@ -10,6 +10,7 @@ import msgspec
 
 from shard_node.errors import BrokerUnavailable, ShardNodeError
 from shard_node.peer.answers import DELIVERED
+from shard_node.peer.asks import Ask
 from shard_node.peer.handlers import Message, TopicName, decoder, lane_number, topic_name
 from shard_node.peer.outbox import Line
 from shard_node.peer.plane import Plane
@@ -22,7 +23,7 @@ from shard_node.wire.topics import TOPICS
 
 Call = TypeVar("Call", bound=Callable[[Message], Any])
 
-PUBLISH_BURST: Final = 1024
+PUBLISH_BURST: Final = 256
 """Events published in one turn of the loop; the next one lets the loop turn."""
 ROOM_TIMEOUT_S: Final = 1.0
 GATHER_TIMEOUT_S: Final = 5.0
@@ -32,6 +33,11 @@ BATCH_FULL_BYTES: Final = BATCH_MAX_BYTES // 2
 """A batch of events is full already at half the limit, so that no body has to be looked at
 before it is added; the limit on a body is that of its frame."""
 _EVENT: Final = int(Kind.EVENT)
+_MESSAGE: Final = int(Kind.MESSAGE)
+_REQUEST: Final = int(Kind.REQUEST)
+_HIGH: Final = int(Lane.HIGH)
+_NORMAL: Final = int(Lane.NORMAL)
+_NO_ONE: Final = (Topic, All, Broker)
 _UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -150,8 +156,11 @@ class Peer:
         RemoteError (its handler raised), and TypeError or ValueError for a body that cannot
         be sent.
         """
-        outcome = await self._ask(Kind.MESSAGE, target, topic, body, lane or "", ttl_s)
-        return Receipt(outcome)
+        ask = self._begin(_MESSAGE, target, topic, body, lane, ttl_s)
+        try:
+            return Receipt(await ask.waiter)
+        finally:
+            self._plane.answers.end(ask)
 
     async def request(
         self,
@@ -170,7 +179,11 @@ class Peer:
         """
         if isinstance(target, Broker):
             return await self.ask(topic_name(name), body, timeout_s=timeout_s)
-        data = await self._ask(Kind.REQUEST, target, name, body, lane or "", timeout_s)
+        ask = self._begin(_REQUEST, target, name, body, lane, timeout_s)
+        try:
+            data = await ask.waiter
+        finally:
+            self._plane.answers.end(ask)
         try:
             return decoder(reply)(data)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:
@@ -230,27 +243,33 @@ class Peer:
     def _topics_changed(self) -> None:
         """The set of topics that the broker sends has changed."""
 
-    async def _ask(
-        self, kind: Kind, target: Target, topic: TopicName, body: Any, lane: str, timeout_s: float
-    ) -> Any:
+    def _begin(
+        self,
+        kind: int,
+        target: Target,
+        topic: TopicName,
+        body: Any,
+        lane: str | None,
+        timeout_s: float,
+    ) -> Ask:
         plane = self._plane
         if plane.loop is None:
             raise BrokerUnavailable(f"{topic_name(topic)}: this node is not connected")
-        if isinstance(target, Topic | All | Broker):
+        if isinstance(target, _NO_ONE):
             msg = f"{target!r} has no one receiver; publish to a topic or gather from all"
             raise ValueError(msg)
         name = topic if isinstance(topic, str) else topic_name(topic)
         data = encode(body)
         number = lane_number(lane) if lane else _own_lane(name, kind)
         ttl_ms = max(1, min(TTL_MAX_MS, int(timeout_s * 1000)))
-        message = batch.Message(int(kind), name, data, 0, ttl_ms)
-        return await plane.ask(plane.outbox.line(target, number), message, timeout_s)
+        message = batch.Message(kind, name, data, 0, ttl_ms)
+        return plane.begin(plane.outbox.line(target, number), message, timeout_s)
 
     def _topic_line(self, topic: TopicName, lane: str | None) -> Line:
         if self._plane.loop is None:
             raise BrokerUnavailable(f"{topic_name(topic)}: this node is not connected")
         name = topic_name(topic)
-        number = lane_number(lane) if lane else _own_lane(name, Kind.EVENT)
+        number = lane_number(lane) if lane else _own_lane(name, _EVENT)
         outbox = self._plane.outbox
         line = outbox.topics[topic, lane] = outbox.line(Topic(name), number)
         return line
@@ -260,8 +279,8 @@ class Peer:
         plane.burst += len(line.batch)
         plane.outbox.close_batch(line)
         plane.full_batch()
-        if not plane.outbox.room(line.lane):
-            return _Room(plane, line.lane)
+        if not plane.outbox.room(line):
+            return _Room(plane, line)
         if plane.burst >= PUBLISH_BURST:
             return _A_TURN
         assert plane.done is not None
@@ -269,15 +288,15 @@ class Peer:
 
 
 class _Room:
-    """Awaited: until the lane has room."""
+    """Awaited: until the line has room."""
 
-    __slots__ = ("_lane", "_plane")
+    __slots__ = ("_line", "_plane")
 
-    def __init__(self, plane: Plane, lane: int) -> None:
-        self._plane, self._lane = plane, lane
+    def __init__(self, plane: Plane, line: Line) -> None:
+        self._plane, self._line = plane, line
 
     def __await__(self) -> Generator[Any, None, None]:
-        return self._plane.room(self._lane, ROOM_TIMEOUT_S).__await__()
+        return self._plane.room(self._line, ROOM_TIMEOUT_S).__await__()
 
 
 class _Turn:
@@ -312,8 +331,8 @@ def _too_large(size: int) -> ValueError:
     return ValueError(f"body of {size} bytes; the limit is {BODY_MAX_BYTES}")
 
 
-def _own_lane(name: str, kind: Kind) -> int:
+def _own_lane(name: str, kind: int) -> int:
     spec = TOPICS.get(name)
     if spec is not None:
         return int(spec.lane)
-    return int(Lane.HIGH if kind is Kind.REQUEST else Lane.NORMAL)
+    return _HIGH if kind == _REQUEST else _NORMAL

@@ -16,6 +16,7 @@ SPAN_MAX: Final = 32_768
 """Numbers in one lane from the lowest without a receipt: what receivers have to remember."""
 STALE_MAX: Final = 256
 """Settled entries in the heap of deadlines beyond as many again as there are open ones."""
+_REQUEST: Final = int(Kind.REQUEST)
 
 
 class Ask:
@@ -31,10 +32,7 @@ class Ask:
     @property
     def is_request(self) -> bool:
         """Whether a reply ends it, not a receipt."""
-        return self.message.kind == Kind.REQUEST
-
-    def __lt__(self, other: Ask) -> bool:
-        return self.deadline < other.deadline
+        return self.message.kind == _REQUEST
 
 
 class Asks:
@@ -49,10 +47,11 @@ class Asks:
         self.messages: tuple[dict[int, Ask], ...] = ({}, {}, {}, {})
         self._correlation = base
         self._numbers = [0, 0, 0, 0]
-        self._deadlines: list[Ask] = []
+        self._deadlines: list[tuple[float, int, Ask]] = []
+        self._open = self._added = 0
 
     def __len__(self) -> int:
-        return len(self.requests) + sum(map(len, self.messages))
+        return self._open
 
     def low(self, lane: int) -> int:
         """The lowest number in a lane that has no receipt yet; 0: none."""
@@ -60,23 +59,25 @@ class Asks:
 
     def crowded(self, lane: int) -> bool:
         """Whether no more can be asked now."""
+        if self._open >= ASKS_MAX:
+            return True
         low = self.low(lane)
-        return len(self) >= ASKS_MAX or bool(low and self._numbers[lane] - low >= SPAN_MAX)
+        return bool(low) and self._numbers[lane] - low >= SPAN_MAX
 
     def add(self, ask: Ask) -> None:
         """Give it its number and watch its deadline."""
         message = ask.message
-        if message.kind == Kind.REQUEST:
-            self._correlation += 1
-            message.number = self._correlation
+        if message.kind == _REQUEST:
+            message.number = self._correlation = self._correlation + 1
             self.requests[message.number] = ask
         else:
-            self._numbers[ask.lane] += 1
-            message.number = self._numbers[ask.lane]
+            message.number = self._numbers[ask.lane] = self._numbers[ask.lane] + 1
             self.messages[ask.lane][message.number] = ask
-        heapq.heappush(self._deadlines, ask)
-        if len(self._deadlines) > 2 * len(self) + STALE_MAX:
-            self._deadlines = [other for other in self._deadlines if other.open]
+        self._open += 1
+        self._added += 1  # of two equal deadlines the older one comes first
+        heapq.heappush(self._deadlines, (ask.deadline, self._added, ask))
+        if len(self._deadlines) > 2 * self._open + STALE_MAX:
+            self._deadlines = [entry for entry in self._deadlines if entry[2].open]
             heapq.heapify(self._deadlines)
 
     def end(self, ask: Ask) -> bool:
@@ -84,7 +85,8 @@ class Asks:
         if not ask.open:
             return False
         ask.open = False
-        if ask.message.kind == Kind.REQUEST:
+        self._open -= 1
+        if ask.message.kind == _REQUEST:
             del self.requests[ask.message.number]
         else:
             del self.messages[ask.lane][ask.message.number]
@@ -94,15 +96,15 @@ class Asks:
         """Those whose deadline has passed; they stay open until ``end``."""
         found = []
         heap = self._deadlines
-        while heap and (not heap[0].open or heap[0].deadline <= now):
-            ask = heapq.heappop(heap)
+        while heap and (not heap[0][2].open or heap[0][0] <= now):
+            ask = heapq.heappop(heap)[2]
             if ask.open:
                 found.append(ask)
         return found
 
     def next_deadline(self) -> float | None:
         """The earliest deadline, or one that is over already."""
-        return self._deadlines[0].deadline if self._deadlines else None
+        return self._deadlines[0][0] if self._deadlines else None
 
     def all(self) -> list[Ask]:
         """Every open one."""

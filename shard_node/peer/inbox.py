@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import Final, NamedTuple
 
-from shard_node.wire.batch import Flag, Handled, Message, Receipts
+from shard_node.wire.batch import Flag, Message, Receipts
+from shard_node.wire.credit import Handled
 from shard_node.wire.header import Header, Kind
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import (
@@ -18,7 +19,7 @@ SLICE_MESSAGES: Final = 32
 """Handled before the lanes are looked at again."""
 STARVE_SLICES: Final = 16
 """Slices of upper lanes after which a lane that waits below gets one."""
-SERVICE_S: Final = 0.0005
+SERVICE_S: Final = 0.004
 """How much work the broker may have here in advance."""
 SMOOTHING: Final = 0.125
 SPAN_MAX: Final = 65_536
@@ -178,27 +179,31 @@ class Inbox:
         fit = int(SERVICE_S / self._service_s) if self._service_s > 0 else CREDIT_MAX_MESSAGES
         self.window = min(CREDIT_MAX_MESSAGES, max(CREDIT_MIN_MESSAGES, fit))
 
-    def credit(self) -> Handled | None:
-        """What to tell the broker now: after a quarter of a window, or when nothing waits."""
-        news = self._messages - self._told
-        if not news:
-            return None
-        enough = news * 4 >= self.window or (self._bytes - self._told_bytes) * 4 > CREDIT_MAX_BYTES
-        return self._tell() if enough or not self.waiting else None
+    @property
+    def news(self) -> bool:
+        """Whether the broker has not been told of all that was handled."""
+        return self._messages != self._told
+
+    @property
+    def due(self) -> bool:
+        """Whether it has to be told now: it might hold something back because of it."""
+        return (self._messages - self._told) * 4 >= self.window or (
+            self._bytes - self._told_bytes
+        ) * 4 >= CREDIT_MAX_BYTES
+
+    def credit(self) -> Handled:
+        """What to tell the broker; ``told`` says that it went out."""
+        return Handled(self._messages, self._bytes, self.window, CREDIT_MAX_BYTES)
+
+    def told(self, credit: Handled) -> None:
+        """The broker was sent this."""
+        self._told, self._told_bytes = credit.messages, credit.size_bytes
 
     def registered(self) -> Handled:
         """A broker counts from nothing: the first word to it."""
         self._registration += 1
-        self._messages = self._bytes = 0
-        return self._tell()
-
-    def untold(self) -> None:
-        """The broker did not get what ``credit`` gave."""
-        self._told = self._told_bytes = -1
-
-    def _tell(self) -> Handled:
-        self._told, self._told_bytes = self._messages, self._bytes
-        return Handled(self._messages, self._bytes, self.window, CREDIT_MAX_BYTES)
+        self._messages = self._bytes = self._told = self._told_bytes = 0
+        return self.credit()
 
     # --- doubles
 

@@ -12,14 +12,16 @@ from collections import deque
 from typing import Any, Final
 
 from shard_node.peer.asks import Ask
-from shard_node.wire.batch import Flag, Forwarded, Message, encode_batch
+from shard_node.wire.batch import Flag, Message, encode_batch
 from shard_node.wire.codec import encode_header
+from shard_node.wire.credit import Entry, Handled
 from shard_node.wire.header import Header, Kind
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import (
     BATCH_MAX_BYTES,
     BATCH_MAX_MESSAGES,
     CREDIT_RESERVE_MESSAGES,
+    LINE_WINDOW_MESSAGES,
     PROTOCOL_VERSION,
     QUEUE_MAX_BYTES,
     SEND_WINDOW_BYTES,
@@ -31,19 +33,22 @@ from shard_node.wire.targets import Target, Topic
 QUEUE_MAX_MESSAGES: Final = 16_384
 """Messages that wait in one lane of this node, in frames that are closed."""
 ROOM_MESSAGES: Final = 1024
-"""Beyond so many, whoever publishes waits for room."""
+"""Beyond so many in a line, whoever publishes to it waits for room."""
 LINES_MAX: Final = 4096
 """Lines that are kept although nothing is in them."""
 
 
 class Frame:
-    """Messages of one line. ``asks`` are those that somebody waits for; ``open`` counts them."""
+    """Messages of one line. ``asks`` are those that somebody waits for, ``open`` counts them;
+    ``others`` counts the rest, events or answers."""
 
-    __slots__ = ("asks", "body", "flags", "line", "messages", "open", "owner", "pin", "seq", "size")
+    __slots__ = ("asks", "body", "flags", "line", "messages", "open", "others", "owner", "pin",
+                 "seq", "size")  # fmt: skip
 
     def __init__(self, line: Line, messages: list[Message], asks: list[Ask], size: int) -> None:
         self.line, self.messages, self.asks, self.size = line, messages, asks, size
         self.open = len(asks)
+        self.others = len(messages) - len(asks)
         self.flags = int(Flag.KEPT) if line.kept else 0
         self.pin = self.owner = ""
         self.seq = 0
@@ -51,18 +56,24 @@ class Frame:
 
     @property
     def over(self) -> bool:
-        """Whether nobody waits any more for what it says."""
-        return self.open == 0 and bool(self.asks)
+        """Whether nobody wants it any more."""
+        return self.open == 0 and self.others == 0
+
+    @property
+    def done(self) -> bool:
+        """Of one that has left the broker: whether it is never to be sent again."""
+        return self.open == 0 and (self.others == 0 or bool(self.owner))
 
 
 class Line:
     """What waits for one target in one lane: closed frames, and the batch that is open.
 
-    ``queued``: the line has its place among those that have something to send.
+    ``queued``: the line has its place among those that have something to send, or waits for
+    its window (``blocked``). ``waiting`` messages are in its frames, ``out`` are at the broker.
     """
 
-    __slots__ = ("asks", "batch", "frames", "kept", "lane", "queued", "size", "target",
-                 "topic")  # fmt: skip
+    __slots__ = ("asks", "batch", "blocked", "frames", "kept", "lane", "out", "queued", "size",
+                 "target", "topic", "waiting")  # fmt: skip
 
     def __init__(self, target: Target, lane: int) -> None:
         self.target, self.lane = target, lane
@@ -71,8 +82,8 @@ class Line:
         self.frames: deque[Frame] = deque()
         self.batch: list[Message] = []
         self.asks: list[Ask] = []
-        self.size = 0
-        self.queued = False
+        self.size = self.waiting = self.out = 0
+        self.queued = self.blocked = False
 
 
 class Outbox:
@@ -85,6 +96,7 @@ class Outbox:
         """Lines of events by what their publisher says: the way to a line that costs least."""
         self._lines: dict[tuple[Target, int], Line] = {}
         self._ready: tuple[deque[Line], ...] = tuple(deque() for _ in Lane)
+        self._blocked: tuple[dict[Line, None], ...] = tuple({} for _ in Lane)
         self._waiting = [0, 0, 0, 0]
         self._waiting_bytes = [0, 0, 0, 0]
         self._seq = [0, 0, 0, 0]
@@ -142,11 +154,11 @@ class Outbox:
         line.frames.append(frame)
         self._count(frame, 1)
         if not line.kept and self._over_limit(line.lane):
-            self.drop_oldest(line.lane)
+            self.drop_oldest(line)
 
-    def room(self, lane: int) -> bool:
+    def room(self, line: Line) -> bool:
         """Whether a publisher may go on without waiting."""
-        return self._waiting[lane] < ROOM_MESSAGES
+        return line.waiting < ROOM_MESSAGES and not self._over_limit(line.lane)
 
     def full(self, lane: int) -> bool:
         """Whether a message or a request has to be refused."""
@@ -156,11 +168,12 @@ class Outbox:
         too_many = self._waiting[lane] >= QUEUE_MAX_MESSAGES
         return too_many or self._waiting_bytes[lane] >= QUEUE_MAX_BYTES[lane]
 
-    def drop_oldest(self, lane: int) -> int:
-        """Drop the frame of events in a lane whose turn is next. Returns its messages."""
-        for line in self._ready[lane]:
-            if not line.kept and line.frames:
-                frame = line.frames.popleft()
+    def drop_oldest(self, line: Line) -> int:
+        """Drop the oldest frame of events of a line, or of another one in its lane where it
+        has none. Returns its messages."""
+        for other in (line, *self._blocked[line.lane], *self._ready[line.lane]):
+            if not other.kept and other.frames:
+                frame = other.frames.popleft()
                 self._count(frame, -1)
                 self.dropped += len(frame.messages)
                 return len(frame.messages)
@@ -171,8 +184,8 @@ class Outbox:
     @property
     def waiting(self) -> int:
         """Messages that have not left: those in open batches too."""
-        open_now = sum(len(line.batch) for lane in self._ready for line in lane)
-        return sum(self._waiting) + open_now
+        lanes = (*self._ready, *self._blocked)
+        return sum(self._waiting) + sum(len(line.batch) for lane in lanes for line in lane)
 
     def next(self) -> Frame | None:
         """The frame to send now: of the most urgent lane, line by line in turn."""
@@ -180,20 +193,27 @@ class Outbox:
             return None
         for lane, ready in enumerate(self._ready):
             while ready:
-                frame = self._first(ready[0])
+                line = ready[0]
+                frame = self._first(line)
                 if frame is None:
                     ready.popleft().queued = False
                 elif frame.over:
-                    ready[0].frames.popleft()
+                    line.frames.popleft()
                     self._count(frame, -1)
-                elif self._has_window(lane, frame):
-                    return frame
-                else:
+                elif not self._has_window(lane, frame):
                     return None
+                elif line.out and line.out + len(frame.messages) > LINE_WINDOW_MESSAGES:
+                    line.blocked = True
+                    self._blocked[lane][ready.popleft()] = None
+                else:
+                    return frame
         return None
 
-    def encode(self, frame: Frame, now: float, sent_at: float, low: int) -> tuple[bytes, bytes]:
-        """Header and body of a frame. ``sent_at`` is the wall clock's time in seconds."""
+    def encode(
+        self, frame: Frame, now: float, sent_at: float, low: int, handled: Handled | None = None
+    ) -> tuple[bytes, bytes]:
+        """Header and body of a frame. ``sent_at`` is the wall clock's time in seconds,
+        ``handled`` the credit that it carries."""
         lane = frame.line.lane
         frame.seq = self._seq[lane] + 1
         if not frame.body:
@@ -216,6 +236,7 @@ class Outbox:
             frame.pin,
             low,
             sent_at,
+            handled,
         )
         return encode_header(head), frame.body
 
@@ -230,6 +251,7 @@ class Outbox:
         self._sent[lane][frame.seq] = frame
         self._out_messages += len(frame.messages)
         self._out_bytes += frame.size
+        line.out += len(frame.messages)
         if line.kept:
             self._kept[lane, frame.seq] = frame
         if len(ready) > 1:
@@ -252,13 +274,14 @@ class Outbox:
     def _count(self, frame: Frame, sign: int) -> None:
         lane = frame.line.lane
         self._waiting[lane] += sign * len(frame.messages)
+        frame.line.waiting += sign * len(frame.messages)
         self._waiting_bytes[lane] += sign * frame.size
 
     # --- what the broker says
 
-    def forwarded(self, credit: Forwarded) -> None:
+    def forwarded(self, entries: list[Entry]) -> None:
         """Frames have left the broker: their place in the window is free."""
-        for lane, seq, owner in credit.frames:
+        for lane, seq, owner in entries:
             if not 0 <= lane < len(self._sent):
                 continue
             self._left(lane, seq)
@@ -266,7 +289,7 @@ class Outbox:
             if frame is None:
                 continue
             frame.owner = owner or frame.owner
-            if frame.open == 0 and (owner or frame.asks):
+            if frame.done:
                 del self._kept[lane, seq]
 
     def bounced(self, lane: int, seq: int) -> list[Ask]:
@@ -283,7 +306,7 @@ class Outbox:
             return
         frame.open -= 1
         key = (frame.line.lane, frame.seq)
-        if frame.open == 0 and frame.seq not in self._sent[key[0]]:
+        if frame.done and frame.seq not in self._sent[key[0]]:
             self._kept.pop(key, None)
 
     def _left(self, lane: int, seq: int) -> None:
@@ -291,6 +314,14 @@ class Outbox:
         if frame is not None:
             self._out_messages -= len(frame.messages)
             self._out_bytes -= frame.size
+            frame.line.out -= len(frame.messages)
+            if frame.line.blocked:
+                self._unblock(frame.line)
+
+    def _unblock(self, line: Line) -> None:
+        line.blocked = False
+        del self._blocked[line.lane][line]
+        self._ready[line.lane].append(line)
 
     # --- the broker comes and goes
 
@@ -304,6 +335,10 @@ class Outbox:
         for lane in self._sent:
             lane.clear()
         self._out_messages = self._out_bytes = 0
+        for line in self._lines.values():
+            line.out = 0
+            if line.blocked:
+                self._unblock(line)
         kept, self._kept = list(self._kept.values()), {}
         self._resend(kept)
 
@@ -328,7 +363,7 @@ class Outbox:
                 self.enqueue(frame.line)
 
     def _forget_idle(self) -> None:
-        idle = [k for k, line in self._lines.items() if not line.queued and not line.batch]
+        idle = [k for k, line in self._lines.items() if not (line.queued or line.batch or line.out)]
         for key in idle:
             del self._lines[key]
         self.topics.clear()

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 from zmq.backend import Socket as RawSocket
 
@@ -24,11 +24,13 @@ from shard_node.peer.inbox import Arrival, Inbox
 from shard_node.peer.outbox import Line, Outbox
 from shard_node.peer.stepping import Stepper
 from shard_node.sockets import POLLIN, events, send
-from shard_node.wire.batch import Forwarded, Handled, Message, decode_batch
+from shard_node.wire.batch import Message, decode_batch
 from shard_node.wire.codec import WireError, decode_body, encode_body, encode_header
+from shard_node.wire.credit import Entry, Forwarded, Handled
 from shard_node.wire.header import Header, Kind, header
 from shard_node.wire.identity import parse_peer
 from shard_node.wire.lanes import Lane
+from shard_node.wire.limits import CREDIT_TELL_S
 from shard_node.wire.targets import BROKER
 from shard_node.wire.topics import NODE_GONE
 
@@ -67,8 +69,10 @@ class Plane:
         self._soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
+        self._credit_timer: asyncio.TimerHandle | None = None
+        self._credit_late = False
         self._fresh = True
-        self._room: list[tuple[int, asyncio.Future[None]]] = []
+        self._room: list[tuple[Line, asyncio.Future[None]]] = []
         self._senders: dict[str, tuple[str, int]] = {}
 
     # --- opening and closing
@@ -86,7 +90,7 @@ class Plane:
             self.inbox,
             self._stepper,
             answer=self.answers.answer,
-            on_late=self.wake,
+            on_late=self.prompt,
             debug=self.debug,
         )
 
@@ -97,10 +101,10 @@ class Plane:
         self.flush()
         self.loop = self._raw = None
         self.outbox.up = False
-        for handle in (self._soon, self._timer):
+        for handle in (self._soon, self._timer, self._credit_timer):
             if handle is not None:
                 handle.cancel()
-        self._soon = self._timer = None
+        self._soon = self._timer = self._credit_timer = None
         if self._stepper is not None:
             self._stepper.close()
         for ask in self.asks.all():
@@ -111,7 +115,7 @@ class Plane:
         """The node is registered: send what waits."""
         fresh, self._fresh = self._fresh, False
         if fresh:
-            self._send_credit(self.inbox.registered())
+            self._tell(self.inbox.registered())
         self.outbox.up = True
         self.wake()
 
@@ -131,46 +135,49 @@ class Plane:
         if self._soon is None and self.loop is not None:
             self._soon = self.loop.call_soon(self._end_of_turn)
 
-    async def ask(self, line: Line, message: Message, timeout_s: float) -> Any:
-        """Put a MESSAGE or REQUEST and wait for what becomes of it: the reply's bytes, or
-        how it was delivered.
+    def prompt(self) -> None:
+        """Send at once what comes first in this turn of the loop; at its end what follows."""
+        if self._soon is None:
+            self.flush()
+            self.wake()
 
-        Raises QueueFull and what ``failures`` makes. Cancelling it withdraws it.
+    def begin(self, line: Line, message: Message, timeout_s: float) -> Ask:
+        """Put a MESSAGE or REQUEST. Its waiter is a future of what becomes of it: the reply's
+        bytes, or how it was delivered; ``answers.end`` withdraws it.
+
+        Raises QueueFull; the future, what ``failures`` makes.
         """
-        assert self.loop is not None
-        outbox, asks, lane = self.outbox, self.asks, line.lane
+        loop, outbox, asks, lane = self.loop, self.outbox, self.asks, line.lane
+        assert loop is not None
         if outbox.full(lane) or asks.crowded(lane):
             text = f"{len(asks)} messages wait to be delivered"
             raise QueueFull(text, retry_after_s=failures.RETRY_AFTER_S)
-        future: asyncio.Future[Any] = self.loop.create_future()
         deadline = time.monotonic() + timeout_s
-        ask = Ask(message, lane, deadline, future)
+        ask = Ask(message, lane, deadline, loop.create_future())
         asks.add(ask)
         outbox.put(line, message, ask)
-        self.wake()
+        if self._soon is None:
+            self.prompt()
         if self._timer is None or deadline < self._timer_at:
             self._set_timer(deadline)
-        try:
-            return await future
-        finally:
-            self.answers.end(ask)
+        return ask
 
     def full_batch(self) -> None:
         """A batch is full: send it now."""
         self.flush()
         self.wake()
 
-    async def room(self, lane: int, timeout_s: float) -> None:
+    async def room(self, line: Line, timeout_s: float) -> None:
         """Wait until a publisher may go on; after ``timeout_s`` the oldest events go."""
         assert self.loop is not None
         future: asyncio.Future[None] = self.loop.create_future()
-        entry = (lane, future)
+        entry = (line, future)
         self._room.append(entry)
         try:
             async with asyncio.timeout(timeout_s):
                 await future
         except TimeoutError:
-            self.outbox.drop_oldest(lane)
+            self.outbox.drop_oldest(line)
         finally:
             self._room = [other for other in self._room if other is not entry]
 
@@ -178,6 +185,8 @@ class Plane:
 
     def batch(self, head: Header, body: bytes) -> None:
         """A BATCH: answers are heard at once, the rest waits in its lane."""
+        if head.forwarded:
+            self._forwarded(head.forwarded)
         try:
             messages = decode_batch(body)
             if len(messages) != head.count:
@@ -205,10 +214,14 @@ class Plane:
     def credit(self, body: bytes) -> None:
         """Frames have left the broker."""
         try:
-            self.outbox.forwarded(decode_body(body, Forwarded))
+            self._forwarded(decode_body(body, Forwarded).frames)
         except WireError:
             self.rejected += 1
-        self._give_room()
+
+    def _forwarded(self, entries: list[Entry]) -> None:
+        self.outbox.forwarded(entries)
+        if self._room:
+            self._give_room()
 
     def bounce(self, head: Header, body: bytes) -> None:
         """A frame comes back."""
@@ -242,6 +255,8 @@ class Plane:
                 after = clock()
                 inbox.served(len(messages), after - before)
                 before = after
+                if inbox.due:
+                    self._tell(inbox.credit())
                 if inbox.waiting and self._readable():
                     break
         self.flush()
@@ -249,27 +264,43 @@ class Plane:
             self.wake()
 
     def flush(self) -> None:
-        """Send receipts, credit and frames, as far as the window and the socket let them."""
+        """Send receipts, frames and credit, as far as the window and the socket let them."""
         if self._raw is None:
             return
-        if self.outbox.up:
+        inbox, outbox = self.inbox, self.outbox
+        if outbox.up:
             self.answers.put_receipts()
-            credit = self.inbox.credit()
-            if credit is not None and not self._send_credit(credit):
-                self.inbox.untold()
-        outbox, low = self.outbox, self.asks.low
+        self._send_frames()
+        if outbox.up and inbox.news:
+            if inbox.due or self._credit_late:
+                self._tell(inbox.credit())
+            elif self._credit_timer is None and self.loop is not None:
+                self._credit_timer = self.loop.call_later(CREDIT_TELL_S, self._credit_overdue)
+        if self._room:
+            self._give_room()
+
+    def _send_frames(self) -> None:
+        """The first frame carries the credit that nobody has been told of."""
+        inbox, outbox, low = self.inbox, self.outbox, self.asks.low
         now = wall = 0.0
         while True:
             frame = outbox.next()
             if frame is None:
-                break
+                return
             if not now:
                 now, wall = time.monotonic(), time.time()
-            if not self._send(*outbox.encode(frame, now, wall, low(frame.line.lane))):
-                break
+            credit = inbox.credit() if inbox.news else None
+            if not self._send(*outbox.encode(frame, now, wall, low(frame.line.lane), credit)):
+                return
             outbox.sent(frame)
-        if self._room:
-            self._give_room()
+            if credit is not None:
+                inbox.told(credit)
+
+    def _credit_overdue(self) -> None:
+        self._credit_timer = None
+        self._credit_late = True
+        self._pump()
+        self._credit_late = False
 
     def _end_of_turn(self) -> None:
         self._soon = None
@@ -279,9 +310,10 @@ class Plane:
     def _readable(self) -> bool:
         return self._raw is not None and bool(events(self._raw) & POLLIN)
 
-    def _send_credit(self, credit: Handled) -> bool:
+    def _tell(self, credit: Handled) -> None:
         head = header(Kind.CREDIT, BROKER, "", lane=Lane.CONTROL)
-        return self._send(encode_header(head), encode_body(credit))
+        if self._send(encode_header(head), encode_body(credit)):
+            self.inbox.told(credit)
 
     def _send(self, head: bytes, body: bytes) -> bool:
         assert self._raw is not None
@@ -289,8 +321,8 @@ class Plane:
         return not self.blocked
 
     def _give_room(self, *, everybody: bool = False) -> None:
-        for lane, future in self._room:
-            if (everybody or self.outbox.room(lane)) and not future.done():
+        for line, future in self._room:
+            if (everybody or self.outbox.room(line)) and not future.done():
                 future.set_result(None)
 
     # --- deadlines

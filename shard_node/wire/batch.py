@@ -53,25 +53,6 @@ class Receipts(msgspec.Struct, array_like=True, frozen=True):
     failed: list[tuple[int, str, str]] = []
 
 
-class Handled(msgspec.Struct, array_like=True, frozen=True):
-    """Body of a CREDIT to the broker: totals since the registration, and the windows."""
-
-    messages: int
-    size_bytes: int
-    window_messages: int
-    window_bytes: int
-
-
-class Forwarded(msgspec.Struct, array_like=True, frozen=True):
-    """Body of a CREDIT to a sender: BATCH frames that have left the broker.
-
-    Each entry is lane, seq and the routing id that it went to ("" where it went to several
-    or to nobody).
-    """
-
-    frames: list[tuple[int, int, str]]
-
-
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(list[Message])
 

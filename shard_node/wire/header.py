@@ -6,6 +6,7 @@ import enum
 
 import msgspec
 
+from shard_node.wire.credit import Entry, Handled
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import PROTOCOL_VERSION
 from shard_node.wire.targets import Target
@@ -44,7 +45,8 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     Of a BATCH: ``count`` messages; ``flags`` as in ``batch.Flag``; ``pin`` the routing id
     that a resend was forwarded to first; ``low`` the sender's lowest message number in this
     lane that has no receipt yet (0: none waits); ``sent_at`` the sender's wall clock in
-    seconds.
+    seconds; ``handled`` the sender's credit to the broker, ``forwarded`` the broker's to the
+    receiver, as their own CREDIT frames would carry them.
     """
 
     version: int
@@ -61,6 +63,8 @@ class Header(msgspec.Struct, array_like=True, frozen=True):
     pin: str = ""
     low: int = 0
     sent_at: float = 0.0
+    handled: Handled | None = None
+    forwarded: list[Entry] | None = None
 
 
 def header(

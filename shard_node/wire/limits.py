@@ -27,10 +27,16 @@ REQUESTS_IN_FLIGHT_MAX: Final = 65_536
 BATCH_MAX_MESSAGES: Final = 256
 BATCH_MAX_BYTES: Final = 128 << 10
 """Of the bodies in one BATCH; a single larger body makes a BATCH of its own."""
-SEND_WINDOW_MESSAGES: Final = 4096
+LINE_WINDOW_MESSAGES: Final = 2048
+"""What a sender may have at the broker for one target and lane that is not forwarded yet: a
+slow target does not hold up the others."""
+SEND_WINDOW_MESSAGES: Final = 16_384
 SEND_WINDOW_BYTES: Final = 8 << 20
-"""What a sender may have at the broker that is not forwarded yet; the two upper lanes may
-go over it by CREDIT_RESERVE_MESSAGES."""
+"""The same for all targets and lanes; the two upper lanes may go over it by
+CREDIT_RESERVE_MESSAGES."""
+CREDIT_TELL_MESSAGES: Final = 512
+CREDIT_TELL_S: Final = 0.002
+"""Credit waits so long for a BATCH that carries it, then goes in a frame of its own."""
 CREDIT_MIN_MESSAGES: Final = 16
 CREDIT_MAX_MESSAGES: Final = 4096
 CREDIT_MAX_BYTES: Final = 8 << 20

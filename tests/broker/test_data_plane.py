@@ -15,7 +15,7 @@ from broker.core.rules import Rule
 from broker.core.settings import Settings
 from broker.services.machine import Broker
 from shard_node.wire import limits, topics
-from shard_node.wire.batch import Flag, Forwarded, Handled, Message, decode_batch, encode_batch
+from shard_node.wire.batch import Flag, Message, decode_batch, encode_batch
 from shard_node.wire.bodies import (
     ClientRegister,
     DeadLettersRequest,
@@ -29,6 +29,7 @@ from shard_node.wire.bodies import (
     ShardState,
 )
 from shard_node.wire.codec import decode_body, decode_header, encode_body, encode_header
+from shard_node.wire.credit import Forwarded, Handled
 from shard_node.wire.header import Header, Kind, header
 from shard_node.wire.identity import client_id, node_id, operator_id
 from shard_node.wire.lanes import Lane
@@ -78,6 +79,7 @@ class Plane:
 
     def give(self, routing_id: bytes, head: Header, body: bytes) -> None:
         self.broker.on(FrameReceived(routing_id, encode_header(head), body), self.now)
+        self._express()
 
     def batch(
         self,
@@ -103,6 +105,7 @@ class Plane:
     def pump(self) -> None:
         """One turn of the loop, with sockets that take all but for the blocked."""
         broker = self.broker
+        self._express()
         self._control()
         for end in broker.plane.ready():
             if end.routing_id in self.blocked:
@@ -114,6 +117,17 @@ class Plane:
         broker.plane.turn(self.now)
         broker.plane.senders.flush()
         self._control()
+
+    def _express(self) -> None:
+        """What the shell does after each frame."""
+        plane = self.broker.plane
+        for end, batch in plane.express:
+            if end.frames or end.routing_id in self.blocked:
+                plane.delayed(end, batch, self.now)
+            else:
+                self._got(end.routing_id, batch.header(self.now), bytes(batch.body))  # type: ignore[arg-type]
+                plane.went(end, batch)
+        plane.express.clear()
 
     def _control(self) -> None:
         outbox = self.broker.outbox

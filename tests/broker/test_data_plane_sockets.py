@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 import zmq
 
-from shard_node.wire.batch import Forwarded, Handled, Message, encode_batch
+from shard_node.wire.batch import Message, encode_batch
 from shard_node.wire.codec import decode_body, encode_body, encode_header
+from shard_node.wire.credit import Forwarded, Handled
 from shard_node.wire.header import Header, Kind, header
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import CREDIT_MAX_BYTES

@@ -11,8 +11,8 @@ import zmq
 from msgspec import structs
 
 from shard_node.wire import bodies, targets
-from shard_node.wire.batch import Forwarded, Handled
 from shard_node.wire.codec import decode_body, decode_header, encode_body, encode_header
+from shard_node.wire.credit import Forwarded, Handled
 from shard_node.wire.header import Header, Kind, header
 from shard_node.wire.lanes import Lane
 from shard_node.wire.topics import CLIENT_REGISTER, HEARTBEAT, REGISTER, STATUS, SUBSCRIBE

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from shard_node.peer.asks import Ask, Asks
 from shard_node.peer.inbox import Inbox, ranges
 from shard_node.peer.outbox import Frame, Outbox
-from shard_node.wire.batch import Flag, Forwarded, Message, decode_batch
+from shard_node.wire.batch import Flag, Message, decode_batch
 from shard_node.wire.codec import decode_header
 from shard_node.wire.header import Kind
 from shard_node.wire.targets import Node
@@ -45,7 +45,7 @@ class World:
         if self.on_the_way:
             head_bytes, body = self.on_the_way.pop(0)
             head = decode_header(head_bytes)
-            self.outbox.forwarded(Forwarded([(2, head.seq, "b#1")]))
+            self.outbox.forwarded([(2, head.seq, "b#1")])
             self.inbox.push(head, decode_batch(body), "a", 1, len(body))
 
     def handle(self) -> None:
@@ -128,7 +128,7 @@ def test_a_request_that_was_passed_on_is_not_sent_again() -> None:
         world.outbox.encode(frame, 0.0, 0.0, 0)
         world.outbox.sent(frame)
         if number == 1:
-            world.outbox.forwarded(Forwarded([(1, frame.seq, "b#1")]))
+            world.outbox.forwarded([(1, frame.seq, "b#1")])
     world.broker_dies()
     again = world.outbox.next()
     assert again is not None and len(again.messages) == 1 and again.messages[0].number == 2
