@@ -26,7 +26,8 @@ HEADER_MAX_BYTES = 4096
 BODY_MAX_BYTES = 1048576
 BATCH_MAX_MESSAGES = 256
 BATCH_MAX_BYTES = 131072
-SEND_WINDOW_MESSAGES = 4096
+LINE_WINDOW_MESSAGES = 2048
+SEND_WINDOW_MESSAGES = 16384
 SEND_WINDOW_BYTES = 8388608
 RESERVE_MESSAGES = 64
 WINDOW_MESSAGES = 256
@@ -434,14 +435,25 @@ class RawClient:
         if not self.registered:
             return
         for lane, queue in enumerate(self._queues):
-            while queue:
-                out = queue[0]
+            full: list[list[Any]] = []
+            for out in list(queue):
                 if out.over:
-                    queue.popleft()
-                    continue
-                if not self._has_window(out) or not self._send_batch(out, lane, now):
+                    queue.remove(out)
+                elif out.target in full or not self._line_has_window(out):
+                    full.append(out.target)
+                elif self._has_window(out) and self._send_batch(out, lane, now):
+                    queue.remove(out)
+                else:
                     return
-                queue.popleft()
+
+    def _line_has_window(self, out: Out) -> bool:
+        line = [
+            len(other.entries)
+            for other in self._not_left.values()
+            if other.target == out.target and other.lane == out.lane
+        ]
+        most = LINE_WINDOW_MESSAGES + (RESERVE_MESSAGES if out.lane <= HIGH else 0)
+        return not line or sum(line) + len(out.entries) <= most
 
     def _has_window(self, out: Out) -> bool:
         if not self._not_left:
