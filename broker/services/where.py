@@ -137,6 +137,8 @@ class Where:
             count = len(route.owners)
             none = "nobody subscribes: events are dropped and counted, messages come back"
             why = "subscribed to it" if count else none
+            if lane:
+                why += "; an operator's rule sets its lane"
             return self._reply(ref, what, route, "subscriptions", why, lane=lane)
         return self._reply(ref, what, route, "rule", self._ruled(rule), lane=lane)
 

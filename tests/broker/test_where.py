@@ -112,7 +112,7 @@ def refusal(plane: Plane, what: str) -> ErrorBody:
         ("topic:PRICES", "rule", ("b#1",), "low", "an operator's rule sends it to node b"),
         ("topic:NOISE", "rule", (), "", "an operator's rule sends it to nobody"),
         ("topic:WORK", "rule", (), "", "the pool math; no worker of the pool 'math'"),
-        ("topic:SLOW", "subscriptions", (), "low", "nobody subscribes"),
+        ("topic:SLOW", "subscriptions", (), "low", "an operator's rule sets its lane"),
         ("topic:LOST", "rule", ("b#1",), "", "to nodes b, zz; not registered: zz"),
         ("topic:SHARD_READY", "broker", (), "", "no rule holds for it"),
         ("pool:math", "pool", (), "", "no worker of the pool 'math'"),
