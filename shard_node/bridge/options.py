@@ -214,7 +214,7 @@ def _channel(
     channels = [*guild.channels, *guild.threads]
     channel = _named(option.name, text.removeprefix("#"), channels, "channel")
     if option.channel_types and channel.type not in option.channel_types:
-        allowed = ", ".join(kind.name for kind in option.channel_types)
+        allowed = ", ".join(sorted(kind.name for kind in option.channel_types))
         raise refused(f"{option.name}: #{channel.name} is a {channel.type.name}, not {allowed}")
     resolved.setdefault("channels", {})[str(channel.id)] = channel_payload(channel)
     return str(channel.id)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Final
 
 import disnake
 
@@ -14,7 +15,8 @@ from shard_node.bridge.slash import names, unknown
 from shard_node.bridge.stage import Stage, message
 from shard_node.wire.categories import Option
 
-ENTRY = "on_message"
+ENTRY: Final = "on_message"
+_BARE: Final = re.compile(r"[\w.,:;+*/\\#@<>=!?&%$~^|()-]+", re.ASCII)
 
 
 async def prepare(
@@ -78,14 +80,19 @@ def _arguments(command: Any, given: Mapping[str, Option]) -> str:
         elif skipped:
             raise refused(f"{command.qualified_name}: {name} cannot be given without {skipped}")
         else:
-            words.append(_word(str(given[name]), parameter))
+            words.append(_word(name, str(given[name]), parameter))
     return "".join(f" {word}" for word in words)
 
 
-def _word(text: str, parameter: inspect.Parameter) -> str:
+def _word(name: str, text: str, parameter: inspect.Parameter) -> str:
+    """An argument as it is typed; disnake's quotes know only one escape, that of a quote."""
     if parameter.kind in (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.VAR_POSITIONAL):
         return text  # it takes the rest of the line
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
+    if text.endswith("\\"):
+        raise refused(f"{name}: disnake reads no argument that ends with a backslash")
+    if _BARE.fullmatch(text):
+        return text
+    escaped = text.replace('"', '\\"')
     return f'"{escaped}"'
 
 

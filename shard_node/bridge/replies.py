@@ -29,6 +29,8 @@ TOKEN_PREFIX: Final = "shardctl-"
 RUNS_KEPT_MAX: Final = 256
 """Runs that have ended may still be edited by what they started; the oldest are forgotten,
 as Discord forgets an interaction after 15 minutes."""
+MESSAGES_MAX: Final = 128
+"""Of one run."""
 _EPHEMERAL: Final = 64
 _LOADING: Final = 128
 _SAYS, _DEFERS, _MODAL, _PREMIUM = 4, 5, 9, 10
@@ -153,6 +155,7 @@ class Run:
             raise _http_error(404, 10008, "Unknown Message")
         if method == "DELETE":
             self._messages.pop(number, None)
+            _BY_ID.pop(number, None)
             return None
         if method == "PATCH":
             return self._edit(message, payload, files)
@@ -165,6 +168,8 @@ class Run:
     # --- messages
 
     def _say(self, payload: dict[str, Any], files: Sequence[Any]) -> dict[str, Any]:
+        if self.token not in _RUNS or len(self._messages) >= MESSAGES_MAX:
+            raise CannotAnswer("the command says more than anybody waits for")
         message = message_payload(new_id(), self._channel, self._me)
         message["type"] = 0 if self.says_in else _REPLY_TYPE
         _BY_ID[message["id"]] = self
