@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from shardctl.client import Client
 
 NUMBER_MAX: Final = 2**63 - 1
-REASON_MIN_CHARS: Final = 24
+REASON_MIN_CHARS: Final = 32
 NUMBERS_SHOWN_MAX: Final = 32
 RETRY_S: Final = 30
 """How long a retry may wait for its receiver (broker/core/dataplane.py, RETRY_TTL_MS)."""
@@ -265,7 +265,7 @@ def table(letters: Sequence[Letter], width: int) -> list[str]:
     titles = [column.title for column in columns]
     rows = [[column.cell(letter) for column in columns] for letter in letters]
     widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-    reasons = ["reason", *(_clipped(f"{r['code']}: {r['reason']}", left) for r in letters)]
+    reasons = ["reason", *(_clipped(f"{r['reason']} ({r['code']})", left) for r in letters)]
     return [
         _GAP.join([*_padded(columns, widths, row), reason])[:width].rstrip()
         for row, reason in zip([titles, *rows], reasons, strict=True)
