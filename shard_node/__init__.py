@@ -14,6 +14,8 @@ Public names:
   ``publish``, ``send``, ``request``, ``gather``.
 - ``Shard``, ``Guild``, ``Node``, ``Pool``, ``ALL``, ``BROKER``: targets.
 - ``Message``, ``Receipt``, ``Gathered``: what handlers and callers get.
+- ``ShardReady``, ``MemberUpdate``, ``CommandExec`` and so on: the bodies of the protocol's
+  types and categories, which also name their topics.
 - ``ShardNodeError`` and its children.
 """
 
@@ -42,6 +44,20 @@ if TYPE_CHECKING:
     from shard_node.peer.marks import serve as serve
     from shard_node.runner import run as run
     from shard_node.runtime import Node as _Runtime
+    from shard_node.wire.bodies import ShardDisconnect as ShardDisconnect
+    from shard_node.wire.bodies import ShardReady as ShardReady
+    from shard_node.wire.categories import Broadcast as Broadcast
+    from shard_node.wire.categories import CacheInvalidate as CacheInvalidate
+    from shard_node.wire.categories import CommandExec as CommandExec
+    from shard_node.wire.categories import CommandReply as CommandReply
+    from shard_node.wire.categories import CommandResult as CommandResult
+    from shard_node.wire.categories import GuildInfo as GuildInfo
+    from shard_node.wire.categories import GuildSync as GuildSync
+    from shard_node.wire.categories import MemberUpdate as MemberUpdate
+    from shard_node.wire.categories import PresenceUpdate as PresenceUpdate
+    from shard_node.wire.categories import StateUpdate as StateUpdate
+    from shard_node.wire.categories import StatsUpdate as StatsUpdate
+    from shard_node.wire.categories import UserUpdate as UserUpdate
     from shard_node.wire.targets import ALL as ALL
     from shard_node.wire.targets import BROKER as BROKER
     from shard_node.wire.targets import Guild as Guild
@@ -51,32 +67,48 @@ if TYPE_CHECKING:
 
     node: _Runtime | None
 
+_BODIES = "shard_node.wire.bodies"
+_CATEGORIES = "shard_node.wire.categories"
 _TARGETS = "shard_node.wire.targets"
 _HOMES = {
     "ALL": _TARGETS,
     "BROKER": _TARGETS,
     "BotLoadError": "shard_node.errors",
     "BridgeError": "shard_node.errors",
+    "Broadcast": _CATEGORIES,
     "BrokerUnavailable": "shard_node.errors",
+    "CacheInvalidate": _CATEGORIES,
+    "CommandExec": _CATEGORIES,
+    "CommandReply": _CATEGORIES,
+    "CommandResult": _CATEGORIES,
     "Gathered": "shard_node.peer.api",
     "Guild": _TARGETS,
+    "GuildInfo": _CATEGORIES,
+    "GuildSync": _CATEGORIES,
+    "MemberUpdate": _CATEGORIES,
     "Message": "shard_node.peer.handlers",
     "NoHandler": "shard_node.errors",
     "Node": _TARGETS,
     "Pool": _TARGETS,
+    "PresenceUpdate": _CATEGORIES,
     "QueueFull": "shard_node.errors",
     "Receipt": "shard_node.peer.api",
     "RemoteError": "shard_node.errors",
     "RequestFailed": "shard_node.errors",
     "RequestTimeout": "shard_node.errors",
     "Shard": _TARGETS,
+    "ShardDisconnect": _BODIES,
     "ShardNodeError": "shard_node.errors",
+    "ShardReady": _BODIES,
+    "StateUpdate": _CATEGORIES,
+    "StatsUpdate": _CATEGORIES,
     "Undeliverable": "shard_node.errors",
+    "UserUpdate": _CATEGORIES,
     "connect": "shard_node.peer.connect",
     "listen": "shard_node.peer.marks",
     "once_per_fleet": "shard_node.leases",
-    "serve": "shard_node.peer.marks",
     "run": "shard_node.runner",
+    "serve": "shard_node.peer.marks",
 }
 
 __all__ = [
@@ -84,21 +116,35 @@ __all__ = [
     "BROKER",
     "BotLoadError",
     "BridgeError",
+    "Broadcast",
     "BrokerUnavailable",
+    "CacheInvalidate",
+    "CommandExec",
+    "CommandReply",
+    "CommandResult",
     "Gathered",
     "Guild",
+    "GuildInfo",
+    "GuildSync",
+    "MemberUpdate",
     "Message",
     "NoHandler",
     "Node",
     "Pool",
+    "PresenceUpdate",
     "QueueFull",
     "Receipt",
     "RemoteError",
     "RequestFailed",
     "RequestTimeout",
     "Shard",
+    "ShardDisconnect",
     "ShardNodeError",
+    "ShardReady",
+    "StateUpdate",
+    "StatsUpdate",
     "Undeliverable",
+    "UserUpdate",
     "connect",
     "listen",
     "node",
