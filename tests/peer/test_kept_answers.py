@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from types import SimpleNamespace
 
-import pytest
-
 from shard_node.peer.asks import Ask, Asks
 from shard_node.peer.outbox import Line, Outbox
 from shard_node.wire.batch import Message
@@ -42,7 +40,6 @@ def kinds(frame: object) -> list[int]:
     return [message.kind for message in frame.messages]  # type: ignore[attr-defined]
 
 
-@pytest.mark.xfail(reason="Frame.over looks at its asks only", strict=False)
 def test_an_answer_goes_though_the_request_beside_it_is_over() -> None:
     outbox, asks = Outbox(), Asks(0)
     line, ask = shared(outbox, asks)
@@ -54,7 +51,6 @@ def test_an_answer_goes_though_the_request_beside_it_is_over() -> None:
     assert int(Kind.REPLY) in kinds(frame)
 
 
-@pytest.mark.xfail(reason="a frame that is stuck is let go with its last ask", strict=False)
 def test_an_answer_is_kept_until_its_frame_has_left() -> None:
     outbox, asks = Outbox(), Asks(0)
     _, ask = shared(outbox, asks)

@@ -10,11 +10,14 @@ import msgspec
 import pytest
 from msgspec import structs
 
+from broker.core.batches import START_WINDOW_MESSAGES
+from broker.core.inflight import REQUEST_DEFAULT_S
 from broker.services.registry import SERVED
 from shard_node.peer import asks, inbox
 from shard_node.wire import bodies, categories, limits, topics
 from shard_node.wire.batch import Flag, Message, Receipts, encode_batch
 from shard_node.wire.codec import decode_body, decode_header, encode_body
+from shard_node.wire.credit import Handled
 from shard_node.wire.header import Header, Kind, header
 from shard_node.wire.lanes import Lane
 from shard_node.wire.targets import BROKER, Node
@@ -79,8 +82,7 @@ def test_no_body_is_an_open_map(name: str) -> None:
 def test_the_header_is_the_pages() -> None:
     section = PAGE[PAGE.index(".Ss Header") : PAGE.index(".Ss Targets")]
     rows = re.findall(r"^\.It (\w+) Ta (?:integer|array|string|number) Ta", section, re.MULTILINE)
-    fields = list(Header.__struct_fields__)
-    assert rows[: len(fields)] == fields
+    assert rows == list(Header.__struct_fields__)
 
 
 def test_kinds_and_lanes_are_the_pages() -> None:
@@ -165,7 +167,7 @@ def test_codes_are_the_pages() -> None:
 
 
 def test_a_message_and_the_bodies_of_the_plane_are_the_pages() -> None:
-    for body in (Message, inbox.Handled, Receipts):
+    for body in (Message, Handled, Receipts):
         fields = body.__struct_fields__
         assert f".Ql [{', '.join(fields)}]" in PAGE
     for value in Flag:
@@ -183,6 +185,7 @@ def test_limits_are_the_pages() -> None:
         *limits.QUEUE_MAX_MESSAGES,
         limits.BATCH_MAX_MESSAGES,
         limits.BATCH_MAX_BYTES,
+        limits.LINE_WINDOW_MESSAGES,
         limits.SEND_WINDOW_MESSAGES,
         limits.SEND_WINDOW_BYTES,
         limits.CREDIT_MIN_MESSAGES,
@@ -201,3 +204,7 @@ def test_limits_are_the_pages() -> None:
     ):
         assert re.search(rf"\b{value}\b", PAGE), value
     assert f"silent for {limits.HEARTBEAT_LOST_S:.0f} s" in PAGE
+    assert f"no credit for {limits.STUCK_S * 1000:.0f} ms" in PAGE
+    assert f"deadline {limits.PARKED_MAX_S:.0f} seconds" in PAGE
+    assert f"ends after {REQUEST_DEFAULT_S:.0f} s" in PAGE
+    assert f"the window is {START_WINDOW_MESSAGES} messages" in PAGE

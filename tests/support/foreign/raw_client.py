@@ -452,8 +452,7 @@ class RawClient:
             for other in self._not_left.values()
             if other.target == out.target and other.lane == out.lane
         ]
-        most = LINE_WINDOW_MESSAGES + (RESERVE_MESSAGES if out.lane <= HIGH else 0)
-        return not line or sum(line) + len(out.entries) <= most
+        return not line or sum(line) + len(out.entries) <= LINE_WINDOW_MESSAGES
 
     def _has_window(self, out: Out) -> bool:
         if not self._not_left:
