@@ -544,7 +544,8 @@ class RawClient:
                 if ask is not None and ask.kind == REQUEST:
                     self._end(ask, Failed("E_UNREACHABLE", f"{name} died before it answered"))
         self._again(theirs)
-        self._forget(routing_id)
+        if epoch:  # a client may only have been silent
+            self._forget(routing_id)
 
     def _again(self, frames: list[Out]) -> None:
         """Before all that is newer, in the order they had."""
