@@ -63,6 +63,7 @@ class Executor:
         stage = await set_up(client, guild, asked.user, asked.channel)
         kind, command, run = await _begin(stage, asked)
         finished = await _end(run, began_at + asked.timeout_s)
+        said = run.end()
         _judge(run, command, asked, finished=finished)
         return CommandResult(
             self._adoption.node.name,
@@ -71,7 +72,7 @@ class Executor:
             command,
             stage.caller.member.id,
             stage.channel.id,
-            run.said(),
+            said,
             describe(_cause(run.error)) if run.error is not None else "",
             finished,
             run.deferred,

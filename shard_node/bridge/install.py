@@ -124,7 +124,7 @@ def _hold_tasks() -> None:
     def held_schedule(
         self: Client, coro: Any, event_name: str, *args: Any, **kwargs: Any
     ) -> asyncio.Task[None]:
-        run = replies.run_now.get()
+        run = replies.current()
         if run is None:
             return schedule(self, coro, event_name, *args, **kwargs)
         task = schedule(self, run.watch(coro, event_name), event_name, *args, **kwargs)

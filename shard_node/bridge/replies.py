@@ -68,6 +68,8 @@ class Run:
         self.error: BaseException | None = None
         self.writes = 0
         self.impossible: asyncio.Future[CannotAnswer] = asyncio.get_running_loop().create_future()
+        self.over = False
+        """The answer is given: what it has started goes on as if a user had asked."""
         self.trigger: dict[str, Any] | None = None
         """The message of a prefix command."""
         self._me, self._channel = me, channel
@@ -85,6 +87,12 @@ class Run:
     def deferred(self) -> bool:
         """Whether the answer was promised and not given."""
         return any(message["flags"] & _LOADING for message in self._messages.values())
+
+    def end(self) -> tuple[CommandReply, ...]:
+        """The answer as it stands; nobody waits for more."""
+        self.over = True
+        self.tasks.clear()
+        return self.said()
 
     def failed(self, error: BaseException) -> None:
         """The command raised; the first error counts."""
@@ -168,7 +176,7 @@ class Run:
     # --- messages
 
     def _say(self, payload: dict[str, Any], files: Sequence[Any]) -> dict[str, Any]:
-        if self.token not in _RUNS or len(self._messages) >= MESSAGES_MAX:
+        if len(self._messages) >= MESSAGES_MAX:
             raise CannotAnswer("the command says more than anybody waits for")
         message = message_payload(new_id(), self._channel, self._me)
         message["type"] = 0 if self.says_in else _REPLY_TYPE
@@ -263,9 +271,15 @@ def _http_error(status: int, code: int, text: str) -> disnake.HTTPException:
 # --- standing in the way
 
 
+def current() -> Run | None:
+    """The run that the running code belongs to, while somebody waits for its answer."""
+    run = run_now.get()
+    return None if run is None or run.over else run
+
+
 def failed(error: BaseException) -> None:
     """An error handler of disnake's is asked."""
-    run = run_now.get()
+    run = current()
     if run is not None:
         run.failed(error)
 
@@ -303,7 +317,7 @@ def of_channel(
     files: Sequence[Any] | None,
 ) -> Callable[[], Any] | None:
     """What answers a request to a channel's endpoint; None where Discord does."""
-    run = run_now.get()
+    run = current()
     if run is None and not _BY_ID:
         return None
     parts, sent = _parts(route), files or ()

@@ -463,6 +463,18 @@ async def test_the_message_may_be_edited_and_deleted() -> None:
 
 
 @async_test
+async def test_what_a_command_leaves_behind_is_not_held() -> None:
+    async with acting() as act:
+        assert await act.said("!remind") == ["later"]
+        act.bot.gate.set()
+        with pytest.raises(disnake.NotFound):  # it went to Discord, which is not there
+            await act.bot.reminder
+        (sent,) = act.discord.sent
+        assert sent == f"POST /channels/{act.guild.text_channels[0].id}/messages"
+        assert not any(run.tasks for run in replies._RUNS.values())
+
+
+@async_test
 async def test_nobody_says_more_than_the_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(replies, "MESSAGES_MAX", 3)
     async with acting() as act:

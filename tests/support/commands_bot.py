@@ -302,6 +302,16 @@ def _typed_by_hand(bot: Any) -> None:
         await ctx.send(f"{what}|{where}", embed=disnake.Embed(title="t"))
 
     @bot.command()
+    async def remind(ctx: Any) -> None:
+        async def later() -> None:
+            await bot.gate.wait()
+            bot.dispatch("reminded")
+            await ctx.send("now")
+
+        bot.reminder = asyncio.create_task(later())
+        await ctx.send("later")
+
+    @bot.command()
     async def crash(ctx: Any) -> None:
         await ctx.send("so far")
         raise OSError("disk")
