@@ -1,4 +1,5 @@
 """The example bot with a cog that runs commands on other nodes and hears of shards."""
+
 import os
 
 import disnake
