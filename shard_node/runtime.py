@@ -119,6 +119,11 @@ class Node(Peer):
         return self.client is not None and self.client.session.link is Link.REGISTERED
 
     @property
+    def debug(self) -> bool:
+        """Whether who asked gets the traceback of what a handler raised."""
+        return self._plane.debug
+
+    @property
     def state(self) -> dict[int, ShardState]:
         """The state of each shard."""
         return {shard: self.table.state(shard) for shard in self.shards}

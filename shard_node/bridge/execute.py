@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import time
+import traceback
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
@@ -22,6 +23,7 @@ from shard_node.bridge.stage import Stage, me, set_up
 from shard_node.errors import ShardNodeError
 from shard_node.peer.dispatch import describe
 from shard_node.peer.handlers import Message
+from shard_node.redact import redact
 from shard_node.wire.bodies import ErrorBody, ShardState
 from shard_node.wire.categories import CommandExec, CommandResult
 from shard_node.wire.targets import shard_of_guild
@@ -42,7 +44,7 @@ class Executor:
         self._running = 0
 
     async def serve(self, message: Message) -> CommandResult | ErrorBody:
-        """Run what is asked for. Raises what the command raised and nobody answered."""
+        """Run what is asked for; an ErrorBody for what cannot be, or what the command raised."""
         asked: CommandExec = message.body
         if self._running >= RUNNING_MAX:
             text = f"{RUNNING_MAX} commands run for others already"
@@ -52,8 +54,17 @@ class Executor:
             return await self._execute(asked)
         except Refusal as refusal:
             return refusal.body
+        except Exception as error:
+            return self._raised(error)
         finally:
             self._running -= 1
+
+    def _raised(self, error: Exception) -> ErrorBody:
+        """As the dispatcher words it, without the token, which an author's error may hold."""
+        details: dict[str, Any] = {"type": type(error).__name__}
+        if self._adoption.node.debug:
+            details["traceback"] = redact("".join(traceback.format_exception(error)))
+        return ErrorBody("E_REMOTE", redact(describe(error)), details=details)
 
     async def _execute(self, asked: CommandExec) -> CommandResult:
         if not 0 < asked.timeout_s <= TIMEOUT_MAX_S:
@@ -73,7 +84,7 @@ class Executor:
             stage.caller.member.id,
             stage.channel.id,
             said,
-            describe(_cause(run.error)) if run.error is not None else "",
+            redact(describe(_cause(run.error))) if run.error is not None else "",
             finished,
             run.deferred,
             (time.monotonic() - began_at) * 1000,

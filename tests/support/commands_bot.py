@@ -63,7 +63,7 @@ class Acting:
         self.bot, self.guild, self.discord = bot, guild, discord
         self.state = ShardState.READY
         table = SimpleNamespace(state=lambda shard: self.state)
-        node = SimpleNamespace(name="a", shards=(0,), num_shards=1, table=table)
+        node = SimpleNamespace(name="a", shards=(0,), num_shards=1, table=table, debug=False)
         hold = SimpleNamespace(client=bot)
         self.adoption: Any = SimpleNamespace(node=node, hold=hold)
         self.executor = Executor(self.adoption)
@@ -86,6 +86,15 @@ class Acting:
     async def said(self, command: str, **options: Any) -> list[str]:
         """The contents of the answer."""
         return [reply.content for reply in (await self(command, **options)).replies]
+
+    async def raised(self, command: str, user: int = 0, **options: Any) -> str:
+        """Type and words of what the command raised."""
+        result = await self.asked(command, user=user, options=options)
+        assert isinstance(result, ErrorBody), result
+        assert result.code == "E_REMOTE"
+        assert ("traceback" in result.details) == self.adoption.node.debug
+        assert result.message.startswith(result.details["type"])
+        return result.message
 
     async def refused(self, command: str, **options: Any) -> ErrorBody:
         """Why not."""
