@@ -272,7 +272,8 @@ class BrokerClient:
         if self._socket is None:
             return
         try:
-            self._write()
+            if any(self._outbox):
+                self._write()
             if asyncio.current_task(self._loop) is not None:
                 self._again()  # a handler's first step cannot be taken inside another task
                 return
@@ -356,17 +357,17 @@ class BrokerClient:
         except WireError as error:
             _log.debug("a frame was refused: %s", error)
             return False
-        plane, kind = self._plane, head.kind
-        if plane is not None and kind in _FROM_PEERS:
-            self.session.heard(time.monotonic())
+        plane, kind, now = self._plane, head.kind, time.monotonic()
+        if plane is not None:
             if kind is Kind.BATCH:
+                self.session.heard(now)
                 plane.batch(head, body)
-            elif kind is Kind.CREDIT:
-                plane.credit(body)
-            else:
-                plane.bounce(head, body)
-            return False
-        self._perform(self.session.frame_received(head, body, time.monotonic()))
+                return False
+            if kind is Kind.CREDIT or kind is Kind.BOUNCE:
+                self.session.heard(now)
+                plane.credit(body) if kind is Kind.CREDIT else plane.bounce(head, body)
+                return False
+        self._perform(self.session.frame_received(head, body, now))
         return True
 
     def _set_timer(self) -> None:
@@ -385,6 +386,3 @@ class BrokerClient:
     def _time_is_up(self) -> None:
         self._acted = True  # the loop's clock may be a little ahead of the deadline
         self._pump()
-
-
-_FROM_PEERS: Final = frozenset({Kind.BATCH, Kind.CREDIT, Kind.BOUNCE})

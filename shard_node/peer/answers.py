@@ -72,7 +72,7 @@ class Answers:
         except WireError:
             self.rejected += 1
             return
-        owner = f"{gone.name}#{gone.epoch}"
+        owner = f"{gone.name}#{gone.epoch}" if gone.epoch else gone.name
         self._inbox.sender_gone(gone.name, gone.epoch)
         self._outbox.owner_gone(owner)
         lost = [a for a in self._asks.requests.values() if a.frame and a.frame.owner == owner]

@@ -12,7 +12,7 @@ from shard_node.errors import BrokerUnavailable, ShardNodeError
 from shard_node.peer.answers import DELIVERED
 from shard_node.peer.asks import Ask
 from shard_node.peer.handlers import Message, TopicName, decoder, lane_number, topic_name
-from shard_node.peer.outbox import Line
+from shard_node.peer.outbox import LINES_MAX, Line
 from shard_node.peer.plane import Plane
 from shard_node.wire import batch
 from shard_node.wire.header import Kind
@@ -253,17 +253,34 @@ class Peer:
         timeout_s: float,
     ) -> Ask:
         plane = self._plane
-        if plane.loop is None:
-            raise BrokerUnavailable(f"{topic_name(topic)}: this node is not connected")
+        try:
+            data = _encode(body)
+        except _UNENCODABLE as error:
+            raise _unencodable(body, error) from None
+        if len(data) > BODY_MAX_BYTES:
+            raise _too_large(len(data))
+        line, name = plane.outbox.ways.get((target, topic, lane, kind)) or self._way(
+            target, topic, lane, kind
+        )
+        ttl_ms = int(timeout_s * 1000)
+        if not 1 <= ttl_ms <= TTL_MAX_MS:
+            ttl_ms = 1 if ttl_ms < 1 else TTL_MAX_MS
+        return plane.begin(line, batch.Message(kind, name, data, 0, ttl_ms), timeout_s)
+
+    def _way(
+        self, target: Target, topic: TopicName, lane: str | None, kind: int
+    ) -> tuple[Line, str]:
+        """The line and the topic's name of what is said like this."""
+        name = topic_name(topic)
         if isinstance(target, _NO_ONE):
             msg = f"{target!r} has no one receiver; publish to a topic or gather from all"
             raise ValueError(msg)
-        name = topic if isinstance(topic, str) else topic_name(topic)
-        data = encode(body)
+        outbox = self._plane.outbox
         number = lane_number(lane) if lane else _own_lane(name, kind)
-        ttl_ms = max(1, min(TTL_MAX_MS, int(timeout_s * 1000)))
-        message = batch.Message(kind, name, data, 0, ttl_ms)
-        return plane.begin(plane.outbox.line(target, number), message, timeout_s)
+        way = outbox.ways[target, topic, lane, kind] = (outbox.line(target, number), name)
+        if len(outbox.ways) > LINES_MAX:
+            outbox.ways.clear()
+        return way
 
     def _topic_line(self, topic: TopicName, lane: str | None) -> Line:
         if self._plane.loop is None:

@@ -85,14 +85,16 @@ class _Numbers:
 
 
 class _Sender:
-    """One process that says something. ``requests`` are correlations seen lately."""
+    """One process that says something. ``requests`` are correlations seen lately, ``newest``
+    the same in the order they came."""
 
-    __slots__ = ("epoch", "lanes", "requests")
+    __slots__ = ("epoch", "lanes", "newest", "requests")
 
     def __init__(self, epoch: int) -> None:
         self.epoch = epoch
         self.lanes = tuple(_Numbers() for _ in Lane)
-        self.requests: dict[int, None] = {}
+        self.requests: set[int] = set()
+        self.newest: deque[int] = deque()
 
 
 class Inbox:
@@ -239,9 +241,10 @@ class Inbox:
         self._receipt(arrival, message.number, outcome)
 
     def sender_gone(self, name: str, epoch: int) -> None:
-        """A process is dead: its numbers are never heard again."""
+        """A process is dead: its numbers are never heard again. A client (epoch 0) that was
+        silent may come back, and send again what it said before."""
         sender = self._senders.get(name)
-        if sender is not None and sender.epoch <= epoch:
+        if sender is not None and sender.epoch <= epoch and epoch:
             del self._senders[name]
 
     def _sender(self, arrival: Arrival) -> _Sender | None:
@@ -256,12 +259,14 @@ class Inbox:
         return sender
 
     def _new_request(self, sender: _Sender, correlation: int) -> bool:
-        if correlation in sender.requests:
+        requests = sender.requests
+        if correlation in requests:
             self.doubles += 1
             return False
-        sender.requests[correlation] = None
-        if len(sender.requests) > REQUESTS_REMEMBERED_MAX:
-            del sender.requests[next(iter(sender.requests))]
+        requests.add(correlation)
+        sender.newest.append(correlation)
+        if len(requests) > REQUESTS_REMEMBERED_MAX:
+            requests.discard(sender.newest.popleft())
         return True
 
     # --- receipts

@@ -94,6 +94,8 @@ class Outbox:
         self.dropped = 0
         self.topics: dict[tuple[Any, str | None], Line] = {}
         """Lines of events by what their publisher says: the way to a line that costs least."""
+        self.ways: dict[tuple[Target, Any, str | None, int], tuple[Line, str]] = {}
+        """The same for messages and requests, with the topic's name."""
         self._lines: dict[tuple[Target, int], Line] = {}
         self._ready: tuple[deque[Line], ...] = tuple(deque() for _ in Lane)
         self._blocked: tuple[dict[Line, None], ...] = tuple({} for _ in Lane)
@@ -186,6 +188,11 @@ class Outbox:
         """Messages that have not left: those in open batches too."""
         lanes = (*self._ready, *self._blocked)
         return sum(self._waiting) + sum(len(line.batch) for lane in lanes for line in lane)
+
+    @property
+    def urgent(self) -> bool:
+        """Whether something waits in the two upper lanes."""
+        return bool(self._ready[0] or self._ready[1])
 
     def next(self) -> Frame | None:
         """The frame to send now: of the most urgent lane, line by line in turn."""
@@ -367,6 +374,7 @@ class Outbox:
         for key in idle:
             del self._lines[key]
         self.topics.clear()
+        self.ways.clear()
 
 
 def _withdraw(line: Line) -> None:

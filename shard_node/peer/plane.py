@@ -14,7 +14,7 @@ from typing import Final
 
 from zmq.backend import Socket as RawSocket
 
-from shard_node.errors import QueueFull, Undeliverable
+from shard_node.errors import BrokerUnavailable, QueueFull, Undeliverable
 from shard_node.peer import failures
 from shard_node.peer.answers import Answers
 from shard_node.peer.asks import Ask, Asks
@@ -90,7 +90,7 @@ class Plane:
             self.inbox,
             self._stepper,
             answer=self.answers.answer,
-            on_late=self.prompt,
+            on_late=self.answered,
             debug=self.debug,
         )
 
@@ -135,20 +135,23 @@ class Plane:
         if self._soon is None and self.loop is not None:
             self._soon = self.loop.call_soon(self._end_of_turn)
 
-    def prompt(self) -> None:
-        """Send at once what comes first in this turn of the loop; at its end what follows."""
+    def answered(self) -> None:
+        """A handler has ended that had waited. The last one's answer goes at once; while
+        others run, answers are packed."""
         if self._soon is None:
-            self.flush()
+            if self._stepper is not None and len(self._stepper.running) <= 1:
+                self.flush()
             self.wake()
 
     def begin(self, line: Line, message: Message, timeout_s: float) -> Ask:
         """Put a MESSAGE or REQUEST. Its waiter is a future of what becomes of it: the reply's
         bytes, or how it was delivered; ``answers.end`` withdraws it.
 
-        Raises QueueFull; the future, what ``failures`` makes.
+        Raises QueueFull or BrokerUnavailable; the future, what ``failures`` makes.
         """
         loop, outbox, asks, lane = self.loop, self.outbox, self.asks, line.lane
-        assert loop is not None
+        if loop is None:
+            raise BrokerUnavailable(f"{message.topic}: this node is not connected")
         if outbox.full(lane) or asks.crowded(lane):
             text = f"{len(asks)} messages wait to be delivered"
             raise QueueFull(text, retry_after_s=failures.RETRY_AFTER_S)
@@ -157,7 +160,9 @@ class Plane:
         asks.add(ask)
         outbox.put(line, message, ask)
         if self._soon is None:
-            self.prompt()
+            if len(asks) == 1:
+                self.flush()  # nobody else is at it: there is nothing to pack it with
+            self._soon = loop.call_soon(self._end_of_turn)
         if self._timer is None or deadline < self._timer_at:
             self._set_timer(deadline)
         return ask
@@ -255,7 +260,9 @@ class Plane:
                 after = clock()
                 inbox.served(len(messages), after - before)
                 before = after
-                if inbox.due:
+                if self.outbox.urgent:  # an answer waits for no other slice
+                    self._send_frames()
+                if inbox.due and self.outbox.up:
                     self._tell(inbox.credit())
                 if inbox.waiting and self._readable():
                     break

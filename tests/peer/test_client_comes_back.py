@@ -5,8 +5,6 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
 from shard_node.peer.answers import Answers
 from shard_node.peer.asks import Ask, Asks
 from shard_node.peer.inbox import Arrival, Inbox
@@ -22,7 +20,6 @@ CLIENT = "cl-dash-7-1"
 GONE = encode_body(NodeGone(CLIENT, 0))
 
 
-@pytest.mark.xfail(reason="its numbers are forgotten with node.gone", strict=False)
 def test_what_it_says_again_is_not_handled_twice() -> None:
     inbox = Inbox()
     message = Message(int(Kind.MESSAGE), "m", b"\x01", 1)
@@ -34,7 +31,6 @@ def test_what_it_says_again_is_not_handled_twice() -> None:
     assert not inbox.is_new(arrival, message)
 
 
-@pytest.mark.xfail(reason="name#0 is the routing id of no client", strict=False)
 def test_a_request_that_went_to_it_ends_at_once() -> None:
     outbox, asks, inbox = Outbox(), Asks(0), Inbox()
     ended: list[Any] = []
