@@ -71,8 +71,13 @@ class Executor:
             raise refused(f"timeout_s={asked.timeout_s}: 0 to {TIMEOUT_MAX_S:g} seconds")
         began_at = time.monotonic()
         client, guild, shard = self._guild(asked.guild)
-        stage = await set_up(client, guild, asked.user, asked.channel)
-        kind, command, run = await _begin(stage, asked)
+        try:
+            async with asyncio.timeout(asked.timeout_s):  # Discord and the bot's get_prefix
+                stage = await set_up(client, guild, asked.user, asked.channel)
+                kind, command, run = await _begin(stage, asked)
+        except TimeoutError:
+            text = f"{asked.command} was not begun within {asked.timeout_s:g} s"
+            raise refused(text, "allow it more time", "E_TIMEOUT") from None
         finished = await _end(run, began_at + asked.timeout_s)
         said = run.end()
         _judge(run, command, asked, finished=finished)

@@ -298,6 +298,20 @@ async def test_a_command_that_takes_too_long_goes_on() -> None:
 
 
 @async_test
+async def test_a_bot_that_never_finds_its_prefix_holds_nobody_up() -> None:
+    async with acting() as act:
+
+        async def get_prefix(_message: Any) -> str:
+            await act.bot.gate.wait()
+            return "!"
+
+        act.bot.get_prefix = get_prefix
+        late: Any = await act.asked("!say", timeout_s=0.02)
+        assert (late.code, late.message) == ("E_TIMEOUT", "!say was not begun within 0.02 s")
+        assert act.executor._running == 0
+
+
+@async_test
 async def test_the_time_has_its_limits() -> None:
     async with acting() as act:
         for timeout_s in (0, -1, 1e6, float("nan")):
