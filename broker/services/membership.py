@@ -6,7 +6,7 @@ from typing import Final
 
 from broker.core.effects import Effects, Emit, Log, Publish, Refuse, Reply
 from broker.core.events import Asked, Event, Exited, NodeRegistered, SupervisorHello
-from broker.core.fleet import Fleet, FleetState, Node
+from broker.core.fleet import Fleet, FleetState, Node, ShardRow
 from broker.core.inflight import Ref
 from broker.core.states import NodeState
 from shard_node.wire.bodies import (
@@ -41,6 +41,8 @@ class Membership:
     def __init__(self, fleet: Fleet, _durable: Durable) -> None:
         self._fleet = fleet
         self._greeted = False
+        self._waited_for: ShardRow | None = None
+        """A shard that was not ready at the last look."""
 
     def on(self, event: Event, now: float) -> Effects:
         match event:
@@ -162,11 +164,18 @@ class Membership:
         self._notice_ready()
 
     def _notice_ready(self) -> None:
-        """The start is over when every shard has been ready at one time."""
-        rows = self._fleet.shard_rows()
-        if self._fleet.state is FleetState.STARTING and all(
-            row.state is ShardState.READY for _, row in rows
-        ):
+        """The start is over when every shard has been ready at one time.
+
+        As long as one that was not ready still is not, nobody looks at the others: a large
+        fleet starts for hours, and each heartbeat comes here.
+        """
+        if self._fleet.state is not FleetState.STARTING:
+            return
+        if self._waited_for is None or self._waited_for.state is ShardState.READY:
+            rows = (row for node in self._fleet.nodes.values() for row in node.rows.values())
+            unready = (row for row in rows if row.state is not ShardState.READY)
+            self._waited_for = next(unready, None)
+        if self._waited_for is None:
             self._fleet.state = FleetState.RUNNING
 
     # --- events of shards

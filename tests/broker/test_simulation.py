@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import math
+from collections.abc import ValuesView
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.core.events import StopAsked
+from broker.core.fleet import FleetState, ShardRow
 from broker.core.states import NodeState
 from shard_node.wire.bodies import ShardState
 from store.records import PlanNode, PlanRecord
@@ -301,3 +303,28 @@ def test_many_seeds(seed: int) -> None:
     sim.run(12)
     assert sim.run(600, sim.all_ready)
     assert sim.discord.faults == []
+
+
+def test_a_heartbeat_of_a_large_fleet_does_not_look_at_all_its_shards(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """10,000 shards start for hours, and 500 nodes beat each second of them."""
+    sim = Sim(shards=64, nodes=8)
+    sim.start_broker()
+    sim.run(3)
+    assert sim.broker is not None
+    fleet, looks = sim.broker.fleet, 0
+    assert fleet.state is FleetState.STARTING
+
+    class Rows(dict[int, ShardRow]):
+        def values(self) -> ValuesView[ShardRow]:
+            nonlocal looks
+            looks += 1
+            return super().values()
+
+    for node in fleet.nodes.values():
+        monkeypatch.setattr(node, "rows", Rows(node.rows))
+    sim.run(20)
+    assert looks < 20
+    assert sim.run(600, sim.all_ready)
+    assert fleet.state is FleetState.RUNNING
