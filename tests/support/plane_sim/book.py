@@ -20,13 +20,14 @@ from collections import Counter, defaultdict
 from typing import Any
 
 from shard_node.errors import (
-    BrokerUnavailable,
     NoHandler,
     QueueFull,
     RemoteError,
     RequestTimeout,
+    ShardNodeError,
     Undeliverable,
 )
+from shard_node.wire.targets import Node
 from tests.support.plane_sim.loop import LoopProcess
 from tests.support.plane_sim.world import World
 
@@ -35,6 +36,12 @@ SLACK_S = 0.05
 SEND_ERRORS = (Undeliverable, QueueFull, NoHandler, RemoteError)
 REQUEST_ERRORS = (*SEND_ERRORS, RequestTimeout)
 EVERYBODY = "*"
+ABSENT = Node("zz")
+"""A target that nobody is."""
+QUIET_S = 2.0
+"""So long after the last trouble everybody is as if there had been none."""
+PATIENT_S = 3.0
+"""A deadline that is long enough for all handlers before it."""
 
 
 class Say:
@@ -71,7 +78,11 @@ class Book:
         self._lines: Counter[Any] = Counter()
         self._newest: dict[Any, int] = {}
         self._disturbed: defaultdict[str, float] = defaultdict(lambda: -math.inf)
+        self._last_disturbed = -math.inf
         self._moved: dict[Any, float] = {}
+        self.tight = False
+        self.stopped = 0
+        """Processes that are stopped now."""
 
     # --- what is said
 
@@ -98,18 +109,32 @@ class Book:
         self.counts[f"{say.kind}: {getattr(result, 'outcome', 'answered')}"] += 1
         self._end(say)
 
-    def failed(self, say: Say, error: BaseException) -> None:
+    def failed(self, say: Say, error: ShardNodeError) -> None:
         """It raised."""
+        self._for_a_reason(say, error)
         declared = SEND_ERRORS if say.kind == "message" else REQUEST_ERRORS
         if not isinstance(error, declared):
             self.world.fault(f"{say} ended with {error!r}")
-        code = getattr(error, "code", "")
-        self.counts[f"{say.kind}: {type(error).__name__} {code}"] += 1
+        self.counts[f"{say.kind}: {type(error).__name__} {error.code}"] += 1
         if isinstance(error, RemoteError) and not {"raised", "died"} & self._ends.get(
             say.uid, set()
         ):
             self.world.fault(f"{say} ended with {error!r}, and no handler raised")
         self._end(say)
+
+    def _for_a_reason(self, say: Say, error: ShardNodeError) -> None:
+        """Where nothing broke lately, everything arrives."""
+        calm = self._last_disturbed < say.said_at - QUIET_S and not self.stopped
+        quiet = calm and say.target != ABSENT
+        why = error.code
+        if isinstance(error, NoHandler) and say.behaviour != "nobody":
+            self.world.fault(f"{say} found no handler: {error}")
+        elif why == "E_UNREACHABLE" and quiet:
+            self.world.fault(f"{say} is unreachable, and nothing broke: {error}")
+        elif why in ("E_EXPIRED", "E_TIMEOUT") and quiet and say.timeout_s >= PATIENT_S:
+            self.world.fault(f"{say} is late, and nothing broke: {error}")
+        elif isinstance(error, QueueFull) and not self.tight:
+            self.world.fault(f"{say} is refused, and the queues are long: {error}")
 
     def _end(self, say: Say) -> None:
         say.ended = True
@@ -154,6 +179,8 @@ class Book:
         for other in before:
             if other.alive and say.target not in self._moved:
                 self.world.fault(f"{say} is handled by {other.name} and by {receiver.name}")
+            elif other.alive:
+                self.counts["handled by both owners of a guild"] += 1
 
     def _in_order(self, say: Say, receiver: LoopProcess) -> None:
         line = (id(say.sender), say.kind == "event", say.target, say.lane, id(receiver))
@@ -178,7 +205,7 @@ class Book:
 
     def disturbed(self, name: str) -> None:
         """A connection broke, a peer registers, a process died (for EVERYBODY: the broker)."""
-        self._disturbed[name] = self.world.clock()
+        self._disturbed[name] = self._last_disturbed = self.world.clock()
 
     def moved(self, target: Any) -> None:
         """A guild has another owner."""
@@ -188,7 +215,3 @@ class Book:
 def answer_of(uid: int) -> list[int]:
     """What the service answers."""
     return [uid, uid % 7]
-
-
-TRANSIENT = BrokerUnavailable
-"""What a program may see of a broker that is away, when it enters the fleet."""

@@ -16,7 +16,7 @@ from tests.support.plane_sim.stage import Stage, fresh_counter
 from tests.support.plane_sim.watch import Watch
 from tests.support.plane_sim.world import World
 
-LOOK_S = 0.04
+LOOK_S = 0.1
 """How often queues are looked at."""
 BEHAVIOURS = ("now",) * 12 + ("burn", "yield", "yield", "sleep", "raise", "late raise", "nobody",
                               "ask")  # fmt: skip

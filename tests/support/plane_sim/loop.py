@@ -62,6 +62,7 @@ class SimLoop(asyncio.AbstractEventLoop):
             timer = heapq.heappop(timers)[2]
             if not timer._cancelled:
                 ready.append(timer)
+                self.process.active()
         events._set_running_loop(self)
         try:
             for _ in range(len(ready)):

@@ -166,6 +166,7 @@ class Socket:
         self._out.append(bytes(part))
         if not flags & MORE:
             parts, self._out = tuple(self._out), []
+            self.process.active()
             self._commit(parts)
 
     def send_multipart(self, parts: Any, flags: int = 0) -> None:
@@ -187,6 +188,7 @@ class Socket:
             self._active.append(pipe)
         pipe.taken()
         self.process.now += FRAME_S
+        self.process.active()
         self._parts.extend(self._seen(pipe, parts))
 
     def _seen(self, pipe: Pipe, parts: Parts) -> Parts:

@@ -10,10 +10,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shard_node.wire.targets import Guild, Node, Shard, Target
+from tests.support.plane_sim.book import ABSENT, EVERYBODY
 from tests.support.plane_sim.fleet import Fleet
 from tests.support.plane_sim.host import PARTS
 from tests.support.plane_sim.peers import TOPICS, PeerProcess
 from tests.support.plane_sim.stage import limited, staged
+from tests.support.plane_sim.world import Process
 
 BOOT_S = 0.4
 CALM_MAX_S = 100.0
@@ -73,14 +75,20 @@ def played(*, tight: bool = False) -> Iterator[Callable[..., Fleet]]:
         def play(
             seed: int, *, plant: Callable[[Fleet], None] | None = None, large: bool = False
         ) -> Fleet:
-            return _play(seed, tight, plant, large)
+            try:
+                return _play(seed, tight, plant, large)
+            finally:
+                gc.collect()
 
+        # A world is one knot of cycles: it is let go whole, and what was there before stays.
         gc.collect()
+        gc.freeze()
         gc.disable()
         try:
             yield play
         finally:
             gc.enable()
+            gc.unfreeze()
 
 
 def small(seed: int) -> tuple[Fleet, Plan]:
@@ -89,8 +97,8 @@ def small(seed: int) -> tuple[Fleet, Plan]:
     fleet = Fleet(seed, nodes=nodes, shards=2 * nodes)
     random = fleet.world.random
     faults = random.choice((0, 1, 1, 2, 3, 5, 8))
-    plan = Plan(nodes, random.randint(1, 2), random.randint(100, 400), faults,
-                random.uniform(0.5, 3.0))  # fmt: skip
+    says = random.choice((100, 120, 150, 200, 250, 300, 400))
+    plan = Plan(nodes, random.randint(1, 2), says, faults, random.uniform(0.5, 3.0))
     fleet.padding_max = random.choice((0, 64, 64, 600, 30_000))
     fleet.net.spikes = random.choice((0.0, 0.002, 0.05))
     if random.random() < 0.3:
@@ -109,6 +117,7 @@ def _play(seed: int, tight: bool, plant: Callable[[Fleet], None] | None, large: 
     fleet, plan = whole(seed) if large else small(seed)
     plan.guilds = [fleet.world.random.getrandbits(40) for _ in range(4)]
     talk = Talk(fleet, plan)
+    fleet.book.tight = tight
     if tight:
         fleet.padding_max = min(fleet.padding_max, 600)
     fleet.start_broker()
@@ -182,8 +191,8 @@ class Talk:
                 says.append(say)
             process.task(process.publish(says))
             return
-        one = self._target(process) if random.random() < 0.7 else None
-        lane = "normal" if random.random() < 0.7 else ""
+        one = self._target(process) if random.random() < 0.8 else None
+        lane = "normal" if random.random() < 0.75 else ""
         for _ in range(count):
             say = fleet.new_say(process, "message" if draw < 0.75 else "request")
             say.lane = lane or say.lane
@@ -204,7 +213,7 @@ class Talk:
             return Shard(random.randrange(fleet.settings.shards or 1))
         if draw < 0.98:
             return Guild(random.choice(self.plan.guilds))
-        return Node("zz")
+        return ABSENT
 
 
 class Faults:
@@ -256,15 +265,24 @@ class Faults:
         if process is not None:
             self.fleet.world.note(f"{process.name} is stopped")
             process.stall()
-            seconds = random.choice((0.06, 0.2, 1.0, 4.0, 17.0))
-            self.fleet.world.after(seconds * random.random(), process.resume)
+            self.fleet.book.stopped += 1
+            seconds = random.choice((0.06, 0.2, 1.0, 4.0, 17.0)) * random.random()
+            self.fleet.world.after(seconds, self._resume, process)
 
     def _stall_broker(self) -> None:
         host, random = self.fleet.host, self.fleet.world.random
         if host is not None:
             self.fleet.world.note("the broker is stopped")
             host.stall()
-            self.fleet.world.after(random.choice((0.1, 1.0, 5.0)) * random.random(), host.resume)
+            self.fleet.book.stopped += 1
+            seconds = random.choice((0.1, 1.0, 5.0)) * random.random()
+            self.fleet.world.after(seconds, self._resume, host)
+
+    def _resume(self, process: Process) -> None:
+        process.resume()
+        self.fleet.book.stopped -= 1
+        name = process.called if isinstance(process, PeerProcess) else EVERYBODY
+        self.fleet.book.disturbed(name)
 
     def _move(self) -> None:
         random, fleet = self.fleet.world.random, self.fleet

@@ -14,9 +14,12 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-TRACE_MAX = 40000
+TRACE_MAX = 1000
 START_S = 1000.0
 WALL_S = 1_700_000_000.0
+IDLE_TURNS_MAX = 300
+SPIN_S = 1.0
+"""So many turns without a frame or a timer in so short a time: it burns its core for nothing."""
 
 
 class World:
@@ -88,6 +91,7 @@ class Process:
         self.lost_s = 0.0
         """Time that it spent on nothing but computing, or stopped."""
         self._stalled_at = 0.0
+        self._idle_turns, self._idle_since = 0, 0.0
         self._busy_until = 0.0
         self._due = math.inf
 
@@ -98,6 +102,10 @@ class Process:
         """It computes for so long."""
         self.now += seconds
         self.lost_s += seconds
+
+    def active(self) -> None:
+        """It does something: a frame, a timer."""
+        self._idle_turns, self._idle_since = 0, self.now
 
     def wake(self, at: float = 0.0) -> None:
         """It has something to do at that time (or now)."""
@@ -128,6 +136,11 @@ class Process:
         world = self.world
         world.running, self.now = self, world.now
         world.turns += 1
+        self._idle_turns += 1
+        if self._idle_turns >= IDLE_TURNS_MAX:
+            if self.now - self._idle_since < SPIN_S:
+                world.fault(f"{self.name} spins: {self._idle_turns} turns with nothing to do")
+            self.active()
         try:
             again = self.turn()
         finally:
