@@ -64,7 +64,7 @@ class Executor:
         details: dict[str, Any] = {"type": type(error).__name__}
         if self._adoption.node.debug:
             details["traceback"] = redact("".join(traceback.format_exception(error)))
-        return ErrorBody("E_REMOTE", redact(describe(error)), details=details)
+        return ErrorBody("E_REMOTE", describe(error), details=details)
 
     async def _execute(self, asked: CommandExec) -> CommandResult:
         if not 0 < asked.timeout_s <= TIMEOUT_MAX_S:
@@ -89,7 +89,7 @@ class Executor:
             stage.caller.member.id,
             stage.channel.id,
             said,
-            redact(describe(_cause(run.error))) if run.error is not None else "",
+            describe(_cause(run.error)) if run.error is not None else "",
             finished,
             run.deferred,
             (time.monotonic() - began_at) * 1000,

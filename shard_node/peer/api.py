@@ -172,7 +172,8 @@ class Peer:
         timeout_s: float = REQUEST_TIMEOUT_S,
         reply: Any = Any,
     ) -> Any:
-        """Ask the owner of ``target`` and wait for the reply, decoded as ``reply``.
+        """Ask the owner of ``target`` and wait for the reply, decoded as ``reply``; without it,
+        as the built-in topic's own (COMMAND_EXEC: a CommandResult), if it has one.
 
         ``lane`` is ``"high"`` where the topic has none of its own. Raises RequestTimeout,
         NoHandler, RemoteError, Undeliverable or QueueFull.
@@ -184,6 +185,9 @@ class Peer:
             data = await ask.waiter
         finally:
             self._plane.answers.end(ask)
+        if reply is Any:
+            spec = TOPICS.get(ask.message.topic)
+            reply = Any if spec is None else spec.reply or Any
         try:
             return decoder(reply)(data)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from shard_node.peer.handlers import LANE_NAMES, Handler, Handlers, Message
 from shard_node.peer.inbox import Arrival, Inbox
 from shard_node.peer.stepping import Stepper
+from shard_node.redact import redact
 from shard_node.wire import batch
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.header import Kind
@@ -202,7 +203,7 @@ class Dispatcher:
     def _error_body(self, error: BaseException) -> ErrorBody:
         details: dict[str, Any] = {"type": type(error).__name__}
         if self._debug:
-            details["traceback"] = "".join(traceback.format_exception(error))
+            details["traceback"] = redact("".join(traceback.format_exception(error)))
         return ErrorBody("E_REMOTE", describe(error), details=details)
 
 
@@ -211,7 +212,7 @@ def _nothing(_result: Any, _error: BaseException | None) -> None:
 
 
 def describe(error: BaseException) -> str:
-    """Type and words of an error, as they go to whoever asked."""
+    """Type and words of an error, as they go to whoever asked: without the token."""
     text = str(error)
     name = type(error).__name__
-    return (f"{name}: {text}" if text else name)[:ERROR_MAX_CHARS]
+    return redact(f"{name}: {text}" if text else name)[:ERROR_MAX_CHARS]
