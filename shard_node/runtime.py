@@ -64,6 +64,7 @@ class Node(Peer):
     def __init__(self, settings: NodeSettings, disnake_version: str = "") -> None:
         super().__init__(settings.epoch)
         self.settings = settings
+        self._plane.debug = settings.debug
         self.table = ShardTable(settings.shards, settings.num_shards, GUILD_QUIET_S)
         self.vitals = Vitals(self.table.reports({}, {}, {}))
         self.disnake_version = disnake_version

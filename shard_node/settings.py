@@ -21,7 +21,8 @@ class NotANode(Exception):
 
 @dataclass(frozen=True, slots=True)
 class NodeSettings:
-    """A node's settings. ``drain_s`` bounds how long handlers may run on after a stop."""
+    """A node's settings. ``drain_s`` bounds how long handlers may run on after a stop;
+    ``debug``: who asked gets the traceback of what a handler raised."""
 
     fleet: str
     endpoint: str
@@ -38,6 +39,7 @@ class NodeSettings:
     witness_url: str
     drain_s: float
     lifeline_fd: int | None
+    debug: bool = False
 
 
 def read_settings(env: Mapping[str, str]) -> NodeSettings:
@@ -66,6 +68,7 @@ def read_settings(env: Mapping[str, str]) -> NodeSettings:
         witness_url=env.get("SHARDCTL_WITNESS_URL", ""),
         drain_s=_seconds(env, "DRAIN_S", DRAIN_DEFAULT_S),
         lifeline_fd=None if lifeline < 0 else lifeline,
+        debug=_flag(env, "DEBUG"),
     )
 
 

@@ -66,6 +66,7 @@ KEYS: Final[dict[str, Key]] = {
     "token_env": Key("the name of an environment variable", _text),
     "drain_s": Key(f"seconds from 0 to {DRAIN_MAX_S:g}", _between(0, DRAIN_MAX_S, float)),
     "log_level": Key(" or ".join(f'"{level}"' for level in LOG_LEVELS), lambda v: v in LOG_LEVELS),
+    "debug": Key("true or false", _flag),
     "sandbox": Key("a table", lambda v: isinstance(v, dict)),
     "routes": Key("tables [[routes]]", lambda v: isinstance(v, list)),
 }

@@ -60,7 +60,8 @@ class Record:
     """``fleet.json``: what the supervisor and the broker must know of the fleet.
 
     ``nodes_max`` is what this machine bears (shardctl.machine), for ``nodes`` "auto".
-    ``routes`` are the operator's routing rules (shardctl.routes).
+    ``routes`` are the operator's routing rules (shardctl.routes). ``debug``: who asked gets
+    the traceback of what a node's handler raised.
     """
 
     fleet: str
@@ -75,6 +76,7 @@ class Record:
     identify_window_s: float = IDENTIFY_WINDOW_S
     drain_s: float = DRAIN_S
     log_level: str = "info"
+    debug: bool = False
     sandbox: Sandbox | None = None
     api_base: str = API_BASE
     token_env: str = TOKEN_VARIABLE
@@ -212,6 +214,7 @@ def node_command(
         "SHARDCTL_BOT_FACTORY": str(int(record.bot.factory)),
         "SHARDCTL_DRAIN_S": str(record.drain_s),
         "SHARDCTL_SANDBOX": str(int(info is not None)),
+        "SHARDCTL_DEBUG": str(int(record.debug)),
     }
     # The last words of a bot that dies must be in its log.
     env.setdefault("PYTHONUNBUFFERED", "1")

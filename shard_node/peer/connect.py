@@ -45,6 +45,7 @@ class Client(Peer):
     def __init__(self, endpoint: str, name: str) -> None:
         super().__init__(0)
         self.name = name
+        self._plane.debug = os.environ.get("SHARDCTL_DEBUG") == "1"
         self.stop_asked = False
         self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._registered = asyncio.Event()

@@ -77,6 +77,7 @@ _OPTIONS: Final = (
     ),
     _option("--drain-s", type=click.FloatRange(0, DRAIN_MAX_S), help="Handlers' time at a stop."),
     _option("--log-level", type=click.Choice(LOG_LEVELS), help="Of the broker's log."),
+    _option("--debug", is_flag=True, default=None, help="Nodes send tracebacks to who asked."),
     fleet_option,
 )
 _SANDBOX_ONLY: Final = {
@@ -130,6 +131,7 @@ def settle(
         identify_window_s=sandbox.identify_window_s if sandbox else IDENTIFY_WINDOW_S,
         drain_s=float(_first(options["drain_s"], config.get("drain_s"), DRAIN_S)),
         log_level=_first(options["log_level"], config.get("log_level"), "info"),
+        debug=bool(_first(options["debug"], config.get("debug"), False)),
         sandbox=sandbox,
         api_base=_api_base(),
         token_env=token_env,

@@ -26,6 +26,8 @@ def test_settings_have_their_types_and_defaults() -> None:
     assert (settings.shards, settings.num_shards, settings.epoch) == ((0, 1), 4, 7)
     assert (settings.folder, settings.lifeline_fd, settings.sandbox) == (Path("/bot"), 5, False)
     assert read_settings(GOOD).lifeline_fd is None
+    assert not read_settings(GOOD).debug
+    assert read_settings({**GOOD, "SHARDCTL_DEBUG": "1"}).debug
 
 
 @pytest.mark.parametrize(

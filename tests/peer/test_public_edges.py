@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+import shard_node
 from shard_node import redact
 from shard_node.errors import RemoteError, ShardNodeError
+from shard_node.runtime import Node as Runtime
 from shard_node.wire.categories import CommandExec, CommandResult
 from shard_node.wire.targets import Node
 from shard_node.wire.topics import COMMAND_EXEC
@@ -54,6 +57,35 @@ async def test_a_reply_that_is_not_what_it_should_be_is_an_error(broker: StandIn
         with pytest.raises(ShardNodeError, match="cannot be read") as caught:
             await a.request(Node("b"), COMMAND_EXEC, CommandExec(1, "ping"))
         assert caught.value.code == "E_BAD_BODY"
+
+
+@async_test
+@pytest.mark.parametrize("debug", [False, True])
+async def test_a_traceback_crosses_the_wire_in_debug_mode_only(
+    broker: StandIn, debug: bool
+) -> None:
+    a, there = make(broker.endpoint, "a"), make(broker.endpoint, "b")
+    there._context.destroy(linger=0)
+    b = Runtime(replace(there.settings, debug=debug))
+
+    @b.serve("asked")
+    async def fails(message: Any) -> None:
+        raise KeyError("guild")
+
+    async with running(a, b):
+        with pytest.raises(RemoteError, match="KeyError: 'guild'") as caught:
+            await a.request(Node("b"), "asked")
+    assert ("in fails" in caught.value.traceback) is debug
+
+
+@async_test
+async def test_a_client_is_in_debug_mode_where_its_environment_says_so(
+    broker: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for value in ("", "1"):
+        monkeypatch.setenv("SHARDCTL_DEBUG", value)
+        async with shard_node.connect(broker.endpoint, "web") as client:
+            assert client._plane.debug is bool(value)
 
 
 @async_test

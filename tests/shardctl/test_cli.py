@@ -189,6 +189,27 @@ def test_flag_before_variable_before_file_before_default(
     assert shards("--shards", "7") == "7"
 
 
+def test_debug_mode_is_off_until_somebody_turns_it_on(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records: list[Record] = []
+    monkeypatch.setattr("shardctl.cli.plan.print_plan", lambda record, _: records.append(record))
+
+    def debug(*args: str) -> bool:
+        assert run("start", "--sandbox", "--dry-run", *args).exit_code == 0
+        return records[-1].debug
+
+    assert not debug()
+    assert debug("--debug")
+    (here / "shardctl.toml").write_text("debug = true\n")
+    assert debug()
+    monkeypatch.setenv("SHARDCTL_DEBUG", "0")
+    assert not debug()
+    (here / "shardctl.toml").write_text("")
+    monkeypatch.setenv("SHARDCTL_DEBUG", "1")
+    assert debug()
+
+
 def test_a_dry_run_makes_nothing(here: Path) -> None:
     done = run("start", "--sandbox", "--dry-run", "--shards", "16", "--max-concurrency", "4")
     assert done.exit_code == 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from shard_node.settings import read_settings
 from shardctl import launch
 from shardctl.launch import Bot, LaunchError, Record, Sandbox
 
@@ -83,6 +84,14 @@ def test_on_the_sandbox_nobody_gets_the_real_token() -> None:
         assert "real-token" not in command.env.values()
     assert commands[1].env["MY_TOKEN"] == commands[1].env["DISCORD_TOKEN"] == "sandbox-token"
     assert commands[1].env["SHARDCTL_API_BASE"] == INFO["rest_url"]
+
+
+@pytest.mark.parametrize("debug", [False, True])
+def test_a_node_is_in_debug_mode_where_the_record_says_so(debug: bool) -> None:
+    record = dataclasses.replace(RECORD, debug=debug)
+    for environ in ({}, {"SHARDCTL_DEBUG": "1"}):
+        env = launch.node_command(record, SPEC, None, environ).env
+        assert read_settings(env).debug is debug
 
 
 def test_the_sandbox_is_told_its_sizes() -> None:
