@@ -70,6 +70,7 @@ SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.LEASE_RELEASE: ("leases", Served(_NODE)),
     topics.COMMAND_SYNC: ("commands", Served(_NODE)),
     topics.STATUS: ("status", Served(_ANYBODY)),
+    topics.NODES: ("status", Served(_ANYBODY)),
     topics.WHERE: ("where", Served(_ANYBODY)),
     topics.RESPAWN: ("lifecycle", Served(_OPERATOR)),
     topics.STOP: ("stopping", Served(_OPERATOR)),

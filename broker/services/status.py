@@ -1,4 +1,4 @@
-"""What `shardctl status --json` prints."""
+"""What `shardctl status --json` prints, and which nodes there are."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from broker.core.effects import Effects, Reply
 from broker.core.events import Asked, Event
 from broker.core.fleet import Fleet, Node, ShardRow
 from broker.services.planning import duration
-from shard_node.wire.bodies import ShardState, StatusRequest
+from shard_node.wire.bodies import NodesReply, NodesRequest, ShardState, StatusRequest
 from shard_node.wire.identity import node_id
 from store.records import Durable
 
@@ -33,6 +33,8 @@ class Status:
         match event:
             case Asked(ref=ref, body=StatusRequest(page=page)):
                 return [Reply(ref, self._status(max(0, page), now))]
+            case Asked(ref=ref, body=NodesRequest()):
+                return [Reply(ref, self._nodes())]
         return []
 
     def next_deadline(self) -> float | None:
@@ -62,6 +64,13 @@ class Status:
                 *self._rules_to_nobody(),
             ],
         }
+
+    def _nodes(self) -> NodesReply:
+        table = self._fleet.table
+        owners = ((name, table.node(name)) for name in self._fleet.nodes)
+        return NodesReply(
+            tuple((name, owner is not None and owner.epoch > 0) for name, owner in owners)
+        )
 
     def _out_of_budget(self, now: float) -> list[str]:
         """Why shards stay queued where no IDENTIFY is left."""

@@ -8,18 +8,19 @@ from typing import Any, Final, NamedTuple, TypeVar, overload
 
 import msgspec
 
-from shard_node.errors import BrokerUnavailable, ShardNodeError
+from shard_node.errors import BrokerUnavailable, RequestTimeout, ShardNodeError
 from shard_node.peer.answers import DELIVERED
 from shard_node.peer.asks import Ask
 from shard_node.peer.handlers import Message, TopicName, decoder, lane_number, topic_name
 from shard_node.peer.outbox import LINES_MAX, Line
 from shard_node.peer.plane import Plane
 from shard_node.wire import batch
+from shard_node.wire.bodies import NodesReply, NodesRequest
 from shard_node.wire.header import Kind
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import BATCH_MAX_BYTES, BATCH_MAX_MESSAGES, BODY_MAX_BYTES, TTL_MAX_MS
 from shard_node.wire.targets import All, Broker, Node, Target, Topic
-from shard_node.wire.topics import TOPICS
+from shard_node.wire.topics import NODES, TOPICS
 
 Call = TypeVar("Call", bound=Callable[[Message], Any])
 
@@ -27,6 +28,8 @@ PUBLISH_BURST: Final = 256
 """Events published in one turn of the loop; the next one lets the loop turn."""
 ROOM_TIMEOUT_S: Final = 1.0
 GATHER_TIMEOUT_S: Final = 5.0
+GATHER_IN_FLIGHT_MAX: Final = 256
+"""Nodes that one ``gather`` has asked and that have not answered yet."""
 REQUEST_TIMEOUT_S: Final = 5.0
 SEND_TTL_S: Final = 30.0
 BATCH_FULL_BYTES: Final = BATCH_MAX_BYTES // 2
@@ -204,16 +207,24 @@ class Peer:
     ) -> Gathered:
         """Ask all nodes of the fleet, this one too: replies and errors by node.
 
-        A node that is planned and not there is among the errors. Raises RequestTimeout or
+        A node that is planned and not there is among the errors. At most GATHER_IN_FLIGHT_MAX
+        are asked at a time, those that are registered first. Raises RequestTimeout or
         BrokerUnavailable where the broker does not say which nodes there are.
         """
-        deadline = asyncio.get_running_loop().time() + timeout_s
-        names = await self.nodes(timeout_s=timeout_s)
-        left_s = max(0.001, deadline - asyncio.get_running_loop().time())
-        answers = await asyncio.gather(
-            *(self.request(Node(n), name, body, timeout_s=left_s, reply=reply) for n in names),
-            return_exceptions=True,
-        )
+        clock = asyncio.get_running_loop().time
+        deadline = clock() + timeout_s
+        nodes = await self._planned(timeout_s)
+        names = sorted(nodes, key=nodes.__getitem__, reverse=True)
+        room = asyncio.Semaphore(GATHER_IN_FLIGHT_MAX)
+
+        async def ask(node: str) -> Any:
+            async with room:
+                left_s = deadline - clock()
+                if left_s <= 0:
+                    raise RequestTimeout(f"{topic_name(name)}: {node} was not asked in time")
+                return await self.request(Node(node), name, body, timeout_s=left_s, reply=reply)
+
+        answers = await asyncio.gather(*map(ask, names), return_exceptions=True)
         found = Gathered({}, {})
         for node, answer in zip(names, answers, strict=True):
             if isinstance(answer, ShardNodeError):
@@ -226,23 +237,18 @@ class Peer:
 
     async def nodes(self, *, timeout_s: float = REQUEST_TIMEOUT_S) -> list[str]:
         """The names of all nodes that the fleet is planned to have."""
-        from shard_node.wire.bodies import StatusRequest
-        from shard_node.wire.topics import STATUS
-
-        names: list[str] = []
-        page, pages = 0, 1
-        while page < pages:
-            status = await self.ask(STATUS, StatusRequest(page), timeout_s=timeout_s)
-            names += [node["id"] for node in status.get("nodes", ())]
-            pages = int(status.get("pages", 1))
-            page += 1
-        return list(dict.fromkeys(names))
+        return list(await self._planned(timeout_s))
 
     async def ask(self, topic: str, body: Any, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Any:
         """Ask the broker itself."""
         raise NotImplementedError
 
     # --- within
+
+    async def _planned(self, timeout_s: float) -> dict[str, bool]:
+        """The planned nodes by name, and whether they are registered."""
+        reply: NodesReply = await self.ask(NODES, NodesRequest(), timeout_s=timeout_s)
+        return dict(reply.nodes)
 
     def _topics_changed(self) -> None:
         """The set of topics that the broker sends has changed."""

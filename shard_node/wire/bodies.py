@@ -285,6 +285,16 @@ class WhereReply(Body, frozen=True):
     lane: str = ""
 
 
+class NodesRequest(Body, frozen=True):
+    """Asks which nodes the fleet is planned to have."""
+
+
+class NodesReply(Body, frozen=True):
+    """Each node of the plan by name, and whether a process of it is registered now."""
+
+    nodes: tuple[tuple[str, bool], ...]
+
+
 class RoutesRequest(Body, frozen=True):
     """Asks for the routing table."""
 

@@ -39,6 +39,7 @@ PERMIT_RETURN: Final = "identify.return"
 LEASE: Final = "lease.acquire"
 LEASE_RELEASE: Final = "lease.release"
 STATUS: Final = "fleet.status"
+NODES: Final = "fleet.nodes"
 RESPAWN: Final = "fleet.respawn"
 STOP: Final = "fleet.stop"
 WHERE: Final = "fleet.where"
@@ -90,6 +91,7 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     LEASE: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.LeaseRequest, bodies.LeaseReply),
     LEASE_RELEASE: TopicSpec(Kind.EVENT, Lane.HIGH, bodies.LeaseRelease),
     STATUS: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.StatusRequest, dict),
+    NODES: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.NodesRequest, bodies.NodesReply),
     RESPAWN: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.RespawnRequest, bodies.RespawnReply),
     STOP: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.StopRequest, bodies.StopReply),
     WHERE: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.WhereRequest, bodies.WhereReply),

@@ -11,16 +11,19 @@ from broker.services.machine import Broker
 from broker.services.status import NODES_PER_PAGE
 from shard_node.wire import topics
 from shard_node.wire.bodies import (
+    ClientRegister,
     ErrorBody,
     Heartbeat,
     HeartbeatAck,
+    NodesReply,
+    NodesRequest,
     RespawnRequest,
     StatusRequest,
     WhereRequest,
 )
 from shard_node.wire.codec import decode_body, encode_header
 from shard_node.wire.header import Kind, header
-from shard_node.wire.identity import Peer, heartbeat_id, operator_id
+from shard_node.wire.identity import Peer, client_id, heartbeat_id, operator_id
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import REQUESTS_IN_FLIGHT_MAX
 from shard_node.wire.targets import Node
@@ -95,3 +98,27 @@ def test_a_flood_of_requests_leaves_the_heartbeats_their_place() -> None:
     ((head, body),) = frames(broker)[heart]
     assert head.kind is Kind.REPLY
     assert decode_body(body, HeartbeatAck).registered
+
+
+def planned(broker: Broker) -> dict[str, bool]:
+    give(broker, OPERATOR, Kind.REQUEST, topics.NODES, NodesRequest())
+    ((head, body),) = frames(broker)[OPERATOR]
+    assert head.kind is Kind.REPLY
+    return dict(decode_body(body, NodesReply).nodes)
+
+
+def test_the_nodes_of_the_plan_and_who_of_them_is_there() -> None:
+    broker = made()
+    assert planned(broker) == {"a": True, "b": True}
+    broker.on(Exited("b", 1, 12, 1, None, 1.0), 1.0)
+    assert planned(broker) == {"a": True, "b": False}
+    assert planned(large()) == {f"n{i}": False for i in range(NODES)}
+
+
+def test_a_client_that_is_called_like_a_node_does_not_stand_for_it() -> None:
+    broker = made()
+    broker.on(Exited("b", 1, 12, 1, None, 1.0), 1.0)
+    client = client_id("b", 1, 1)
+    give(broker, client, Kind.REQUEST, topics.CLIENT_REGISTER, ClientRegister("b", ()))
+    frames(broker)
+    assert planned(broker) == {"a": True, "b": False}

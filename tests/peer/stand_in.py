@@ -15,7 +15,7 @@ from shard_node.wire.codec import decode_body, decode_header, encode_body, encod
 from shard_node.wire.credit import Forwarded, Handled
 from shard_node.wire.header import Header, Kind, header
 from shard_node.wire.lanes import Lane
-from shard_node.wire.topics import CLIENT_REGISTER, HEARTBEAT, REGISTER, STATUS, SUBSCRIBE
+from shard_node.wire.topics import CLIENT_REGISTER, HEARTBEAT, NODES, REGISTER, SUBSCRIBE
 
 Fault = Callable[[bytes, Header], bodies.ErrorBody | bool | None]
 
@@ -100,9 +100,9 @@ class StandIn:
         elif head.topic == HEARTBEAT:
             known = peer.removesuffix(b"!hb") in self.topics
             answer = bodies.HeartbeatAck(1, known, 1)
-        elif head.topic == STATUS:
-            nodes = [{"id": p.decode().partition("#")[0]} for p in self.topics if b"#" in p]
-            answer = {"nodes": nodes, "pages": 1}
+        elif head.topic == NODES:
+            names = dict.fromkeys(p.decode().partition("#")[0] for p in self.topics if b"#" in p)
+            answer = bodies.NodesReply(tuple((name, True) for name in names))
         reply = header(Kind.REPLY, targets.BROKER, head.topic, correlation=head.correlation)
         self._send(peer, reply, encode_body(answer))
         if head.topic in (REGISTER, CLIENT_REGISTER):

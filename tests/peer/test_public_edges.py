@@ -11,7 +11,8 @@ import pytest
 
 import shard_node
 from shard_node import redact
-from shard_node.errors import RemoteError, ShardNodeError
+from shard_node.errors import RemoteError, RequestTimeout, ShardNodeError
+from shard_node.peer import api
 from shard_node.runtime import Node as Runtime
 from shard_node.wire.categories import CommandExec, CommandResult
 from shard_node.wire.targets import Node
@@ -105,3 +106,47 @@ async def test_no_token_in_the_words_of_an_error(broker: StandIn, secret: None) 
             await a.send(Node("b"), "sent", 1)
     assert "in fails" in asked.value.traceback
     assert TOKEN not in asked.value.traceback
+
+
+@async_test
+async def test_all_nodes_are_asked_a_bounded_number_at_a_time(
+    broker: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The stand-in names more nodes than there are: each has its answer or its error."""
+    monkeypatch.setattr(api, "GATHER_IN_FLIGHT_MAX", 3)
+    a = make(broker.endpoint, "a")
+    a.serve("who", lambda message: "me")
+    names = {"away1": False, "a": True, **{f"z{i}": True for i in range(9)}}
+    asked: list[str] = []
+    plain, at_a_time = a.request, [0, 0]
+
+    async def known(timeout_s: float) -> dict[str, bool]:
+        return names
+
+    async def request(target: Node, *args: Any, **more: Any) -> Any:
+        asked.append(target.name)
+        at_a_time[0] += 1
+        at_a_time[1] = max(at_a_time)
+        try:
+            return await plain(target, *args, **more)
+        finally:
+            at_a_time[0] -= 1
+
+    monkeypatch.setattr(a, "_planned", known)
+    monkeypatch.setattr(a, "request", request)
+    async with running(a):
+        found = await a.gather("who")
+        assert found.replies == {"a": "me"}
+        assert set(found.errors) == names.keys() - {"a"}
+        assert at_a_time[1] == 3
+        assert asked[-1] == "away1"
+        late = await a.gather("who", timeout_s=0)
+        assert {type(error) for error in late.errors.values()} == {RequestTimeout}
+        assert set(late.errors) == set(names)
+
+
+@async_test
+async def test_the_nodes_are_asked_for_by_name(broker: StandIn) -> None:
+    a, b = make(broker.endpoint, "a"), make(broker.endpoint, "b")
+    async with running(a, b):
+        assert sorted(await a.nodes()) == ["a", "b"]
