@@ -19,6 +19,7 @@ SEEDS = 2000
 GROUPS = 20
 LARGE = 3
 PLANT_SEEDS = 60
+SPINNING = (128, 231, 409)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -58,12 +59,22 @@ def test_a_seed_is_the_same_each_time() -> None:
     assert f"{prints[0] & (1 << 64) - 1:016x}" in replay.stdout
 
 
+@pytest.mark.xfail(
+    strict=True,
+    reason="a node that could not send spins from its reconnecting to its Welcome: once that is "
+    "mended, let World call it a fault in every seed",
+)
+def test_no_loop_spins() -> None:
+    with played() as play:
+        assert [play(seed).world.spins for seed in SPINNING] == [[], [], []]
+
+
 def test_the_faults_are_really_met() -> None:
     """What is checked has happened: resends, doubles, other owners, full queues, errors."""
     seen: dict[str, int] = {}
     for tight in (False, True):
         with played(tight=tight) as play:
-            for seed in range(4, 40, 4):
+            for seed in range(2, 62, 4):
                 fleet = play(seed)
                 counts = {**fleet.book.counts, **fleet.watch.counts}
                 for name, count in counts.items():

@@ -27,6 +27,7 @@ from shard_node.errors import (
     ShardNodeError,
     Undeliverable,
 )
+from shard_node.peer.api import Gathered
 from shard_node.wire.targets import Node
 from tests.support.plane_sim.loop import LoopProcess
 from tests.support.plane_sim.world import World
@@ -38,7 +39,7 @@ REQUEST_ERRORS = (*SEND_ERRORS, RequestTimeout)
 EVERYBODY = "*"
 ABSENT = Node("zz")
 """A target that nobody is."""
-QUIET_S = 2.0
+QUIET_S = 2.5
 """So long after the last trouble everybody is as if there had been none."""
 PATIENT_S = 3.0
 """A deadline that is long enough for all handlers before it."""
@@ -124,8 +125,7 @@ class Book:
 
     def _for_a_reason(self, say: Say, error: ShardNodeError) -> None:
         """Where nothing broke lately, everything arrives."""
-        calm = self._last_disturbed < say.said_at - QUIET_S and not self.stopped
-        quiet = calm and say.target != ABSENT
+        quiet = self._calm_since(say.said_at - QUIET_S) and say.target != ABSENT
         why = error.code
         if isinstance(error, NoHandler) and say.behaviour != "nobody":
             self.world.fault(f"{say} found no handler: {error}")
@@ -153,6 +153,24 @@ class Book:
                 del self.open[say.uid]
             elif not say.sender.stalled:
                 self._not_late(say)
+
+    def rolled(self, found: Gathered, planned: list[str]) -> None:
+        """``gather`` returned."""
+        self.counts["roll"] += 1
+        if sorted([*found.replies, *found.errors]) != planned:
+            self.world.fault(f"of {planned} the roll has {found}")
+        wrong = [name for name, reply in found.replies.items() if reply != name]
+        if wrong or (found.errors and self._calm_since(self.world.clock() - QUIET_S)):
+            self.world.fault(f"nothing broke, and the roll has {found}")
+
+    def no_roll(self, error: ShardNodeError) -> None:
+        """It raised."""
+        self.counts[f"roll: {type(error).__name__}"] += 1
+        if self._calm_since(self.world.clock() - QUIET_S):
+            self.world.fault(f"nothing broke, and there is no roll: {error!r}")
+
+    def _calm_since(self, when: float) -> bool:
+        return self._last_disturbed < when and not self.stopped
 
     # --- what is started
 

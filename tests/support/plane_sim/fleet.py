@@ -6,20 +6,57 @@ from typing import Any
 
 from broker.core.settings import Settings
 from broker.services.machine import Broker
+from shard_node.wire.bodies import RespawnRequest
+from shard_node.wire.codec import encode_body, encode_header
+from shard_node.wire.header import Kind, header
+from shard_node.wire.identity import operator_id
+from shard_node.wire.targets import BROKER
+from shard_node.wire.topics import RESPAWN
+from shard_node.wire.topics import TOPICS as BUILT_IN
 from store.records import Durable
 from tests.support.plane_sim import looks
 from tests.support.plane_sim.book import EVERYBODY, Book, Say
 from tests.support.plane_sim.host import Host, keep
-from tests.support.plane_sim.net import Network
-from tests.support.plane_sim.peers import ClientProcess, NodeProcess, PeerProcess
+from tests.support.plane_sim.net import IDENTITY, Dealer, Network
+from tests.support.plane_sim.peers import TOPICS, ClientProcess, NodeProcess, PeerProcess
 from tests.support.plane_sim.stage import Stage, fresh_counter
 from tests.support.plane_sim.watch import Watch
-from tests.support.plane_sim.world import World
+from tests.support.plane_sim.world import Process, World
 
 LOOK_S = 0.1
 """How often queues are looked at."""
-BEHAVIOURS = ("now",) * 12 + ("burn", "yield", "yield", "sleep", "raise", "late raise", "nobody",
-                              "ask")  # fmt: skip
+ANSWER_S = 0.1
+"""How long an operator stays for an answer."""
+BEHAVIOURS = ("now",) * 12 + ("burn", "yield", "yield", "sleep", "raise", "late raise",
+                              "nobody", "tell", "ask")  # fmt: skip
+
+
+class Operator(Process):
+    """The command line: it asks, and reads no answer."""
+
+    def __init__(self, world: World, net: Network) -> None:
+        super().__init__(world, "operator")
+        self._net = net
+        self._count = 0
+
+    def turn(self) -> None: ...
+
+    def ask(self, topic: str, body: Any) -> None:
+        """A socket for each question, as each command has."""
+        self._count += 1
+        socket = Dealer(self._net, self)
+        socket.setsockopt(IDENTITY, operator_id(1, self._count))
+        socket.connect("")
+        self.world.after(ANSWER_S, socket.close)
+        head = header(
+            Kind.REQUEST, BROKER, topic, lane=BUILT_IN[topic].lane, correlation=1, ttl_ms=1000
+        )
+        parts = (encode_header(head), encode_body(body))
+        self.world.after(ANSWER_S / 2, self._say, socket, parts)
+
+    def _say(self, socket: Dealer, parts: tuple[bytes, bytes]) -> None:
+        if socket.connection is not None:
+            socket.send_multipart(parts)
 
 
 class Fleet:
@@ -49,6 +86,7 @@ class Fleet:
         """How many of the peers listen to a topic."""
         self.last: list[PeerProcess] = []
         """Who lived when all was calm."""
+        self.operator = Operator(self.world, self.net)
         self._missed: list[dict[str, Any]] = []
         self._pid = 100
         self._uid = 0
@@ -154,6 +192,11 @@ class Fleet:
             return
         self.host.say(line)
 
+    def respawn(self, shard: int) -> None:
+        """``shardctl respawn``: its node ends in order, and is started again."""
+        self.world.note(f"respawn shard {shard}")
+        self.operator.ask(RESPAWN, RespawnRequest((shard,)))
+
     # --- peers
 
     def add_client(self, short: str) -> ClientProcess:
@@ -210,17 +253,29 @@ class Fleet:
     def padding(self) -> bytes:
         return b"x" * int(self.padding_max * self.world.random.random() ** 3)
 
+    def new_event(self, sender: PeerProcess, lane: str = "normal") -> Say:
+        say = self.new_say(sender, "event", "now")
+        say.target, say.lane = self.world.random.choice(TOPICS), lane
+        return say
+
+    def planned(self) -> list[str]:
+        """The names of all nodes of the plan."""
+        plan = self.durable.plan
+        return sorted(node.name for node in plan.nodes) if plan is not None else []
+
     # --- checks
 
+    def look_at_broker(self) -> None:
+        """The broker's queues, now."""
+        for text in looks.broker_limits(self.machine) if self.machine is not None else ():
+            self.world.fault(f"over the limit: {text}")
+
     def look(self) -> None:
-        """Queues and deadlines, now."""
-        found = looks.broker_limits(self.machine) if self.machine is not None else []
+        """Peers' queues and deadlines, now."""
         for process in self.living():
             if process.peer is not None:
-                texts = looks.peer_limits(process.peer)
-                found += [f"{process.name}: {text}" for text in texts]
-        for text in found:
-            self.world.fault(f"over the limit: {text}")
+                for text in looks.peer_limits(process.peer):
+                    self.world.fault(f"over the limit: {process.name}: {text}")
         self.book.look_for_late()
 
     def look_on(self) -> None:

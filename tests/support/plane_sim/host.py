@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 _WAKE, _SUPERVISOR = -1, -2
 COMMIT_MAX_S = 0.004
 GATEWAY_S = 0.01
+LOOK_TURNS = 4
+"""The broker's queues are looked at after so many of its turns."""
 
 
 class TurnOver(Exception):
@@ -51,6 +53,7 @@ class Host(Process):
         self.info: list[GatewayInfo] = []
         self.woken = self.serving = self._polled = False
         self._timeout_s = 0.0
+        self._turns = 0
         self.turn_s = fleet.world.random.uniform(10e-6, 80e-6)
         self.frame_s = fleet.world.random.uniform(0.5e-6, 4e-6)
         self.router: Router | None = None
@@ -72,6 +75,9 @@ class Host(Process):
         else:
             self.world.fault(f"the broker ended by itself: {self._daemon.quit_reason}")
             return None
+        self._turns += 1
+        if self._turns % LOOK_TURNS == 0:
+            self.fleet.look_at_broker()
         if self.woken or (self.router is not None and self.router.signal):
             return self.now
         return self.now + self._timeout_s

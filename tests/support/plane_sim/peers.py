@@ -13,15 +13,16 @@ from shard_node.runtime import Node
 from shard_node.settings import NodeSettings
 from shard_node.wire.targets import Node as NodeTarget
 from shard_node.wire.targets import Target
-from tests.support.plane_sim.book import Say, answer_of
+from tests.support.plane_sim.book import SLACK_S, Say, answer_of
 from tests.support.plane_sim.loop import LoopProcess
 
 if TYPE_CHECKING:
     from tests.support.plane_sim.fleet import Fleet
 
-MESSAGE, SERVICE, UNHEARD = "word", "question", "nobody listens"
+MESSAGE, SERVICE, UNHEARD, ROLL = "word", "question", "nobody listens", "roll call"
 TOPICS = ("t0", "t1")
 NESTED_TIMEOUT_S = 1.0
+ROLL_TIMEOUT_S = 2.0
 LINGER_S = 0.05
 
 
@@ -39,6 +40,7 @@ class PeerProcess(LoopProcess):
         self.turn_s = fleet.world.random.uniform(5e-6, 100e-6)
         self.slowness = fleet.world.random.choice((0.0, 0.0, 2e-6, 20e-6, 200e-6))
         self.loop.call_soon(self._begin)
+        self.stopping = False
         self._tasks: set[Any] = set()
 
     @property
@@ -53,6 +55,7 @@ class PeerProcess(LoopProcess):
         self.peer = peer
         peer.on(MESSAGE, self._heard)
         peer.serve(SERVICE, self._heard)
+        peer.serve(ROLL, lambda message: self.called)
         for topic in TOPICS:
             if self.world.random.random() < self.fleet.listening:
                 peer.on(topic, self._heard)
@@ -76,7 +79,9 @@ class PeerProcess(LoopProcess):
         if behaviour == "raise":
             self.fleet.book.finished(uid, "raised")
             raise HandlerFailed
-        if behaviour in ("now", "burn"):
+        if behaviour == "tell":
+            self.task(self.publish([self.fleet.new_event(self)]))
+        if behaviour in ("now", "burn", "tell"):
             self.burn(0.002 if behaviour == "burn" else 0.0)
             self.fleet.book.finished(uid, "ok")
             return answer_of(uid)
@@ -131,7 +136,10 @@ class PeerProcess(LoopProcess):
         try:
             result = await ending
         except ShardNodeError as error:
-            self.fleet.book.failed(say, error)
+            if self.stopping:
+                self.fleet.book.open.pop(say.uid, None)
+            else:
+                self.fleet.book.failed(say, error)
         else:
             self.fleet.book.answered(say, result)
 
@@ -140,7 +148,26 @@ class PeerProcess(LoopProcess):
         for say in says:
             self.fleet.book.said(say, 0.0)
             body = [say.uid, self.fleet.padding()]
-            await self.peer.publish(say.target, body, lane=say.lane)
+            try:
+                await self.peer.publish(say.target, body, lane=say.lane)
+            except BrokerUnavailable:
+                if not self.stopping:
+                    raise
+
+    async def call_roll(self) -> None:
+        """Every planned node is among the replies or among the errors."""
+        assert self.peer is not None
+        begun, lost_s = self.loop.time(), self.lost_s
+        try:
+            found = await self.peer.gather(ROLL, timeout_s=ROLL_TIMEOUT_S)
+        except ShardNodeError as error:
+            if not self.stopping:
+                self.fleet.book.no_roll(error)
+        else:
+            self.fleet.book.rolled(found, self.fleet.planned())
+        late_s = self.loop.time() - begun - ROLL_TIMEOUT_S - (self.lost_s - lost_s)
+        if late_s > SLACK_S:
+            self.world.fault(f"{self.name} gathers {late_s:.3f} s beyond its deadline")
 
     # --- its end
 
@@ -149,9 +176,10 @@ class PeerProcess(LoopProcess):
         self.end()
         for dealer in list(self.fleet.net.dealers.values()):
             mine = dealer.process is self or dealer.identity == self.identity + b"!hb"
+            if mine:
+                self.fleet.watch.gone(dealer.identity)
             if mine and not dealer.closed:
                 dealer.closed = True
-                self.fleet.watch.gone(dealer.identity)
                 if dealer.connection is not None:
                     dealer.connection.tear(0.0, self.world.random.uniform(0.0, 0.03))
 
@@ -185,6 +213,7 @@ class NodeProcess(PeerProcess):
         """The broker asked for it: the descriptor is given back in order."""
         if not self.alive:
             return
+        self.stopping = True
         node.detach()
         self.world.after(LINGER_S, self.fleet.exited, self, 0, None)
 

@@ -13,7 +13,7 @@ from shard_node.wire.targets import Guild, Node, Shard, Target
 from tests.support.plane_sim.book import ABSENT, EVERYBODY
 from tests.support.plane_sim.fleet import Fleet
 from tests.support.plane_sim.host import PARTS
-from tests.support.plane_sim.peers import TOPICS, PeerProcess
+from tests.support.plane_sim.peers import PeerProcess
 from tests.support.plane_sim.stage import limited, staged
 from tests.support.plane_sim.world import Process
 
@@ -22,10 +22,11 @@ CALM_MAX_S = 100.0
 CALM_STEP_S = 0.5
 TRACE_SHOWN = 60
 STORM_BURSTS = 6
+GATHERED_MAX = 10
 TIGHT: dict[str, Any] = {
-    "QUEUE_MAX_FRAMES": (1024, 24, 24, 24),
-    "QUEUE_MAX_MESSAGES": (16_384, 60, 60, 60),
-    "QUEUE_MAX_BYTES": (4 << 20, 6000, 6000, 6000),
+    "QUEUE_MAX_FRAMES": (1024, 8, 8, 8),
+    "QUEUE_MAX_MESSAGES": (16_384, 30, 30, 30),
+    "QUEUE_MAX_BYTES": (4 << 20, 4000, 4000, 4000),
     "SEND_WINDOW_MESSAGES": 40,
     "SEND_WINDOW_BYTES": 4000,
     "PARKED_MAX_BYTES": 2000,
@@ -184,13 +185,11 @@ class Talk:
         random, fleet = self.fleet.world.random, self.fleet
         draw = random.random()
         if draw < 0.25:
-            says = []
-            for _ in range(count):
-                say = fleet.new_say(process, "event", "now")
-                say.target, say.lane = random.choice(TOPICS), "normal" if draw < 0.2 else "low"
-                says.append(say)
-            process.task(process.publish(says))
+            lane = "normal" if draw < 0.2 else "low"
+            process.task(process.publish([fleet.new_event(process, lane) for _ in range(count)]))
             return
+        if draw > 0.97 and len(fleet.names) < GATHERED_MAX:
+            process.task(process.call_roll())
         one = self._target(process) if random.random() < 0.8 else None
         lane = "normal" if random.random() < 0.75 else ""
         for _ in range(count):
@@ -224,7 +223,7 @@ class Faults:
         random = fleet.world.random
         kinds = (self._kill_broker, self._kill_broker, self._kill_node, self._kill_client,
                  self._break, self._break, self._stall, self._stall_broker, self._move,
-                 self._move)  # fmt: skip
+                 self._move, self._respawn)  # fmt: skip
         for _ in range(plan.faults):
             at = fleet.world.now + BOOT_S + random.uniform(-0.2, plan.seconds)
             fleet.world.at(at, random.choice(kinds))
@@ -241,6 +240,9 @@ class Faults:
     def _kill_node(self) -> None:
         if self.fleet.names:
             self.fleet.kill_node(self.fleet.nodes[self.fleet.world.random.choice(self.fleet.names)])
+
+    def _respawn(self) -> None:
+        self.fleet.respawn(self.fleet.world.random.randrange(self.fleet.settings.shards or 1))
 
     def _kill_client(self) -> None:
         fleet = self.fleet
