@@ -112,7 +112,8 @@ class Rig:
             **record,
         }
         self.context = zmq.Context()
-        self.process: subprocess.Popen[str] | None = None
+        self.process: subprocess.Popen[bytes] | None = None
+        self._errors = folder / "stderr"
         self.peers: list[Peer] = []
         self._unread = b""
         self._lines: list[dict[str, Any]] = []
@@ -129,7 +130,7 @@ class Rig:
         if self.process is not None and self.process.poll() is None:
             self.process.kill()
         if self.process is not None:
-            self.process.communicate(timeout=WAIT_S)
+            self.process.wait(WAIT_S)
             self._close_ends()
         for peer in self.peers:
             peer.socket.close(linger=0)
@@ -155,16 +156,16 @@ class Rig:
             f"import sys, runpy; sys.path.insert(0, {str(ROOT)!r}); "
             "runpy.run_module('broker', run_name='__main__', alter_sys=True)"
         )
-        self.process = subprocess.Popen(
-            [sys.executable, "-P", "-c", code],
-            cwd="/",
-            env=env,
-            pass_fds=(peer.fileno(), lifeline),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.PIPE,
-            text=True,
-            start_new_session=True,
-        )
+        with self._errors.open("wb") as errors:  # a pipe that nobody reads would stop it
+            self.process = subprocess.Popen(
+                [sys.executable, "-P", "-c", code],
+                cwd="/",
+                env=env,
+                pass_fds=(peer.fileno(), lifeline),
+                stdout=subprocess.DEVNULL,
+                stderr=errors,
+                start_new_session=True,
+            )
         peer.close()
         os.close(lifeline)
         self._unread, self._lines = b"", []
@@ -179,9 +180,9 @@ class Rig:
     def end(self) -> tuple[int, str]:
         """Waits for the end; the exit code and what it wrote to stderr."""
         assert self.process is not None
-        _, text = self.process.communicate(timeout=WAIT_S)
+        self.process.wait(WAIT_S)
         self._close_ends()
-        return self.process.returncode, text
+        return self.process.returncode, self._errors.read_text(errors="replace")
 
     def terminate(self) -> tuple[int, str]:
         """SIGTERM, and the end."""
