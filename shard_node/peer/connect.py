@@ -28,15 +28,17 @@ FLUSH_TIMEOUT_S: Final = 1.0
 _counter = itertools.count(1)
 
 
-def connect(endpoint: str | None = None, name: str | None = None) -> Connection:
+def connect(
+    endpoint: str | None = None, name: str | None = None, *, fleet: str | None = None
+) -> Connection:
     """A member of the fleet for ``async with``: ``async with connect() as node: ...``.
 
-    ``endpoint`` is found as the command line finds the fleet (SHARDCTL_ENDPOINT,
-    SHARDCTL_FLEET, the working folder). ``name`` is what others reach it by, ``Node(name)``;
-    lower-case letters, digits, ``_`` and ``-``. Entering raises BrokerUnavailable where no
-    broker answers within CONNECT_TIMEOUT_S.
+    ``endpoint`` is found as the command line finds the fleet: ``fleet`` (its ``--fleet``),
+    SHARDCTL_ENDPOINT, SHARDCTL_FLEET, the settings in the working folder, a bot in it.
+    ``name`` is what others reach it by, ``Node(name)``; lower-case letters, digits, ``_`` and
+    ``-``. Entering raises BrokerUnavailable where no broker answers within CONNECT_TIMEOUT_S.
     """
-    return Connection(endpoint, name)
+    return Connection(endpoint, name, fleet)
 
 
 class Client(Peer):
@@ -123,8 +125,10 @@ class Client(Peer):
 class Connection:
     """What ``connect`` returns."""
 
-    def __init__(self, endpoint: str | None, name: str | None) -> None:
-        self._endpoint = endpoint
+    def __init__(self, endpoint: str | None, name: str | None, fleet: str | None = None) -> None:
+        if endpoint and fleet:
+            raise ValueError("endpoint or fleet, not both")
+        self._endpoint, self._fleet = endpoint, fleet or ""
         self._name = name or f"py{os.getpid()}"
         if not is_node_name(self._name):
             msg = f"name={name!r}: lower-case letters, digits, _ and -, a letter first"
@@ -132,7 +136,7 @@ class Connection:
         self._client: Client | None = None
 
     async def __aenter__(self) -> Client:
-        self._client = Client(self._endpoint or find_endpoint(), self._name)
+        self._client = Client(self._endpoint or find_endpoint(fleet=self._fleet), self._name)
         await self._client.open()
         return self._client
 
