@@ -1,5 +1,9 @@
 """What was said, what was started, how it ended; and what of that must never be.
 
+A message is handled by one living process, but where its guild moves between two while the
+broker is killed: its sender may not know who had it, and then it goes to the new owner too.
+That is counted, and is no fault as long as only the simulator moves guilds.
+
 Order is checked within (sender, target, lane) at each receiving process. It is promised while
 nothing breaks. A message may start after one that was said later, where between its saying
 and its start
