@@ -88,6 +88,7 @@ class Daemon:
         self._inner: deque[Event] = deque()
         self._watched: dict[int, tuple[str, int]] = {}
         self._interest: tuple[bool, bool, int | None] | None = None
+        self._due = 0.0
         self._poll = select.poll()
         self._greeted = False
         self._orphaned = False
@@ -158,7 +159,8 @@ class Daemon:
         if interest != self._interest:
             self._interest, self._poll = interest, self._watch()
         # The ROUTER's descriptor tells of changes only: ask before waiting, never after.
-        found = self._poll.poll(0 if self._router.readable else self._timeout_s() * 1000)
+        timeout_s = self._timeout_s()
+        found = self._poll.poll(0 if self._router.readable else timeout_s * 1000)
         router = self._router.descriptor
         return any(descriptor != router for descriptor, _ in found)
 
@@ -183,10 +185,12 @@ class Daemon:
 
     def _timeout_s(self) -> float:
         machine, now = self._machine, time.monotonic()
-        due = now + WAIT_MAX_S
-        for deadline in (machine.next_deadline(), machine.plane.next_deadline()):
-            if deadline is not None and deadline < due:
-                due = deadline
+        deadline = machine.next_deadline()
+        self._due = now + WAIT_MAX_S if deadline is None else deadline
+        due = min(self._due, now + WAIT_MAX_S)
+        deadline = machine.plane.next_deadline()
+        if deadline is not None and deadline < due:
+            due = deadline
         if self._router.blocked:
             due = min(due, now + BLOCKED_RETRY_S)
         elif len(machine.outbox) or machine.plane.sendable:
@@ -241,8 +245,7 @@ class Daemon:
                 self._take(Exited(name, epoch, pid, None, None))
 
     def _tick(self) -> None:
-        deadline = self._machine.next_deadline()
-        if deadline is not None and deadline <= time.monotonic():
+        if self._due <= time.monotonic():
             self._take(Tick())
 
     def _frame(self, routing_id: bytes, head: bytes | None, body: Body) -> None:

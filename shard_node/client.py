@@ -91,7 +91,7 @@ class BrokerClient:
         self._raw = RawSocket(shadow=self._socket.underlying)
         self._monitor = monitor_of(self._context, self._socket)
         if self._plane is not None:
-            self._plane.open(loop, self._raw, self._pump)
+            self._plane.open(loop, self._raw, self._pump, self._look_again)
         loop.add_reader(descriptor(self._socket), self._pump)
         loop.add_reader(descriptor(self._monitor), self._connection_changed)
         self._perform(self.session.start(time.monotonic()))
@@ -278,10 +278,12 @@ class BrokerClient:
                 self._again()  # a handler's first step cannot be taken inside another task
                 return
             control = self._read()
-            if self._plane is not None:
-                self._plane.turn()
+            plane = self._plane
+            if plane is not None:
+                plane.turn()
             self._after(control=control)
-            self._look_again()
+            if plane is None or not plane.looked or self._blocked:
+                self._look_again()
         except zmq.ZMQError:
             _log.exception("the socket to the broker failed")
 
@@ -333,6 +335,8 @@ class BrokerClient:
 
     def _send(self, frame: Transmit) -> bool:
         assert self._socket is not None
+        if self._plane is not None:
+            self._plane.looked = False
         try:
             self._socket.send_multipart([encode_header(frame.header), frame.body], zmq.DONTWAIT)
         except zmq.Again:
@@ -344,7 +348,11 @@ class BrokerClient:
         control = self._acted
         self._acted = False
         for _ in range(READS_PER_TURN_MAX):
-            if self._raw is None or not events(self._raw) & POLLIN:
+            if self._raw is None:
+                break
+            if not events(self._raw) & POLLIN:
+                if self._plane is not None:
+                    self._plane.looked = True
                 break
             parts = receive(self._raw)
             if parts is not None:

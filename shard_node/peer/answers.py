@@ -7,8 +7,9 @@ from typing import Any, Final
 from shard_node.errors import ShardNodeError, Undeliverable
 from shard_node.peer import failures
 from shard_node.peer.asks import Ask, Asks
+from shard_node.peer.frames import Line
 from shard_node.peer.inbox import Arrival, Inbox
-from shard_node.peer.outbox import Outbox
+from shard_node.peer.outbox import LINES_MAX, Outbox
 from shard_node.wire.batch import Message, Receipts
 from shard_node.wire.bodies import ErrorBody, NodeGone
 from shard_node.wire.codec import WireError, decode_body, encode_body
@@ -32,6 +33,7 @@ class Answers:
         self.rejected = 0
         self._epoch = epoch
         self._asks, self._inbox, self._outbox = asks, inbox, outbox
+        self._lines: dict[tuple[str, int], Line] = {}
 
     # --- those that come
 
@@ -122,15 +124,22 @@ class Answers:
 
     def answer(self, arrival: Arrival, message: Message, body: Any) -> None:
         """A service of this node has answered; an ErrorBody goes as an error."""
-        kind = Kind.ERROR if isinstance(body, ErrorBody) else Kind.REPLY
+        kind = _ERROR if isinstance(body, ErrorBody) else _REPLY
         try:
             data = encode_body(body)
         except _UNENCODABLE as error:
-            kind = Kind.ERROR
+            kind = _ERROR
             text = f"a reply of type {type(body).__name__} cannot be sent: {error}"
             data = encode_body(ErrorBody("E_REMOTE", text, details={"type": "TypeError"}))
-        line = self._outbox.line(Node(arrival.name), arrival.lane)
-        self._outbox.put(line, Message(int(kind), "", data, message.number))
+        lines = self._lines
+        line = lines.get((arrival.name, arrival.lane))
+        if line is None:
+            if len(lines) >= LINES_MAX:
+                lines.clear()
+            line = lines[arrival.name, arrival.lane] = self._outbox.line(
+                Node(arrival.name), arrival.lane
+            )
+        self._outbox.put(line, Message(kind, "", data, message.number))
 
     def put_receipts(self) -> None:
         """Receipts that are due go into the outbox."""

@@ -11,8 +11,9 @@ import msgspec
 from shard_node.errors import BrokerUnavailable, RequestTimeout, ShardNodeError
 from shard_node.peer.answers import DELIVERED
 from shard_node.peer.asks import Ask
+from shard_node.peer.frames import Line
 from shard_node.peer.handlers import Message, TopicName, decoder, lane_number, topic_name
-from shard_node.peer.outbox import LINES_MAX, Line
+from shard_node.peer.outbox import LINES_MAX
 from shard_node.peer.plane import Plane
 from shard_node.wire import batch
 from shard_node.wire.bodies import NodesReply, NodesRequest

@@ -9,7 +9,7 @@ from shard_node.wire.batch import Message
 from shard_node.wire.header import Kind
 
 if TYPE_CHECKING:
-    from shard_node.peer.outbox import Frame
+    from shard_node.peer.frames import Frame
 
 ASKS_MAX: Final = 65_536
 SPAN_MAX: Final = 32_768

@@ -102,6 +102,7 @@ class Inbox:
 
     def __init__(self) -> None:
         self.doubles = 0
+        self.tellings = 0
         self.waiting = 0
         """Messages that are not started."""
         self.window = CREDIT_MIN_MESSAGES
@@ -118,16 +119,18 @@ class Inbox:
     def push(self, head: Header, messages: list[Message], name: str, epoch: int, size: int) -> None:
         """A BATCH came. ``messages`` are those of it that are not over yet, ``size`` is its
         body's, in bytes."""
-        arrival = Arrival(head, messages, name, epoch, size, self._registration)
-        if head.count > len(messages):
-            self.handled(arrival, head.count - len(messages))
-        if messages:
+        if not messages:
+            self.refused(head.count, size)
+        else:
+            arrival = Arrival(head, messages, name, epoch, size, self._registration)
+            if head.count > len(messages):
+                self.handled(arrival, head.count - len(messages))
             self._lanes[arrival.lane].append(arrival)
             self.waiting += len(messages)
         if head.low:
             sender = self._senders.get(name)
             if sender is not None and sender.epoch == epoch:
-                sender.lanes[arrival.lane].trim(head.low)
+                sender.lanes[head.lane].trim(head.low)
 
     def take(self) -> Slice | None:
         """The next messages to start: of the most urgent lane, now and then of a lower one."""
@@ -171,7 +174,7 @@ class Inbox:
                 self._bytes += arrival.size
 
     def refused(self, count: int, size: int) -> None:
-        """A BATCH that cannot be read is over at once."""
+        """A BATCH that cannot be read, or holds answers only, is over at once."""
         self._messages += count
         self._bytes += size
 
@@ -179,7 +182,9 @@ class Inbox:
         """``count`` messages were started in ``elapsed_s``: the window follows."""
         self._service_s += SMOOTHING * (elapsed_s / count - self._service_s)
         fit = int(SERVICE_S / self._service_s) if self._service_s > 0 else CREDIT_MAX_MESSAGES
-        self.window = min(CREDIT_MAX_MESSAGES, max(CREDIT_MIN_MESSAGES, fit))
+        if fit > CREDIT_MAX_MESSAGES:
+            fit = CREDIT_MAX_MESSAGES
+        self.window = fit if fit > CREDIT_MIN_MESSAGES else CREDIT_MIN_MESSAGES
 
     @property
     def news(self) -> bool:
@@ -199,6 +204,7 @@ class Inbox:
 
     def told(self, credit: Handled) -> None:
         """The broker was sent this."""
+        self.tellings += 1
         self._told, self._told_bytes = credit.messages, credit.size_bytes
 
     def registered(self) -> Handled:
@@ -282,6 +288,11 @@ class Inbox:
             pending.rerouted.append(number)
         else:
             pending.delivered.append(number)
+
+    @property
+    def has_receipts(self) -> bool:
+        """Whether receipts are due."""
+        return bool(self._receipts)
 
     def receipts(self) -> list[tuple[str, int, Receipts]]:
         """All receipts that are due: sender, its epoch, body."""

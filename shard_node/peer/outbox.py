@@ -12,6 +12,7 @@ from collections import deque
 from typing import Any, Final
 
 from shard_node.peer.asks import Ask
+from shard_node.peer.frames import Frame, Line, again, ttl_ms, withdraw
 from shard_node.wire.batch import Flag, Message, encode_batch
 from shard_node.wire.codec import encode_header
 from shard_node.wire.credit import Entry, Handled
@@ -26,9 +27,8 @@ from shard_node.wire.limits import (
     QUEUE_MAX_BYTES,
     SEND_WINDOW_BYTES,
     SEND_WINDOW_MESSAGES,
-    TTL_MAX_MS,
 )
-from shard_node.wire.targets import Target, Topic
+from shard_node.wire.targets import Target
 
 QUEUE_MAX_MESSAGES: Final = 16_384
 """Messages that wait in one lane of this node, in frames that are closed."""
@@ -36,54 +36,9 @@ ROOM_MESSAGES: Final = 1024
 """Beyond so many in a line, whoever publishes to it waits for room."""
 LINES_MAX: Final = 4096
 """Lines that are kept although nothing is in them."""
-
-
-class Frame:
-    """Messages of one line. ``asks`` are those that somebody waits for, ``open`` counts them;
-    ``others`` counts the rest, events or answers."""
-
-    __slots__ = ("asks", "body", "flags", "line", "messages", "open", "others", "owner", "pin",
-                 "seq", "size")  # fmt: skip
-
-    def __init__(self, line: Line, messages: list[Message], asks: list[Ask], size: int) -> None:
-        self.line, self.messages, self.asks, self.size = line, messages, asks, size
-        self.open = len(asks)
-        self.others = len(messages) - len(asks)
-        self.flags = int(Flag.KEPT) if line.kept else 0
-        self.pin = self.owner = ""
-        self.seq = 0
-        self.body = b""
-
-    @property
-    def over(self) -> bool:
-        """Whether nobody wants it any more."""
-        return self.open == 0 and self.others == 0
-
-    @property
-    def done(self) -> bool:
-        """Of one that has left the broker: whether it is never to be sent again."""
-        return self.open == 0 and (self.others == 0 or bool(self.owner))
-
-
-class Line:
-    """What waits for one target in one lane: closed frames, and the batch that is open.
-
-    ``queued``: the line has its place among those that have something to send, or waits for
-    its window (``blocked``). ``waiting`` messages are in its frames, ``out`` are at the broker.
-    """
-
-    __slots__ = ("asks", "batch", "blocked", "frames", "kept", "lane", "out", "queued", "size",
-                 "target", "topic", "waiting")  # fmt: skip
-
-    def __init__(self, target: Target, lane: int) -> None:
-        self.target, self.lane = target, lane
-        self.kept = not isinstance(target, Topic)
-        self.topic = target.name if isinstance(target, Topic) else ""
-        self.frames: deque[Frame] = deque()
-        self.batch: list[Message] = []
-        self.asks: list[Ask] = []
-        self.size = self.waiting = self.out = 0
-        self.queued = self.blocked = False
+_RESENT: Final = int(Flag.RESENT)
+_LANES: Final = tuple(Lane)
+_UPPER: Final = int(Lane.HIGH)
 
 
 class Outbox:
@@ -145,7 +100,7 @@ class Outbox:
     def close_batch(self, line: Line) -> None:
         """The open batch becomes a frame that waits."""
         if line.asks:
-            _withdraw(line)
+            withdraw(line)
         if not line.batch:
             line.size = 0
             return
@@ -190,6 +145,11 @@ class Outbox:
         return sum(self._waiting) + sum(len(line.batch) for lane in lanes for line in lane)
 
     @property
+    def ready(self) -> bool:
+        """Whether a line may have something to send."""
+        return any(self._ready)
+
+    @property
     def urgent(self) -> bool:
         """Whether something waits in the two upper lanes."""
         return bool(self._ready[0] or self._ready[1])
@@ -216,30 +176,49 @@ class Outbox:
                     return frame
         return None
 
+    def alone(self, line: Line, message: Message, ask: Ask | None = None) -> Frame | None:
+        """A frame of this message that may go at once; None where something waits, or the
+        window is shut. It has gone (``went``) or is ``delayed``."""
+        if line.queued or not self.up or any(self._ready):
+            return None
+        frame = Frame(line, [message], [] if ask is None else [ask], len(message.body))
+        if not self._has_window(line.lane, frame) or line.out >= LINE_WINDOW_MESSAGES:
+            return None
+        if ask is not None:
+            ask.frame = frame
+        return frame
+
+    def delayed(self, frame: Frame) -> None:
+        """The socket did not take a frame that was to go alone."""
+        frame.line.frames.append(frame)
+        self._count(frame, 1)
+        self.enqueue(frame.line)
+
     def encode(
         self, frame: Frame, now: float, sent_at: float, low: int, handled: Handled | None = None
     ) -> tuple[bytes, bytes]:
         """Header and body of a frame. ``sent_at`` is the wall clock's time in seconds,
         ``handled`` the credit that it carries."""
-        lane = frame.line.lane
+        line, flags = frame.line, frame.flags
+        lane = line.lane
         frame.seq = self._seq[lane] + 1
         if not frame.body:
-            if frame.flags & Flag.RESENT:
+            if flags & _RESENT:
                 for ask in frame.asks:
                     ask.message.ttl_ms = max(1, int((ask.deadline - now) * 1000))
             frame.body = encode_batch(frame.messages)
         head = Header(
             PROTOCOL_VERSION,
             Kind.BATCH,
-            frame.line.target,
+            line.target,
             "",
-            Lane(lane),
+            _LANES[lane],
             0,
-            _ttl_ms(frame, now),
+            ttl_ms(frame, now) if frame.asks else 0,
             "",
             frame.seq,
             len(frame.messages),
-            frame.flags,
+            flags,
             frame.pin,
             low,
             sent_at,
@@ -250,19 +229,24 @@ class Outbox:
     def sent(self, frame: Frame) -> None:
         """The frame that ``next`` gave has left."""
         line = frame.line
-        lane = line.lane
-        ready = self._ready[lane]
+        ready = self._ready[line.lane]
         line.frames.popleft()
         self._count(frame, -1)
-        self._seq[lane] = frame.seq
-        self._sent[lane][frame.seq] = frame
-        self._out_messages += len(frame.messages)
-        self._out_bytes += frame.size
-        line.out += len(frame.messages)
-        if line.kept:
-            self._kept[lane, frame.seq] = frame
+        self.went(frame)
         if len(ready) > 1:
             ready.rotate(-1)
+
+    def went(self, frame: Frame) -> None:
+        """A frame is at the broker."""
+        line, seq = frame.line, frame.seq
+        lane, count = line.lane, len(frame.messages)
+        self._seq[lane] = seq
+        self._sent[lane][seq] = frame
+        self._out_messages += count
+        self._out_bytes += frame.size
+        line.out += count
+        if line.kept:
+            self._kept[lane, seq] = frame
 
     def _first(self, line: Line) -> Frame | None:
         if not line.frames and line.batch:
@@ -272,7 +256,7 @@ class Outbox:
     def _has_window(self, lane: int, frame: Frame) -> bool:
         if not self._out_messages:
             return True
-        reserve = CREDIT_RESERVE_MESSAGES if lane <= Lane.HIGH else 0
+        reserve = CREDIT_RESERVE_MESSAGES if lane <= _UPPER else 0
         messages = self._out_messages + len(frame.messages)
         if messages > SEND_WINDOW_MESSAGES + reserve:
             return False
@@ -308,7 +292,7 @@ class Outbox:
 
     def settled(self, ask: Ask) -> None:
         """An ask has ended: its frame is let go with the last of them."""
-        frame = ask.frame
+        frame, ask.frame = ask.frame, None  # a ring of the two would wait for the collector
         if frame is None:
             return
         frame.open -= 1
@@ -340,12 +324,12 @@ class Outbox:
         """
         self.up = False
         for lane in self._sent:
+            for frame in lane.values():
+                frame.line.out = 0
+                if frame.line.blocked:
+                    self._unblock(frame.line)
             lane.clear()
         self._out_messages = self._out_bytes = 0
-        for line in self._lines.values():
-            line.out = 0
-            if line.blocked:
-                self._unblock(line)
         kept, self._kept = list(self._kept.values()), {}
         self._resend(kept)
 
@@ -361,11 +345,11 @@ class Outbox:
     def _resend(self, frames: list[Frame]) -> None:
         """Put frames at the head of their lines again, in the order they had."""
         for frame in sorted(frames, key=lambda f: f.seq, reverse=True):
-            again = _again(frame)
-            if again is None:
+            rest = again(frame)
+            if rest is None:
                 continue
-            frame.line.frames.appendleft(again)
-            self._count(again, 1)
+            frame.line.frames.appendleft(rest)
+            self._count(rest, 1)
             if not frame.line.queued:
                 self.enqueue(frame.line)
 
@@ -375,38 +359,3 @@ class Outbox:
             del self._lines[key]
         self.topics.clear()
         self.ways.clear()
-
-
-def _withdraw(line: Line) -> None:
-    """Take out of the open batch what nobody waits for any more."""
-    gone = {id(ask.message) for ask in line.asks if not ask.open}
-    if gone:
-        line.batch = [message for message in line.batch if id(message) not in gone]
-        line.asks = [ask for ask in line.asks if ask.open]
-        line.size = sum(len(message.body) for message in line.batch)
-
-
-def _again(frame: Frame) -> Frame | None:
-    """The part of a frame that is to be said again; None where all of it was heard."""
-    passed_on = bool(frame.owner)
-    asks = [ask for ask in frame.asks if ask.open and not (passed_on and ask.is_request)]
-    awaited = {id(ask.message) for ask in frame.asks}
-    answers = [] if passed_on else [m for m in frame.messages if id(m) not in awaited]
-    wanted = {id(ask.message) for ask in asks} | {id(message) for message in answers}
-    messages = [message for message in frame.messages if id(message) in wanted]
-    if not messages:
-        return None
-    again = Frame(frame.line, messages, asks, sum(len(m.body) for m in messages))
-    again.flags |= Flag.RESENT
-    again.pin = frame.owner or frame.pin
-    for ask in asks:
-        ask.frame = again
-    return again
-
-
-def _ttl_ms(frame: Frame, now: float) -> int:
-    """What remains of the longest deadline in a frame; 0 where a message has none."""
-    if not frame.asks or len(frame.asks) < len(frame.messages):
-        return 0
-    latest = max(ask.deadline for ask in frame.asks)
-    return max(1, min(TTL_MAX_MS, int((latest - now) * 1000)))

@@ -19,9 +19,10 @@ from shard_node.peer import failures
 from shard_node.peer.answers import Answers
 from shard_node.peer.asks import Ask, Asks
 from shard_node.peer.dispatch import Dispatcher
+from shard_node.peer.frames import Frame, Line
 from shard_node.peer.handlers import Handlers
 from shard_node.peer.inbox import Arrival, Inbox
-from shard_node.peer.outbox import Line, Outbox
+from shard_node.peer.outbox import Outbox
 from shard_node.peer.stepping import Stepper
 from shard_node.sockets import POLLIN, events, send
 from shard_node.wire.batch import Message, decode_batch
@@ -40,6 +41,7 @@ TURN_SLICES: Final = 8
 """Slices of handlers before the loop's other work has its turn."""
 EPOCH_BITS: Final = 32
 SENDERS_CACHED_MAX: Final = 4096
+_EVENT: Final = int(Kind.EVENT)
 
 
 class Plane:
@@ -62,15 +64,17 @@ class Plane:
         """Messages published since the loop's turn began."""
         self.blocked = False
         """The socket did not take the last frame."""
+        self.looked = False
+        """Nothing was sent since the socket was asked last whether a frame waits."""
         self._raw: RawSocket | None = None
         self._pump: Callable[[], None] = _nothing
+        self._look: Callable[[], None] = _nothing
         self._stepper: Stepper | None = None
         self._dispatcher: Dispatcher | None = None
         self._soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._credit_timer: asyncio.TimerHandle | None = None
-        self._credit_late = False
         self._fresh = True
         self._room: list[tuple[Line, asyncio.Future[None]]] = []
         self._senders: dict[str, tuple[str, int]] = {}
@@ -78,10 +82,15 @@ class Plane:
     # --- opening and closing
 
     def open(
-        self, loop: asyncio.AbstractEventLoop, raw: RawSocket, pump: Callable[[], None]
+        self,
+        loop: asyncio.AbstractEventLoop,
+        raw: RawSocket,
+        pump: Callable[[], None],
+        look: Callable[[], None],
     ) -> None:
-        """Begin on a loop. ``raw`` sends and receives; ``pump`` looks at the socket again."""
-        self.loop, self._raw, self._pump = loop, raw, pump
+        """Begin on a loop. ``raw`` sends and receives; ``pump`` writes and reads, ``look``
+        has it called again where the socket asks for it after a send."""
+        self.loop, self._raw, self._pump, self._look = loop, raw, pump, look
         self.done = loop.create_future()
         self.done.set_result(None)
         self._stepper = Stepper(loop)
@@ -141,7 +150,9 @@ class Plane:
         if self._soon is None:
             if self._stepper is not None and len(self._stepper.running) <= 1:
                 self.flush()
-            self.wake()
+                self._look()
+            else:
+                self.wake()
 
     def begin(self, line: Line, message: Message, timeout_s: float) -> Ask:
         """Put a MESSAGE or REQUEST. Its waiter is a future of what becomes of it: the reply's
@@ -158,11 +169,18 @@ class Plane:
         deadline = time.monotonic() + timeout_s
         ask = Ask(message, lane, deadline, loop.create_future())
         asks.add(ask)
-        outbox.put(line, message, ask)
-        if self._soon is None:
-            if len(asks) == 1:
-                self.flush()  # nobody else is at it: there is nothing to pack it with
-            self._soon = loop.call_soon(self._end_of_turn)
+        # Where nobody else is at it, there is nothing to pack it with.
+        frame = outbox.alone(line, message, ask) if len(asks) == 1 else None
+        if frame is not None:
+            if self._send_frame(frame, deadline - timeout_s, time.time()):
+                outbox.went(frame)
+            else:
+                outbox.delayed(frame)
+            self._look()
+        else:
+            outbox.put(line, message, ask)
+            if self._soon is None:
+                self._soon = loop.call_soon(self._end_of_turn)
         if self._timer is None or deadline < self._timer_at:
             self._set_timer(deadline)
         return ask
@@ -201,7 +219,7 @@ class Plane:
             self.rejected += 1
             self.inbox.refused(head.count, len(body))
             return
-        if messages[0].kind != Kind.EVENT:
+        if messages[0].kind != _EVENT:
             messages = self.answers.hear(messages)
         self.inbox.push(head, messages, name, epoch, len(body))
 
@@ -276,38 +294,55 @@ class Plane:
             return
         inbox, outbox = self.inbox, self.outbox
         if outbox.up:
-            self.answers.put_receipts()
-        self._send_frames()
-        if outbox.up and inbox.news:
-            if inbox.due or self._credit_late:
-                self._tell(inbox.credit())
-            elif self._credit_timer is None and self.loop is not None:
-                self._credit_timer = self.loop.call_later(CREDIT_TELL_S, self._credit_overdue)
+            if inbox.has_receipts:
+                self.answers.put_receipts()
+            if outbox.ready:
+                self._send_frames()
+            if inbox.news:
+                if inbox.due:
+                    self._tell(inbox.credit())
+                elif self._credit_timer is None:
+                    self._watch_credit()
         if self._room:
             self._give_room()
 
     def _send_frames(self) -> None:
-        """The first frame carries the credit that nobody has been told of."""
-        inbox, outbox, low = self.inbox, self.outbox, self.asks.low
-        now = wall = 0.0
+        outbox, now, wall = self.outbox, time.monotonic(), time.time()
         while True:
             frame = outbox.next()
-            if frame is None:
-                return
-            if not now:
-                now, wall = time.monotonic(), time.time()
-            credit = inbox.credit() if inbox.news else None
-            if not self._send(*outbox.encode(frame, now, wall, low(frame.line.lane), credit)):
+            if frame is None or not self._send_frame(frame, now, wall):
                 return
             outbox.sent(frame)
-            if credit is not None:
-                inbox.told(credit)
 
-    def _credit_overdue(self) -> None:
+    def _send_frame(self, frame: Frame, now: float, wall: float) -> bool:
+        """The first frame carries the credit that nobody has been told of."""
+        inbox = self.inbox
+        credit = inbox.credit() if inbox.news else None
+        low = self.asks.low(frame.line.lane)
+        head, body = self.outbox.encode(frame, now, wall, low, credit)
+        if not self._send(head, body):
+            return False
+        if credit is not None:
+            inbox.told(credit)
+        return True
+
+    def _watch_credit(self) -> None:
+        if self.loop is not None:
+            self._credit_timer = self.loop.call_later(
+                CREDIT_TELL_S, self._credit_overdue, self.inbox.tellings
+            )
+
+    def _credit_overdue(self, tellings: int) -> None:
+        """No frame has carried the credit: it goes by itself."""
         self._credit_timer = None
-        self._credit_late = True
-        self._pump()
-        self._credit_late = False
+        inbox = self.inbox
+        if not (inbox.news and self.outbox.up and self._raw is not None):
+            return
+        if inbox.tellings != tellings:
+            self._watch_credit()
+            return
+        self._tell(inbox.credit())
+        self._look()
 
     def _end_of_turn(self) -> None:
         self._soon = None
@@ -324,6 +359,7 @@ class Plane:
 
     def _send(self, head: bytes, body: bytes) -> bool:
         assert self._raw is not None
+        self.looked = False
         self.blocked = not send(self._raw, head, body)
         return not self.blocked
 

@@ -35,7 +35,7 @@ SEND_WINDOW_BYTES: Final = 8 << 20
 """The same for all targets and lanes; the two upper lanes may go over it by
 CREDIT_RESERVE_MESSAGES."""
 CREDIT_TELL_MESSAGES: Final = 512
-CREDIT_TELL_S: Final = 0.002
+CREDIT_TELL_S: Final = 0.005
 """Credit waits so long for a BATCH that carries it, then goes in a frame of its own."""
 CREDIT_MIN_MESSAGES: Final = 16
 CREDIT_MAX_MESSAGES: Final = 4096

@@ -5,7 +5,8 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 from shard_node.peer.asks import Ask, Asks
-from shard_node.peer.outbox import Line, Outbox
+from shard_node.peer.frames import Line
+from shard_node.peer.outbox import Outbox
 from shard_node.wire.batch import Message
 from shard_node.wire.header import Kind
 from shard_node.wire.lanes import Lane
