@@ -30,7 +30,7 @@ class Clients:
 
     def __init__(self, fleet: Fleet, _durable: Durable) -> None:
         self._fleet = fleet
-        self._heard_at: dict[str, float] = {}
+        self._heard_at: dict[str, float] = {}  # the most silent one first
 
     def on(self, event: Event, now: float) -> Effects:
         match event:
@@ -44,8 +44,9 @@ class Clients:
 
     def next_deadline(self) -> float | None:
         """When the most silent client is forgotten."""
-        heard_at = min(self._heard_at.values(), default=None)
-        return heard_at + HEARTBEAT_LOST_S if heard_at is not None else None
+        for heard_at in self._heard_at.values():
+            return heard_at + HEARTBEAT_LOST_S
+        return None
 
     def _register(self, ref: Ref, body: ClientRegister, now: float) -> Effects:
         name = ref.peer.name
@@ -55,7 +56,7 @@ class Clients:
         if not again and len(self._heard_at) >= CLIENTS_MAX:
             text = f"{CLIENTS_MAX} clients are registered"
             return [Refuse(ref, ErrorBody("E_BUSY", text, "retry later", retryable=True))]
-        self._heard_at[name] = now
+        self._hear(name, now)
         self._fleet.table.join_client(name, body.name)
         self._subscribe(name, body.topics)
         said = [] if again else [Log("INFO", f"client {name} registered")]
@@ -70,9 +71,13 @@ class Clients:
     def _heartbeat(self, ref: Ref, body: Heartbeat, now: float) -> Effects:
         registered = ref.peer.name in self._heard_at
         if registered:
-            self._heard_at[ref.peer.name] = now
+            self._hear(ref.peer.name, now)
         broker_pid = self._fleet.settings.broker_pid
         return [Reply(ref, HeartbeatAck(body.counter, registered, broker_pid))]
+
+    def _hear(self, name: str, now: float) -> None:
+        self._heard_at.pop(name, None)
+        self._heard_at[name] = now
 
     def _subscribe(self, name: str, topics: tuple[str, ...]) -> None:
         if self._fleet.table.node(name) is None:
@@ -84,7 +89,11 @@ class Clients:
         self._fleet.table.subscribe(name, kept)
 
     def _forget(self, now: float) -> Effects:
-        silent = [n for n, at in self._heard_at.items() if at + HEARTBEAT_LOST_S <= now]
+        silent = []
+        for name, heard_at in self._heard_at.items():
+            if heard_at + HEARTBEAT_LOST_S > now:
+                break
+            silent.append(name)
         effects: Effects = []
         for name in silent:
             del self._heard_at[name]
