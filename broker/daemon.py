@@ -20,7 +20,6 @@ from collections import deque
 from typing import Final
 
 from broker.config import Config
-from broker.core.batches import Body
 from broker.core.effects import (
     AskGateway,
     Commit,
@@ -40,6 +39,7 @@ from broker.core.events import (
     Tick,
     WrongParts,
 )
+from broker.core.frames import Body
 from broker.errors import FolderError, SupervisorSilent
 from broker.ports.folders import check_endpoint, check_folder, take_lock
 from broker.ports.gateway_info import GatewayPort

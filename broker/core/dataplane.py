@@ -9,11 +9,13 @@ receiver slows its senders; a stuck one does not stop them, and its queue's limi
 from __future__ import annotations
 
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
-from broker.core.batches import Batch, Body, Destination, Fan, Lanes
+from broker.core.batches import Destination, Lanes
 from broker.core.checks import fault, is_sound
+from broker.core.ends import Ends
 from broker.core.fleet import Fleet, FleetState
+from broker.core.frames import Batch, Body, Fan
 from broker.core.letters import again
 from broker.core.queues import Outbox
 from broker.core.resolve import DOWN, Resolver, Route
@@ -25,7 +27,6 @@ from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.codec import WireError, decode_body
 from shard_node.wire.credit import Handled
 from shard_node.wire.header import Header
-from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import (
     PARKED_MAX_BYTES,
     PARKED_MAX_S,
@@ -35,15 +36,10 @@ from shard_node.wire.targets import Broker, Node
 
 UNREACHABLE_RETRY_S: Final = 0.25
 """How soon the socket is tried again for a registered process that was not connected."""
-RETRY_MIN_S: Final = 0.05
-RETRY_MAX_S: Final = 5.0
 RETRY_TTL_MS: Final = 30_000
 """What a dead letter gets for its second try."""
-TEXT_MAX_CHARS: Final = 512
-_FLAGS: Final = int(Flag.KEPT | Flag.RESENT)
+_FLAGS: Final = int(Flag.KEPT | Flag.RESENT | Flag.ANSWERS)
 _REROUTED: Final = int(Flag.REROUTED)
-_TELLS: Final = frozenset({"E_UNREACHABLE", "E_NO_HANDLER", "E_EXPIRED", "E_QUEUE_FULL"})
-"""Ends that make a dead letter; the others are the sender's own fault."""
 
 
 class DataPlane:
@@ -62,6 +58,7 @@ class DataPlane:
         self._starved: dict[bytes, Destination] = {}
         self._deadlines = Deadlines()
         self.senders = Senders(fleet.counts, outbox)
+        self._ends = Ends(fleet, self.senders)
         self.parked_bytes = 0
         self.express: list[tuple[Destination, Batch]] = []
         """Frames that may go at once; the shell sends them, or says ``delayed``, before it
@@ -128,7 +125,7 @@ class DataPlane:
         if rule is not None and rule.lane is not None:
             batch.queue_lane = int(rule.lane)
         if batch.deadline and batch.deadline <= now:
-            self._fail(batch, "E_EXPIRED", "its deadline passed while it waited", now)
+            self._ends.fail(batch, "E_EXPIRED", "its deadline passed while it waited", now)
             return
         route = self._resolver.route(batch.head, sender_name, now)
         if route.rerouted:
@@ -140,12 +137,12 @@ class DataPlane:
         elif route.park:
             self._park(batch, route.park, now)
         else:
-            self._fail(batch, route.code, route.text, now)
+            self._ends.fail(batch, route.code, route.text, now)
 
     def _put(self, batch: Batch, routing_id: bytes, now: float) -> None:
         destination = self._destinations.get(routing_id)
         if destination is None:
-            self._fail(batch, "E_UNREACHABLE", "its receiver is not registered", now)
+            self._ends.fail(batch, "E_UNREACHABLE", "its receiver is not registered", now)
             return
         if not destination.frames:
             if self._express(destination, batch):
@@ -175,9 +172,9 @@ class DataPlane:
     def _queue(self, destination: Destination, batch: Batch, now: float) -> None:
         taken, pushed_out = destination.put(batch)
         for old in pushed_out:
-            self._drop(old)
+            self._ends.drop(old)
         if not taken:
-            self._full(batch, destination, now)
+            self._ends.full(batch, destination, now)
             return
         self._fresh.append(batch)
         if destination.stuck:
@@ -191,13 +188,13 @@ class DataPlane:
         if batch.kept:
             full = next((end for end in there if not end.has_room(batch)), None)
             if full is not None:  # to all of them, or back to its sender whole
-                self._full(batch, full, now)
+                self._ends.full(batch, full, now)
                 return
         fan = Fan(len(there))
         for destination in there:
             self._put(batch.copy(fan), destination.routing_id, now)
         if not there:
-            self._fail(batch, "E_UNREACHABLE", "nobody listens", now)
+            self._ends.fail(batch, "E_UNREACHABLE", "nobody listens", now)
 
     def _park(self, batch: Batch, name: str, now: float) -> None:
         lanes = self._parked.get(name)
@@ -208,9 +205,9 @@ class DataPlane:
             taken, pushed_out = lanes.put(batch)
             for old in pushed_out:
                 self.parked_bytes -= old.size_bytes
-                self._drop(old)
+                self._ends.drop(old)
         if not taken:
-            self._full(batch, None, now)
+            self._ends.full(batch, None, now)
             return
         self.parked_bytes += batch.size_bytes
         self._counts["parked"] += 1
@@ -218,46 +215,6 @@ class DataPlane:
             batch.deadline = batch.arrived + PARKED_MAX_S
         self._fresh.append(batch)
         self.senders.release(batch, "")
-
-    def _full(self, batch: Batch, destination: Destination | None, now: float) -> None:
-        rate = destination.rate if destination is not None else 0.0
-        waits = destination.lanes[batch.queue_lane].messages if destination is not None else 0
-        retry_s = min(max(waits / rate if rate > 0 else 1.0, RETRY_MIN_S), RETRY_MAX_S)
-        details = {"retry_after_s": round(retry_s, 3)}
-        self._fail(batch, "E_QUEUE_FULL", "the receiver's queue is full", now, details)
-
-    # --- ends
-
-    def _fail(
-        self,
-        batch: Batch,
-        code: str,
-        text: str,
-        now: float,
-        details: dict[str, Any] | None = None,
-    ) -> None:
-        batch.gone = True
-        if not batch.kept:
-            self._drop(batch, "unrouted" if code in ("E_UNREACHABLE", "E_NO_HANDLER") else "")
-            return
-        if batch.fan is not None:
-            details = {**(details or {}), "partial": True}
-        retryable = code in ("E_QUEUE_FULL", "E_UNREACHABLE", "E_EXPIRED")
-        self.senders.bounce(
-            batch, ErrorBody(code, text[:TEXT_MAX_CHARS], "", retryable, details or {})
-        )
-        self.senders.release(batch, "")
-        if code in _TELLS:
-            self.letters.add(batch, code, text[:TEXT_MAX_CHARS], now)
-            self._counts["dead_letters_total"] += 1
-
-    def _drop(self, batch: Batch, reason: str = "") -> None:
-        """Events that nobody gets: counted by message."""
-        batch.gone = True
-        reason = reason or f"dropped_{Lane(batch.queue_lane).name.lower()}"
-        self._counts[reason] += batch.count
-        self.senders.release(batch, "")
-        batch.body = b""
 
     # --- to the socket
 
@@ -360,7 +317,7 @@ class DataPlane:
             return
         lanes.remove(batch)
         self._unpark(lanes, batch)
-        self._fail(batch, "E_EXPIRED", "its deadline passed while it waited", now)
+        self._ends.fail(batch, "E_EXPIRED", "its deadline passed while it waited", now)
 
     def _unpark(self, lanes: Lanes, batch: Batch) -> None:
         if not isinstance(lanes, Destination):
@@ -420,7 +377,7 @@ class DataPlane:
     def _again(self, waiting: list[Batch], now: float) -> None:
         for batch in waiting:
             if batch.fan is not None:  # the other copies have their own ends
-                self._fail(batch, "E_UNREACHABLE", "its receiver is gone", now)
+                self._ends.fail(batch, "E_UNREACHABLE", "its receiver is gone", now)
             else:
                 self._forward(batch, batch.sender.partition("#")[0], now)
 

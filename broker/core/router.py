@@ -12,10 +12,10 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import structs
 
-from broker.core.batches import Body
 from broker.core.dataplane import DataPlane
 from broker.core.events import Asked
 from broker.core.fleet import Fleet
+from broker.core.frames import Body
 from broker.core.inflight import REQUEST_DEFAULT_S, InFlight, Ref
 from broker.core.queues import Frame, Outbox, Put
 from broker.core.table import Owner

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Final
 
-from broker.core.batches import Batch
+from broker.core.frames import Batch
 from broker.core.queues import Frame, Outbox, Put
 from shard_node.wire import identity
 from shard_node.wire.bodies import ErrorBody

@@ -6,7 +6,7 @@ import heapq
 from collections.abc import Iterator
 from typing import Final
 
-from broker.core.batches import Batch
+from broker.core.frames import Batch
 
 SLACK: Final = 1024
 """Entries of frames that are gone which may lie in the heap before it is built anew."""

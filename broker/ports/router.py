@@ -13,9 +13,10 @@ from typing import Final
 import zmq
 import zmq.backend
 
-from broker.core.batches import Batch, Body, Destination
+from broker.core.batches import Destination
 from broker.core.dataplane import DataPlane
 from broker.core.events import Event, PeerUnreachable
+from broker.core.frames import Batch, Body
 from broker.core.queues import Outbox
 from broker.core.senders import CREDIT_HEADER, Senders
 from broker.errors import EndpointError

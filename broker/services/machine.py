@@ -9,7 +9,6 @@ from collections import Counter, deque
 from dataclasses import replace
 from typing import Final
 
-from broker.core.batches import Body
 from broker.core.dataplane import DataPlane
 from broker.core.depths import Depths
 from broker.core.effects import (
@@ -41,6 +40,7 @@ from broker.core.events import (
     WrongParts,
 )
 from broker.core.fleet import Fleet
+from broker.core.frames import Body
 from broker.core.queues import Outbox
 from broker.core.router import CLIENT, Router
 from broker.core.settings import Settings

@@ -11,6 +11,7 @@ from shard_node.wire.limits import TTL_MAX_MS
 from shard_node.wire.targets import Target, Topic
 
 _KEPT: Final = int(Flag.KEPT)
+_ANSWERS: Final = int(Flag.KEPT | Flag.ANSWERS)
 _RESENT: Final = int(Flag.RESENT)
 
 
@@ -25,7 +26,9 @@ class Frame:
         self.line, self.messages, self.asks, self.size = line, messages, asks, size
         self.open = len(asks)
         self.others = len(messages) - len(asks)
-        self.flags = _KEPT if line.kept else 0
+        self.flags = 0
+        if line.kept:
+            self.flags = _KEPT if asks else _ANSWERS
         self.pin = self.owner = ""
         self.seq = 0
         self.body = b""

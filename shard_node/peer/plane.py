@@ -130,11 +130,11 @@ class Plane:
 
     def link_away(self) -> None:
         """The broker is silent; it may come back and remember."""
-        self.outbox.up = False
+        self.outbox.up = self.blocked = False
 
     def link_lost(self) -> None:
         """The broker is gone: the next one knows nothing."""
-        self._fresh = True
+        self._fresh, self.blocked = True, False
         self.outbox.link_lost()
 
     # --- saying something

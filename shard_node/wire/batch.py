@@ -23,6 +23,8 @@ class Flag(enum.IntFlag):
     """Was sent before, over a connection that broke."""
     REROUTED = 4
     """Set by the broker: goes to another owner than the first one, which is dead."""
+    ANSWERS = 8
+    """Holds answers only: where it cannot go on, its requester is gone and nobody misses it."""
 
 
 class Message(msgspec.Struct, array_like=True, gc=False):

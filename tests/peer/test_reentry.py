@@ -16,8 +16,9 @@ async def test_a_pump_inside_a_task_leaves_the_reading_to_the_loop() -> None:
     seen: list[str] = []
     client._loop = asyncio.get_running_loop()
     client._socket, client._raw, client._turn = object(), None, None
+    client._outbox = (("something",),)
     client._write = lambda: seen.append("write")
-    client._plane = SimpleNamespace(turn=lambda: seen.append("turn"))
+    client._plane = SimpleNamespace(turn=lambda: seen.append("turn"), looked=True, blocked=False)
     turned = asyncio.Event()
 
     def read() -> bool:

@@ -19,7 +19,6 @@ SEEDS = 2000
 GROUPS = 20
 LARGE = 3
 PLANT_SEEDS = 60
-SPINNING = (128, 231, 409)
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -57,16 +56,6 @@ def test_a_seed_is_the_same_each_time() -> None:
         check=True,
     )
     assert f"{prints[0] & (1 << 64) - 1:016x}" in replay.stdout
-
-
-@pytest.mark.xfail(
-    strict=True,
-    reason="a node that could not send spins from its reconnecting to its Welcome: once that is "
-    "mended, let World call it a fault in every seed",
-)
-def test_no_loop_spins() -> None:
-    with played() as play:
-        assert [play(seed).world.spins for seed in SPINNING] == [[], [], []]
 
 
 def test_the_faults_are_really_met() -> None:

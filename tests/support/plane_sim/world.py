@@ -32,7 +32,6 @@ class World:
         self.trace: deque[tuple[float, str]] = deque(maxlen=TRACE_MAX)
         self.digest = 0
         self.faults: list[str] = []
-        self.spins: list[str] = []
         """Processes that turned and turned with nothing to do."""
         self.turns = 0
         self._agenda: list[tuple[float, int, Callable[..., None], tuple[Any, ...]]] = []
@@ -141,8 +140,7 @@ class Process:
         self._idle_turns += 1
         if self._idle_turns >= IDLE_TURNS_MAX:
             if self.now - self._idle_since < SPIN_S:
-                world.note("spins")
-                world.spins.append(f"{self.name} at {self.now:.3f}")
+                world.fault(f"{self.name} spins at {self.now:.3f}")
             self.active()
         try:
             again = self.turn()
