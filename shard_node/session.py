@@ -55,6 +55,9 @@ from shard_node.wire.topics import (
 )
 
 REGISTER_TIMEOUT_S: Final = 2.0
+REGISTER_FIRST_S: Final = 0.2
+"""How long the first attempt waits for its answer, the next one twice as long: what is sent
+while the connection breaks goes down with it (ZMQ_IMMEDIATE)."""
 REQUESTS_MAX: Final = 4096
 HELD_EVENTS_MAX: Final = 1024
 EVENT_TTL_S: Final = 60.0
@@ -95,6 +98,7 @@ class NodeSession:
         self._held: deque[Transmit] = deque()
         self._heard_at = now
         self._register_again_at = now
+        self._register_wait_s = REGISTER_FIRST_S
 
     # --- what the node does
 
@@ -233,7 +237,8 @@ class NodeSession:
 
     def _send_register(self, now: float) -> list[Effect]:
         self._registering = self._next_correlation()
-        self._register_again_at = now + REGISTER_TIMEOUT_S
+        self._register_again_at = now + self._register_wait_s
+        self._register_wait_s = min(2 * self._register_wait_s, REGISTER_TIMEOUT_S)
         head = header(
             Kind.REQUEST,
             BROKER,
@@ -268,6 +273,7 @@ class NodeSession:
         except WireError:
             return []
         self._registering = None
+        self._register_wait_s = REGISTER_FIRST_S
         if not welcome.accepted:
             self._move("refused")
             reason = welcome.reason or "the broker knows a newer epoch of this node"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import itertools
 from typing import Any
 
 import pytest
@@ -12,6 +14,7 @@ from shard_node.effects import Deliver, Fail, Link, LinkChanged, Settle, StopAsk
 from shard_node.errors import BrokerUnavailable, RequestFailed, RequestTimeout
 from shard_node.session import (
     HELD_EVENTS_MAX,
+    REGISTER_FIRST_S,
     REGISTER_RETRY_S,
     REGISTER_TIMEOUT_S,
     REQUESTS_MAX,
@@ -64,11 +67,23 @@ def test_it_introduces_itself_with_its_uptime() -> None:
 
 def test_registration_is_asked_again_until_it_is_answered() -> None:
     session, first = fresh()
-    assert session.tick(REGISTER_TIMEOUT_S - 0.1) == []
-    (again,) = session.tick(REGISTER_TIMEOUT_S)
+    assert session.tick(REGISTER_FIRST_S - 0.1) == []
+    (again,) = session.tick(REGISTER_FIRST_S)
     assert again.header.correlation != first.header.correlation
     assert session.frame_received(*reply(first, WELCOME), 2.1) == []  # the old question
     assert session.frame_received(*reply(again, WELCOME), 2.2) == [LinkChanged(Link.REGISTERED)]
+
+
+def test_registration_is_asked_again_less_and_less_often() -> None:
+    session, _ = fresh()
+    times = [0.0]
+    for _ in range(8):
+        times.append(session.next_deadline(times[-1]))
+        assert len(sent(session.tick(times[-1]), topics.REGISTER)) == 1
+    waits = [after - before for before, after in itertools.pairwise(times)]
+    assert waits[0] == pytest.approx(REGISTER_FIRST_S)
+    assert waits[1] == pytest.approx(2 * REGISTER_FIRST_S)
+    assert waits[-2:] == pytest.approx([REGISTER_TIMEOUT_S] * 2)
 
 
 def test_a_broker_that_is_not_ready_is_asked_again_soon() -> None:
