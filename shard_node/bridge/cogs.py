@@ -17,9 +17,12 @@ def install(node: Peer) -> None:
 
     @functools.wraps(inject)
     def held_inject(self: Cog, bot: Any) -> Cog:
-        loaded = inject(self, bot)
         bind(node, self)
-        return loaded
+        try:
+            return inject(self, bot)
+        except BaseException:
+            unbind(node, self)
+            raise
 
     @functools.wraps(eject)
     def held_eject(self: Cog, bot: Any) -> None:
