@@ -20,6 +20,8 @@ from shard_node.wire.identity import OPERATOR_PREFIX
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import QUEUE_MAX_BYTES, QUEUE_MAX_FRAMES
 
+SPARE_MAX: Final = 256
+"""Empty queues that are kept for the next destinations."""
 DESTINATIONS_MAX: Final = 8192
 OUTBOX_MAX_BYTES: Final = 256 << 20
 """Over all destinations. Only the control lane is let in beyond it: heartbeats are answered."""
@@ -105,6 +107,11 @@ class LaneQueue:
             self._droppable.popleft()
         self._forget(frame)
 
+    @property
+    def clean(self) -> bool:
+        """Whether nothing lies in it, not even a dead frame."""
+        return not (self._frames or self._droppable or self._dead)
+
     def _has_room(self, frame: Frame) -> bool:
         return (
             self.frames < self._max_frames and self.size_bytes + frame.size_bytes <= self._max_bytes
@@ -149,6 +156,11 @@ class Queue:
     def __len__(self) -> int:
         return sum(lane.frames for lane in self.lanes)
 
+    def clean(self) -> bool:
+        """Make an empty one as good as new; False where dead frames still lie in it."""
+        self._overtaken = [0] * len(self.lanes)
+        return all(lane.clean for lane in self.lanes)
+
     def choose(self) -> Lane | None:
         """The lane whose turn it is; None where nothing waits."""
         first = None
@@ -179,6 +191,7 @@ class Outbox:
         self.counts = counts
         self.size_bytes = 0
         self._queues: dict[bytes, Queue] = {}
+        self._spare: list[Queue] = []
 
     def __len__(self) -> int:
         return len(self._queues)
@@ -191,7 +204,7 @@ class Outbox:
         if queue is None:
             if len(self._queues) >= DESTINATIONS_MAX:
                 return self._no_room("dropped_destinations", frame)
-            queue = self._queues[routing_id] = _queue_for(routing_id)
+            queue = self._queues[routing_id] = self._queue_for(routing_id)
         waiting = queue.lanes[lane]
         before = waiting.size_bytes
         put, pushed_out = waiting.put(frame)
@@ -201,7 +214,7 @@ class Outbox:
         if put is Put.REFUSED:
             self.counts[f"refused_{lane.name.lower()}"] += 1
         if not queue:
-            del self._queues[routing_id]
+            self._empty(routing_id, queue)
         return put
 
     def waiting(self) -> list[bytes]:
@@ -228,7 +241,7 @@ class Outbox:
         queue.sent(lane)
         self.size_bytes -= before - queue.lanes[lane].size_bytes
         if not queue:
-            del self._queues[routing_id]
+            self._empty(routing_id, queue)
 
     def forget(self, routing_id: bytes) -> int:
         """Drops all that waits for a destination; returns how many frames it was."""
@@ -242,9 +255,18 @@ class Outbox:
         self.counts[count] += 1
         return Put.REFUSED if frame.kind is Kind.REQUEST else Put.DROPPED
 
+    def _queue_for(self, routing_id: bytes) -> Queue:
+        if routing_id.startswith(OPERATOR_PREFIX):
+            lanes = len(Lane)
+            return Queue((OPERATOR_QUEUE_MAX_FRAMES,) * lanes, (OPERATOR_QUEUE_MAX_BYTES,) * lanes)
+        return self._spare.pop() if self._spare else Queue()
 
-def _queue_for(routing_id: bytes) -> Queue:
-    if not routing_id.startswith(OPERATOR_PREFIX):
-        return Queue()
-    lanes = len(Lane)
-    return Queue((OPERATOR_QUEUE_MAX_FRAMES,) * lanes, (OPERATOR_QUEUE_MAX_BYTES,) * lanes)
+    def _empty(self, routing_id: bytes, queue: Queue) -> None:
+        """Most wait for a moment only, and making a queue costs more than its frame."""
+        del self._queues[routing_id]
+        if (
+            len(self._spare) < SPARE_MAX
+            and not routing_id.startswith(OPERATOR_PREFIX)
+            and queue.clean()
+        ):
+            self._spare.append(queue)

@@ -47,7 +47,7 @@ from broker.core.settings import Settings
 from broker.services.registry import SERVED, SERVED_TO_CLIENTS, SERVICES, Service
 from shard_node.wire import bodies
 from shard_node.wire.identity import heartbeat_id, node_id
-from shard_node.wire.topics import NODE_GONE
+from shard_node.wire.topics import HEARTBEAT, NODE_GONE
 from store.records import Durable
 
 NOTHING: Final[Effects] = []
@@ -73,6 +73,7 @@ class Broker:
         self._next_token = 1
         self._rejects = Rejects()
         self._deadline: float | None = now
+        self._deadlines: dict[str, float | None] = dict.fromkeys(self._services)
 
     def on(self, event: Event, now: float) -> Effects:
         """Takes an event in; returns what the shell has to do, in order."""
@@ -112,6 +113,7 @@ class Broker:
         """Hands an event, and all that follow from it, to the services."""
         out: Effects = []
         events = deque([first])
+        several = False
         while events:
             event = events.popleft()
             for effect in self._dispatch(event, now):
@@ -125,11 +127,25 @@ class Broker:
                     self.plane.joined(name, name.encode(), now)
                 case ClientGone(name=name):
                     self._lose(name, name.encode(), 0, now)
+            several = several or bool(events)
         if self.plane.parked_bytes:
             self.plane.fleet_changed(now)
-        deadlines = (service.next_deadline() for service in self._services.values())
-        self._deadline = min((time for time in deadlines if time is not None), default=None)
+        self._look_at_deadlines(first, several=several)
         return out
+
+    def _look_at_deadlines(self, first: Event, *, several: bool) -> None:
+        """A heartbeat, of which there are many, only puts off a deadline of its service."""
+        if isinstance(first, Asked) and first.topic == HEARTBEAT and not several:
+            name = _service_of(first)
+            due = self._deadlines[name]
+            self._deadlines[name] = new = self._services[name].next_deadline()
+            if due == new:
+                return
+        else:
+            for name, service in self._services.items():
+                self._deadlines[name] = service.next_deadline()
+        times = [time for time in self._deadlines.values() if time is not None]
+        self._deadline = min(times, default=None)
 
     def _gone(self, event: NodeGone, now: float) -> None:
         self.router.lose(heartbeat_id(event.name, event.epoch))
@@ -144,9 +160,7 @@ class Broker:
 
     def _dispatch(self, event: Event, now: float) -> Effects:
         if isinstance(event, Asked):
-            served = SERVED_TO_CLIENTS if event.ref.peer.role == CLIENT else SERVED
-            name = served.get(event.topic, SERVED[event.topic])[0]
-            return self._services[name].on(event, now)
+            return self._services[_service_of(event)].on(event, now)
         effects: Effects = []
         for service in self._services.values():
             effects += service.on(event, now)
@@ -189,6 +203,11 @@ class Broker:
         if outcome is not None:
             effects += self._work(replace(outcome, error=event.error), now)
         return effects
+
+
+def _service_of(event: Asked) -> str:
+    served = SERVED_TO_CLIENTS if event.ref.peer.role == CLIENT else SERVED
+    return served.get(event.topic, SERVED[event.topic])[0]
 
 
 class Rejects:
