@@ -1,0 +1,112 @@
+"""Keys: a partition, a table, and what names the row within it.
+
+The first byte is the partition, so that one can be scanned, moved and counted by itself;
+it follows from the first part of the name: the guild, the user, the account. Rows of one
+table and partition lie in the order of their names.
+"""
+
+from __future__ import annotations
+
+import enum
+import struct
+import zlib
+from typing import Final
+
+from shard_node.state.errors import BadName
+
+PARTITIONS: Final = 256
+NAME_MAX_BYTES: Final = 200
+"""Of one string in a key; LMDB's keys have at most 511 bytes."""
+ID_MAX: Final = (1 << 64) - 1
+_INT: Final = 1
+_TEXT: Final = 2
+_ID: Final = struct.Struct(">BQ")
+
+Part = int | str
+
+
+class Table(enum.IntEnum):
+    """Every table; the number is the second byte of its keys and never changes."""
+
+    VALUE = 1
+    """``shardctl state set``: name."""
+    CONFIG = 2
+    """guild."""
+    MEMBER = 3
+    """guild, user."""
+    PERMISSION = 4
+    """guild, role or user."""
+    USER = 5
+    """user."""
+    PREMIUM = 6
+    """subject: "user:ID" or "guild:ID"."""
+    COOLDOWN = 7
+    """key."""
+    ACCOUNT = 8
+    """account."""
+    TOTAL = 9
+    """"source" or "sink", with the name of what created or took money."""
+    BAN = 10
+    """user, scope."""
+    HISTORY = 11
+    """what it is the history of ("account:NAME", "user:ID"), lsn."""
+    DONE = 12
+    """op id: what came of a transaction, so that it is applied once."""
+    UNDONE = 13
+    """lsn of a transaction that was rolled back."""
+    ERASED = 14
+    """user: that a person was forgotten."""
+
+
+def partition_of(first: Part) -> int:
+    """The partition of a row whose name begins with ``first``."""
+    data = first.to_bytes(8, "big") if isinstance(first, int) else first.encode()
+    return zlib.crc32(data) % PARTITIONS
+
+
+def key_of(table: Table, *parts: Part) -> bytes:
+    """The key of a row. Raises BadName for an empty or too long name, or an id that is none."""
+    return bytes((partition_of(_checked(parts[0])), table)) + b"".join(map(_encoded, parts))
+
+
+def prefix_of(table: Table, *parts: Part) -> bytes:
+    """What all keys begin with whose names begin with ``parts`` (at least one)."""
+    return key_of(table, *parts)
+
+
+def parse_key(key: bytes) -> tuple[Table, tuple[Part, ...]]:
+    """The table and the parts of a key. Raises ValueError for what is no key."""
+    table, at, parts = Table(key[1]), 2, []
+    while at < len(key):
+        if key[at] == _INT:
+            parts.append(_ID.unpack_from(key, at)[1])
+            at += _ID.size
+        elif key[at] == _TEXT:
+            end = key.index(0, at)
+            parts.append(key[at + 1 : end].decode())
+            at = end + 1
+        else:
+            msg = f"no part of a key begins with {key[at]}"
+            raise ValueError(msg)
+    return table, tuple(parts)
+
+
+def _checked(part: Part) -> Part:
+    if isinstance(part, bool) or not isinstance(part, int | str):
+        raise BadName(f"{part!r} names nothing: an id or a string is needed")
+    if isinstance(part, int):
+        if not 0 <= part <= ID_MAX:
+            raise BadName(f"{part} is no id: ids are 0 to {ID_MAX}")
+    else:
+        size = len(part.encode(errors="replace"))
+        if not part or size > NAME_MAX_BYTES or "\0" in part or not part.isprintable():
+            text = f"{part[:40]!r} is no name: 1 to {NAME_MAX_BYTES} bytes, printable"
+            raise BadName(text)
+    return part
+
+
+def _encoded(part: Part) -> bytes:
+    part = _checked(part)
+    if isinstance(part, int):
+        return _ID.pack(_INT, part)
+    return bytes((_TEXT,)) + part.encode() + b"\0"

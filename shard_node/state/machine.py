@@ -1,0 +1,133 @@
+"""``apply``: a transaction in, rows and a record of the log out. Pure and deterministic.
+
+The same transactions in the same order, at the same log times, give the same rows, whatever
+the view is made of; a replica needs nothing but the log.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, NamedTuple, Protocol
+
+import msgspec
+
+from shard_node.state.context import REASON_MAX_CHARS, Context
+from shard_node.state.errors import BadValue, ReasonRequired, TooLarge
+from shard_node.state.keys import Table, key_of
+from shard_node.state.log import Entry, Payload, make_entry
+from shard_node.state.ops import APPLY
+from shard_node.state.rows import Row, read, write
+from shard_node.state.tx import OP_ID_BYTES, OPS_MAX, SALT_BYTES, Tx
+from shard_node.state.views import Reads, Staged
+
+DONE_KEPT: Final = 65_536
+"""Transactions whose ids are remembered: a resend older than so many is applied again, and
+no resend is that old (a sender gives up after minutes)."""
+
+
+class Log(Protocol):
+    """What ``apply`` reads of the log."""
+
+    def entry(self, lsn: int) -> Entry | None:
+        """The record; None where there is none (any more)."""
+
+    def last_of(self, key: bytes, after: int) -> int:
+        """The newest record after ``after`` that changed a row; 0 where none is known."""
+
+
+class Done(Row, frozen=True):
+    """What came of a transaction: the results of its operations."""
+
+    results: tuple[Any, ...] = ()
+
+
+class Place(NamedTuple):
+    """Where the log stands: the last lsn, its digest, its time."""
+
+    lsn: int
+    digest: bytes
+    at_ms: int
+
+
+class Applied(NamedTuple):
+    """What became of a transaction. ``entry`` None: it was applied before, as ``lsn``."""
+
+    lsn: int
+    results: tuple[Any, ...]
+    entry: Entry | None
+    writes: dict[bytes, bytes | None]
+    before: dict[bytes, bytes | None]
+
+
+def apply(view: Reads, log: Log, tx: Tx, at_ms: int, place: Place) -> Applied:
+    """Apply a transaction after ``place``. Raises a StateError; nothing is written then."""
+    done_key = _check(tx)
+    done = read(Done, view.get(done_key))
+    if done is not None:
+        return Applied(done.lsn, done.results, None, {}, {})
+    lsn, at_ms = place.lsn + 1, max(at_ms, place.at_ms)
+    staged = Staged(view)
+    context = Context(staged, log, lsn, at_ms, user=tx.actor.user, reason=tx.actor.reason)
+    results = tuple(APPLY[type(op)](op, context) for op in tx.ops)
+    payload = Payload(tx.actor, tx.ops, context.undo(), context.undoes)
+    entry = make_entry(lsn, at_ms, tx.op_id, payload, tx.salt, place.digest)
+    writes, before = dict(staged.writes), dict(staged.before)
+    writes[done_key] = write(Done(1, lsn, results))
+    old = log.entry(lsn - DONE_KEPT) if lsn > DONE_KEPT else None
+    if old is not None:
+        writes[_done_key(old.op_id)] = None
+    return Applied(lsn, results, entry, writes, before)
+
+
+def _check(tx: Tx) -> bytes:
+    if len(tx.op_id) != OP_ID_BYTES or len(tx.salt) != SALT_BYTES:
+        raise BadValue(f"an op id has {OP_ID_BYTES} bytes, a salt {SALT_BYTES}")
+    if not 0 < len(tx.ops) <= OPS_MAX:
+        text = f"{len(tx.ops)} operations; a transaction has 1 to {OPS_MAX}"
+        raise TooLarge(text, count=len(tx.ops), limit=OPS_MAX)
+    if len(tx.actor.reason) > REASON_MAX_CHARS:
+        raise ReasonRequired(f"a reason has at most {REASON_MAX_CHARS} characters")
+    return _done_key(tx.op_id)
+
+
+def _done_key(op_id: bytes) -> bytes:
+    return key_of(Table.DONE, op_id.hex())
+
+
+class MemoryState:
+    """The state on a dict: for a bot without a fleet, and the model that tests compare with."""
+
+    def __init__(self) -> None:
+        from shard_node.state.log import GENESIS
+        from shard_node.state.views import DictView
+
+        self.view = DictView()
+        self.entries: dict[int, Entry] = {}
+        self.place = Place(0, GENESIS, 0)
+
+    def entry(self, lsn: int) -> Entry | None:
+        """The record; None where there is none."""
+        return self.entries.get(lsn)
+
+    def last_of(self, key: bytes, after: int) -> int:
+        """The newest record after ``after`` that changed a row; 0 where none is known."""
+        for lsn in range(self.place.lsn, after, -1):
+            payload = self.entries[lsn].payload()
+            if payload is not None and any(
+                getattr(instruction, "key", None) == key for instruction in payload.undo
+            ):
+                return lsn
+        return 0
+
+    def submit(self, tx: Tx, at_ms: int) -> Applied:
+        """Apply a transaction. Raises a StateError."""
+        applied = apply(self.view, self, tx, at_ms, self.place)
+        if applied.entry is not None:
+            self.view.write(applied.writes)
+            self.entries[applied.lsn] = applied.entry
+            self.place = Place(applied.lsn, applied.entry.digest, applied.entry.at_ms)
+        return applied
+
+
+def encode_tx(tx: Tx) -> bytes:
+    """A transaction's bytes."""
+    return msgspec.msgpack.encode(tx)

@@ -1,0 +1,100 @@
+"""Bodies of the state's topics: transactions in, outcomes, rows, the log.
+
+A transaction, a row, a key and a record travel as the bytes that ``shard_node.state`` makes of
+them, so that one that cannot be read spoils no other.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from shard_node.wire.bodies import Body, ErrorBody
+
+
+class StateDo(Body, frozen=True):
+    """Apply these transactions (``shard_node.state.tx.Tx``), each by itself, in this order."""
+
+    txs: tuple[bytes, ...]
+
+
+class StateOutcome(Body, frozen=True):
+    """What became of one: its lsn and the results of its operations, or ``error`` (lsn 0)."""
+
+    lsn: int
+    results: tuple[Any, ...] = ()
+    error: ErrorBody | None = None
+
+
+class StateDone(Body, frozen=True):
+    """Reply to ``state.do``, after the commit: an outcome for each transaction, in order."""
+
+    outcomes: tuple[StateOutcome, ...]
+
+
+class StateRead(Body, frozen=True):
+    """Ask for rows by their keys."""
+
+    keys: tuple[bytes, ...]
+
+
+class StateRows(Body, frozen=True):
+    """Committed rows as of ``lsn``; None where there is none."""
+
+    lsn: int
+    rows: tuple[bytes | None, ...]
+
+
+class StateScan(Body, frozen=True):
+    """Ask for the rows whose keys begin with ``prefix`` and are greater than ``after``."""
+
+    prefix: bytes
+    after: bytes = b""
+    limit: int = 1000
+
+
+class StateScanned(Body, frozen=True):
+    """Keys and rows in order, as of ``lsn``; ``more``: the limit cut it."""
+
+    lsn: int
+    rows: tuple[tuple[bytes, bytes], ...]
+    more: bool = False
+
+
+class StateLog(Body, frozen=True):
+    """Ask for records of the log after the lsn ``after`` (``newest``: the last ones instead).
+
+    Only those with an operation among ``kinds``, of the user or of the account, where given.
+    """
+
+    after: int = 0
+    limit: int = 100
+    newest: bool = False
+    kinds: tuple[str, ...] = ()
+    user: int = 0
+    account: str = ""
+
+
+class StateLogged(Body, frozen=True):
+    """Records (``shard_node.state.log.Entry``) in the order of the log. ``read_to``: the last
+    lsn that was looked at; ``first`` and ``last`` are the log's own ends."""
+
+    entries: tuple[bytes, ...]
+    read_to: int
+    first: int
+    last: int
+    more: bool = False
+
+
+class StateMark(Body, frozen=True):
+    """Ask where the log stands; a ``wait_lsn`` above it is waited for until the deadline."""
+
+    wait_lsn: int = 0
+
+
+class StateAt(Body, frozen=True):
+    """Reply to ``state.mark``, and the event ``state.committed``: the last committed lsn, its
+    log time in ms since the epoch, the first lsn that the log still has."""
+
+    lsn: int
+    at_ms: int
+    first: int = 1
