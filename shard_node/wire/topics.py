@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from shard_node.wire import bodies, categories
+from shard_node.wire import bodies, categories, state
 from shard_node.wire.header import Kind
 from shard_node.wire.lanes import Lane
 
@@ -46,6 +46,12 @@ WHERE: Final = "fleet.where"
 GUILD_HELD: Final = "node.guild"
 CLIENT_REGISTER: Final = "client.register"
 ROUTES: Final = "routes.show"
+STATE_DO: Final = "state.do"
+STATE_READ: Final = "state.read"
+STATE_SCAN: Final = "state.scan"
+STATE_LOG: Final = "state.log"
+STATE_MARK: Final = "state.mark"
+STATE_COMMITTED: Final = "state.committed"
 DEAD_LETTERS: Final = "dead-letters.list"
 DEAD_LETTERS_RETRY: Final = "dead-letters.retry"
 DEAD_LETTERS_DROP: Final = "dead-letters.drop"
@@ -102,6 +108,12 @@ TOPICS: Final[dict[str, TopicSpec]] = {
         Kind.REQUEST, Lane.HIGH, bodies.LettersChosen, bodies.LettersDone
     ),
     DEAD_LETTERS_DROP: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.LettersChosen, bodies.LettersDone),
+    STATE_DO: TopicSpec(Kind.REQUEST, Lane.HIGH, state.StateDo, state.StateDone),
+    STATE_READ: TopicSpec(Kind.REQUEST, Lane.HIGH, state.StateRead, state.StateRows),
+    STATE_SCAN: TopicSpec(Kind.REQUEST, Lane.NORMAL, state.StateScan, state.StateScanned),
+    STATE_LOG: TopicSpec(Kind.REQUEST, Lane.NORMAL, state.StateLog, state.StateLogged),
+    STATE_MARK: TopicSpec(Kind.REQUEST, Lane.HIGH, state.StateMark, state.StateAt),
+    STATE_COMMITTED: TopicSpec(Kind.EVENT, Lane.NORMAL, state.StateAt),
     GUILD_HELD: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.WhereReply, bodies.WhereReply),
 }
 
