@@ -7,6 +7,8 @@ ShardNodeError                 code, hint, retryable
 |   +-- NoHandler              the receiver has nothing that handles this
 |   +-- RemoteError            a handler raised; ``type_name`` says what
 +-- Undeliverable              it never got there, or nobody knows; ``reason`` is the code
++-- StateDamaged               a row of the state's file is not what was written
++-- StateError                 the state refused an operation (``shard_node.state.errors``)
 +-- QueueFull                  too much waits already; retryable after ``retry_after_s``
 +-- BridgeError                this disnake cannot be held: the version moved a name
 +-- BotLoadError               the bot's file or object cannot be run as a node
@@ -54,9 +56,13 @@ class BrokerUnavailable(ShardNodeError):
 
 
 class RequestFailed(ShardNodeError):
-    """The broker or a peer answered a request with an error."""
+    """The broker or a peer answered a request with an error; ``details`` are plain values."""
 
     code = "E_REQUEST"
+
+    def __init__(self, message: str, *, details: dict[str, Any] | None = None, **also: Any) -> None:
+        super().__init__(message, **also)
+        self.details = details or {}
 
 
 class RequestTimeout(RequestFailed):
@@ -113,6 +119,13 @@ class QueueFull(ShardNodeError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class StateDamaged(ShardNodeError):
+    """A row that was read from the state's file is not what was written; it is not served."""
+
+    code = "E_DAMAGED"
+    hint = "`shardctl state check` says what is damaged; `shardctl backup restore` mends it"
 
 
 class BridgeError(ShardNodeError):

@@ -30,6 +30,7 @@ from shard_node.effects import (
     Transmit,
 )
 from shard_node.errors import BrokerUnavailable, RequestFailed, RequestTimeout, ShardNodeError
+from shard_node.peer.failures import refused
 from shard_node.wire.bodies import (
     ClientRegister,
     ErrorBody,
@@ -345,13 +346,7 @@ class NodeSession:
             pending.sent = False  # it was not looked at, so it may be asked again
             return self._lost(now)
         del self._pending[correlation]
-        failure = RequestFailed(
-            f"{pending.topic}: {error.message}",
-            code=error.code,
-            hint=error.hint,
-            retryable=error.retryable,
-        )
-        return [Fail(correlation, failure)]
+        return [Fail(correlation, refused(pending.topic, error))]
 
     def _overdue(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

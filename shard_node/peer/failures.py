@@ -6,6 +6,7 @@ from shard_node.errors import (
     NoHandler,
     QueueFull,
     RemoteError,
+    RequestFailed,
     RequestTimeout,
     ShardNodeError,
     Undeliverable,
@@ -50,6 +51,17 @@ def answered_with(topic: str, body: bytes) -> ShardNodeError:
         code=error.code,
         hint=None if raised and not error.hint else error.hint,
         retryable=error.retryable,
+    )
+
+
+def refused(topic: str, error: ErrorBody) -> RequestFailed:
+    """What a requester gets for an error of the broker's own."""
+    return RequestFailed(
+        f"{topic}: {error.message}",
+        code=error.code,
+        hint=error.hint,
+        retryable=error.retryable,
+        details=error.details,
     )
 
 

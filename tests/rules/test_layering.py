@@ -15,7 +15,7 @@ STDLIB = sys.stdlib_module_names
 # The most specific room wins. None: the standard library alone.
 ALLOWED: dict[str, set[str]] = {
     "shard_node.wire": {"shard_node.wire", "msgspec"},
-    "shard_node.state": {"shard_node.state", "msgspec"},
+    "shard_node.state": {"shard_node.state", "shard_node.errors", "msgspec"},
     "shard_node.sandbox": {"shard_node.sandbox", "aiohttp"},
     "shard_node.testing": {"shard_node", "pytest", "aiohttp", "disnake"},
     "shard_node.examples": {"shard_node", "disnake"},

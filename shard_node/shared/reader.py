@@ -1,0 +1,143 @@
+"""The state's file, read by this process itself: microseconds, no word to the broker.
+
+A read transaction lasts at most one turn of the loop: reads of a turn see one moment, and no
+reader makes the file grow. Other threads read each in a transaction of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import lmdb
+
+from shard_node.errors import ShardNodeError, StateDamaged
+from shard_node.state import files
+
+DATA_FILE: Final = "data.mdb"
+LOCK_FILE: Final = "lock.mdb"
+LMDB_MAJOR: Final = 0
+"""As the store pins it: LMDB 1.0 cannot read the files of 0.9."""
+CHUNK_ROWS: Final = 512
+"""Rows of a scan in one read transaction."""
+RESIZES_MAX: Final = 3
+
+T = TypeVar("T")
+
+
+class CannotRead(ShardNodeError):
+    """The file cannot be read safely from here; the message says why."""
+
+    code = "E_NO_READER"
+
+
+class Reader:
+    """One process's reader. Raises CannotRead where it cannot be one."""
+
+    def __init__(self, folder: Path) -> None:
+        self._thread = threading.get_ident()
+        self._txn: Any = None
+        self._end: asyncio.Handle | None = None
+        self._env = _open(folder)
+        try:
+            self._rows = self._env.open_db(files.ROWS, create=False)
+            self._meta = self._env.open_db(files.META, create=False)
+        except lmdb.Error as error:
+            self._env.close()
+            raise CannotRead(f"{folder}: {error}") from error
+
+    def get(self, key: bytes) -> bytes | None:
+        """A committed row. Raises StateDamaged."""
+        own = threading.get_ident() == self._thread
+        txn = self._txn if own else None
+        try:
+            if txn is None:
+                txn = self._begin()
+                if own:
+                    self._keep(txn)
+            stored = txn.get(key, db=self._rows)
+            if stored is not None:
+                return files.unpack(key, stored)
+            with txn.cursor(self._rows) as cursor:
+                return files.get(cursor, key)
+        except (files.RowDamaged, lmdb.Error) as error:
+            raise StateDamaged(str(error)) from error
+
+    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Committed rows in order; many of them are of several moments. Raises StateDamaged."""
+        while True:
+            rows = self._chunk(prefix, after)
+            yield from rows
+            if len(rows) < CHUNK_ROWS:
+                return
+            after = rows[-1][0]
+
+    def lsn(self) -> int:
+        """The last committed lsn. Raises StateDamaged."""
+        try:
+            with self._begin() as txn, txn.cursor(self._meta) as cursor:
+                return files.read_mark(files.get(cursor, files.MARK_KEY)).lsn
+        except (files.RowDamaged, lmdb.Error) as error:
+            raise StateDamaged(str(error)) from error
+
+    def refresh(self) -> None:
+        """The next read sees what is committed by then."""
+        txn, self._txn = self._txn, None
+        if self._end is not None:
+            self._end.cancel()
+            self._end = None
+        if txn is not None:
+            txn.abort()
+
+    def close(self) -> None:
+        """No read any more."""
+        self.refresh()
+        self._env.close()
+
+    def _chunk(self, prefix: bytes, after: bytes) -> list[tuple[bytes, bytes]]:
+        try:
+            with self._begin() as txn, txn.cursor(self._rows) as cursor:
+                found = files.scan(cursor, prefix, after)
+                return [row for row, _ in zip(found, range(CHUNK_ROWS), strict=False)]
+        except (files.RowDamaged, lmdb.Error) as error:
+            raise StateDamaged(str(error)) from error
+
+    def _keep(self, txn: Any) -> None:
+        """Until the end of the loop's turn; without a loop, for this read alone."""
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            return  # it ends when nobody refers to it
+        self._txn = txn
+        self._end = loop.call_soon(self.refresh)
+
+    def _begin(self) -> Any:
+        for _ in range(RESIZES_MAX):
+            try:
+                return self._env.begin()
+            except lmdb.MapResizedError:
+                self.refresh()
+                self._env.set_mapsize(0)
+        return self._env.begin()
+
+
+def _open(folder: Path) -> Any:
+    if not (folder / DATA_FILE).exists():
+        raise CannotRead(f"{folder}: there is no state's file")
+    if not os.access(folder / LOCK_FILE, os.W_OK):
+        # lmdb would read on without its lock, and the writer reuse pages under the reader.
+        raise CannotRead(f"{folder / LOCK_FILE} cannot be written, and readers need that")
+    try:
+        return lmdb.open(
+            str(folder),
+            readonly=True,
+            create=False,
+            max_dbs=len(files.DATABASES),
+            lib_version=LMDB_MAJOR,
+        )
+    except (lmdb.Error, MemoryError, OSError) as error:
+        raise CannotRead(f"{folder}: {error}") from error
