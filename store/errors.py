@@ -6,6 +6,7 @@ StoreError               code, hint
 |   +-- StoreDamaged     the file is no LMDB, of another format, or holds what we cannot read
 +-- StoreFull            the disk or the map is full; what was asked is not kept
 +-- StoreFailed          a commit failed for another reason; what was asked is not kept
+|   +-- StorePanic       the engine gave up; nothing more can be written by this process
 +-- StoreBusy            more waits than the writer may hold; retry
 +-- StoreClosed          the writer has ended
 """
@@ -18,6 +19,11 @@ class StoreError(Exception):
 
     code = "E_STORE"
     hint = "read the broker's log"
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        if hint is not None:
+            self.hint = hint
 
 
 class StoreOpenError(StoreError):
@@ -49,6 +55,13 @@ class StoreFull(StoreError):
 
 class StoreFailed(StoreError):
     """A commit failed."""
+
+
+class StorePanic(StoreFailed):
+    """The engine gave up in the middle of a commit: this process can write no more."""
+
+    code = "E_STORE_PANIC"
+    hint = "the broker must be started again; what was confirmed is safe"
 
 
 class StoreBusy(StoreError):

@@ -1,0 +1,198 @@
+"""How the state lies in its file: what its databases are called, and the checksums.
+
+Shared by the store, which writes the file, and by nodes, which read it. Nothing here opens
+one: the functions take a cursor of lmdb's, or bytes.
+
+A stored value is four bytes of CRC-32 over key and value, and the value. So a changed bit in
+either is found when the row is read. A row that is *not* found is no proof by itself (its key
+may be what changed): ``get`` and ``scan`` look at both neighbours of the gap, which is where a
+search ends that one wrong key led astray.
+"""
+
+from __future__ import annotations
+
+import struct
+import zlib
+from collections.abc import Iterator
+from typing import Any, Final, Protocol, TypeVar
+
+import msgspec
+
+from shard_node.state.log import GENESIS
+from shard_node.state.machine import Place
+
+SCHEMA: Final = 1
+ROWS: Final = b"rows"
+LOG: Final = b"log"
+META: Final = b"meta"
+GRAVES: Final = b"graves"
+"""Of rows that are gone: which record deleted them."""
+DATABASES: Final = (ROWS, LOG, META, GRAVES)
+
+SCHEMA_KEY: Final = b"schema"
+MARK_KEY: Final = b"mark"
+BASE_KEY: Final = b"base"
+ERA_KEY: Final = b"era"
+NOTE_PREFIX: Final = b"note/"
+_CRC: Final = struct.Struct(">I")
+_LSN: Final = struct.Struct(">Q")
+
+
+class RowDamaged(ValueError):
+    """What was read is not what was written."""
+
+
+class Mark(msgspec.Struct, array_like=True, frozen=True):
+    """Where the log stands, and the clocks at that moment.
+
+    ``at_ms`` is log time. ``boottime_ms`` (CLOCK_BOOTTIME) means something while the boot has
+    the id ``boot_id``; ``wall_ms`` is the wall clock, since the epoch.
+    """
+
+    lsn: int = 0
+    digest: bytes = GENESIS
+    at_ms: int = 0
+    boot_id: str = ""
+    boottime_ms: int = 0
+    wall_ms: int = 0
+
+    @property
+    def place(self) -> Place:
+        """What ``apply`` goes on from."""
+        return Place(self.lsn, self.digest, self.at_ms)
+
+
+class Base(msgspec.Struct, array_like=True, frozen=True):
+    """What the log begins after: the last record that was trimmed; lsn 0 where none was."""
+
+    lsn: int = 0
+    digest: bytes = GENESIS
+    at_ms: int = 0
+
+
+class Cursor(Protocol):
+    """What is used of lmdb's, opened to give bytes."""
+
+    def set_key(self, key: bytes) -> bool:
+        """To this key."""
+
+    def set_range(self, key: bytes) -> bool:
+        """To this key or the next."""
+
+    def prev(self) -> bool:
+        """To the one before."""
+
+    def next(self) -> bool:
+        """To the one after."""
+
+    def last(self) -> bool:
+        """To the last."""
+
+    def item(self) -> tuple[Any, Any]:
+        """Key and value here."""
+
+    def value(self) -> Any:
+        """The value here."""
+
+
+def pack(key: bytes, value: bytes) -> bytes:
+    """What is stored for a value under a key."""
+    return _CRC.pack(zlib.crc32(value, zlib.crc32(key))) + value
+
+
+def unpack(key: bytes, stored: bytes) -> bytes:
+    """The value. Raises RowDamaged."""
+    value = stored[4:]
+    if len(stored) < _CRC.size or _CRC.unpack_from(stored)[0] != zlib.crc32(value, zlib.crc32(key)):
+        msg = f"the checksum of {key!r} is not that of its bytes"
+        raise RowDamaged(msg)
+    return value
+
+
+def get(cursor: Cursor, key: bytes) -> bytes | None:
+    """The value of a key; None where there is none. Raises RowDamaged."""
+    if cursor.set_key(key):
+        return unpack(key, cursor.value())
+    found = cursor.set_range(key)
+    if found:
+        _check(cursor, above=key)
+    if cursor.prev() if found else cursor.last():
+        _check(cursor, below=key)
+    return None
+
+
+def scan(cursor: Cursor, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    """Keys with ``prefix``, those greater than ``after``, in order, with their values.
+
+    The cursor is the scan's own until its end. Raises RowDamaged.
+    """
+    start = max(prefix, after + b"\0") if after else prefix
+    found = cursor.set_range(start)
+    if start and (cursor.prev() if found else cursor.last()):
+        _check(cursor, below=start)
+    more, last = found and cursor.set_range(start), b""
+    while more:
+        key, stored = cursor.item()
+        value = unpack(key, stored)  # before anything is made of the key
+        if key < start or (last and key <= last):
+            raise _disorder(key)
+        if not key.startswith(prefix):
+            return
+        yield key, value
+        last, more = key, cursor.next()
+
+
+def lsn_key(lsn: int) -> bytes:
+    """The key of a record of the log."""
+    return _LSN.pack(lsn)
+
+
+def key_lsn(key: bytes) -> int:
+    """The lsn of a record's key. Raises RowDamaged for what is none."""
+    if len(key) != _LSN.size:
+        msg = f"{key!r} is no key of the log"
+        raise RowDamaged(msg)
+    lsn: int = _LSN.unpack(key)[0]
+    return lsn
+
+
+def write_mark(mark: Mark | Base) -> bytes:
+    """Its bytes."""
+    return _encode(mark)
+
+
+def read_mark(data: bytes | None) -> Mark:
+    """The mark; that of an empty log for None. Raises RowDamaged."""
+    return Mark() if data is None else _decoded(_marks, data)
+
+
+def read_base(data: bytes | None) -> Base:
+    """The base; that of a log that was never trimmed for None. Raises RowDamaged."""
+    return Base() if data is None else _decoded(_bases, data)
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_marks = msgspec.msgpack.Decoder(Mark)
+_bases = msgspec.msgpack.Decoder(Base)
+
+M = TypeVar("M", Mark, Base)
+
+
+def _decoded(decoder: msgspec.msgpack.Decoder[M], data: bytes) -> M:
+    try:
+        return decoder.decode(data)
+    except msgspec.MsgspecError as error:
+        msg = f"a mark of the state cannot be read: {error}"
+        raise RowDamaged(msg) from error
+
+
+def _check(cursor: Cursor, *, above: bytes | None = None, below: bytes | None = None) -> None:
+    """The neighbour of a gap must be whole, and on its side of it."""
+    key, stored = cursor.item()
+    unpack(key, stored)
+    if (above is not None and key <= above) or (below is not None and key >= below):
+        raise _disorder(key)
+
+
+def _disorder(key: bytes) -> RowDamaged:
+    return RowDamaged(f"{key!r} is not where it belongs")

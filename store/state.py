@@ -1,0 +1,265 @@
+"""The shared state on disk: rows, log and marks in an LMDB environment of its own.
+
+Three threads' worth of rules. The loop's thread owns ``view`` and every method that reads:
+all of them see the same committed moment, that of the last ``renew``. The writer's thread
+(``store.statewriter``) calls ``commit`` alone. Opening costs the same however long the log
+is: nothing is scanned.
+
+How a row lies in the file, and what finds a changed bit, says ``shard_node.state.files``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+import lmdb
+import msgspec
+
+from shard_node.state.files import (
+    BASE_KEY,
+    DATABASES,
+    ERA_KEY,
+    GRAVES,
+    LOG,
+    MARK_KEY,
+    META,
+    NOTE_PREFIX,
+    ROWS,
+    SCHEMA,
+    SCHEMA_KEY,
+    Base,
+    Mark,
+    RowDamaged,
+    get,
+    key_lsn,
+    lsn_key,
+    read_base,
+    read_mark,
+    scan,
+)
+from shard_node.state.log import Entry, read_entry
+from store.engine import MAP_MAX_BYTES, open_engine, write_error
+from store.errors import StoreClosed, StoreDamaged, StoreFull
+from store.statecommit import Batch, put, put_batches
+
+ERA_BYTES: Final = 16
+DAMAGED_HINT: Final = "run: shardctl state check   (then: shardctl backup restore)"
+_SCHEMA: Final = str(SCHEMA).encode()
+M = TypeVar("M")
+
+
+class StateView:
+    """``Reads`` over the committed rows of one moment. For one thread.
+
+    Raises StoreDamaged for what is not what was written, also where a row seems not to be
+    there because its key, or its neighbour's, was damaged.
+    """
+
+    def __init__(self, env: lmdb.Environment, handles: dict[bytes, Any]) -> None:
+        self._env, self._handles = env, handles
+        self._txn: lmdb.Transaction | None = None
+        self._cursors: dict[bytes, lmdb.Cursor] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        """The row's bytes."""
+        return self.lookup(ROWS, key)
+
+    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Keys with ``prefix``, those greater than ``after``, in order, with their rows.
+
+        To be ended before the next ``renew``.
+        """
+        return self.walk(ROWS, prefix, after)
+
+    def lookup(self, name: bytes, key: bytes) -> bytes | None:
+        """The value of a key in one of the databases."""
+        cursor = self._cursors.get(name)
+        try:
+            if cursor is None:
+                cursor = self._cursors[name] = self.cursor(name)
+            return get(cursor, key)
+        except (RowDamaged, lmdb.Error) as error:
+            raise _damaged(name, error) from error
+
+    def walk(self, name: bytes, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """``scan`` of one of the databases."""
+        try:
+            with self.cursor(name) as cursor:
+                yield from scan(cursor, prefix, after)
+        except (RowDamaged, lmdb.Error) as error:
+            raise _damaged(name, error) from error
+
+    def cursor(self, name: bytes) -> lmdb.Cursor:
+        """A cursor of this moment. Its bytes are as they lie in the file."""
+        if self._txn is None:
+            self._txn = self._env.begin()
+        return self._txn.cursor(self._handles[name])
+
+    def end(self) -> None:
+        """Let go of the moment; the next read takes the newest one."""
+        self._cursors.clear()
+        if self._txn is not None:
+            self._txn.abort()
+            self._txn = None
+
+
+class StateStore:
+    """The state in one folder. Open it once in a process, after the process has started."""
+
+    def __init__(self, env: lmdb.Environment, folder: Path) -> None:
+        self._env: lmdb.Environment | None = env
+        self.folder = folder
+        self._handles: dict[bytes, Any] = {}
+        self.view = StateView(env, self._handles)
+        """The committed rows; a ``Reads``."""
+
+    @classmethod
+    def open(cls, folder: Path, map_max_bytes: int = MAP_MAX_BYTES) -> StateStore:
+        """Opens or makes the state in ``folder`` (0700, files 0600).
+
+        Raises StoreOpenError or one of its children, StoreFull.
+        """
+        store = cls(open_engine(folder, map_max_bytes, len(DATABASES)), folder)
+        try:
+            store._prepare()
+        except BaseException:
+            store.close()
+            raise
+        return store
+
+    def renew(self) -> None:
+        """See what was committed since. Call it on the loop's thread when the writer reports a
+        commit, before anything is computed or answered from it. Scans must have ended."""
+        self.view.end()
+
+    def place(self) -> Mark:
+        """Where the committed log stands (``.place`` is what ``apply`` takes), and the clocks
+        that were saved with it. ``Mark()``, lsn 0, for an empty log."""
+        return _meta(read_mark, self.view.lookup(META, MARK_KEY))
+
+    def base(self) -> Base:
+        """What the log begins after; lsn 0 where nothing was trimmed."""
+        return _meta(read_base, self.view.lookup(META, BASE_KEY))
+
+    def era(self) -> str:
+        """Drawn when the store was made and at each restore: lsns of two eras do not compare."""
+        found = self.view.lookup(META, ERA_KEY)
+        return "" if found is None else found.hex()
+
+    def entry(self, lsn: int) -> Entry | None:
+        """A committed record of the log; None where there is none (any more)."""
+        data = self.view.lookup(LOG, lsn_key(lsn)) if lsn > 0 else None
+        return None if data is None else _read(lsn, data)
+
+    def entries(self, after: int, limit: int) -> Iterator[Entry]:
+        """Committed records above the lsn ``after``, at most ``limit``, in order."""
+        if limit <= 0:
+            return
+        rows = self.view.walk(LOG, b"", lsn_key(after) if after > 0 else b"")
+        for count, (key, data) in enumerate(rows, 1):
+            yield _read(key_lsn(key), data)
+            if count >= limit:
+                return
+
+    def last_of(self, key: bytes, after: int) -> int:
+        """The record after ``after`` that deleted a row that is not there; 0 where none did.
+
+        Asked of rows that are gone; one that is there names its own last record.
+        """
+        found = self.view.lookup(GRAVES, key)
+        lsn = 0 if found is None else key_lsn(found)
+        return lsn if lsn > after else 0
+
+    def note(self, name: str) -> bytes | None:
+        """What was kept under this name beside rows and log."""
+        return self.view.lookup(META, NOTE_PREFIX + name.encode())
+
+    def commit(self, batches: list[Batch]) -> None:
+        """All batches in one durable commit, or none. The writer's thread alone calls it.
+
+        Raises StoreFull, StoreFailed (StorePanic: this process can write no more).
+        """
+        env = self._environment()
+        try:
+            with env.begin(write=True) as txn:
+                put_batches(txn, self._handles, batches)
+        except lmdb.Error as error:
+            raise write_error(error) from error
+        except RowDamaged as error:
+            raise _damaged(META, error) from error
+
+    def check_readers(self) -> int:
+        """Clears what dead processes left in the reader table; how many. Every few seconds: a
+        stale reader makes the file grow."""
+        count: int = self._environment().reader_check()
+        return count
+
+    @property
+    def env(self) -> lmdb.Environment:
+        """The environment, for snapshots and statistics. Raises StoreClosed."""
+        return self._environment()
+
+    @property
+    def handles(self) -> dict[bytes, Any]:
+        """The databases by name."""
+        return self._handles
+
+    def close(self) -> None:
+        """Closes it. The writer must have ended."""
+        self.view.end()
+        if self._env is not None:
+            self._env.close()
+            self._env = None
+
+    def _environment(self) -> lmdb.Environment:
+        if self._env is None:
+            raise StoreClosed("the state is closed")
+        return self._env
+
+    def _prepare(self) -> None:
+        env = self._environment()
+        try:
+            for name in DATABASES:
+                self._handles[name] = env.open_db(name)
+            if self.view.lookup(META, SCHEMA_KEY) is None:
+                self._found()
+            found = self.view.lookup(META, SCHEMA_KEY)
+            self.place()
+        except lmdb.Error as error:
+            failed = write_error(error)
+            raise failed if isinstance(failed, StoreFull) else _damaged(META, error) from error
+        if found != _SCHEMA:
+            msg = f"{self.folder}: schema {found!r}; this version reads {SCHEMA}"
+            raise StoreDamaged(msg)
+
+    def _found(self) -> None:
+        """The first rows of a new store."""
+        with self._environment().begin(write=True) as txn:
+            meta = self._handles[META]
+            put(txn, meta, SCHEMA_KEY, _SCHEMA)
+            put(txn, meta, ERA_KEY, os.urandom(ERA_BYTES))
+        self.renew()
+
+
+def _meta(reader: Callable[[bytes | None], M], data: bytes | None) -> M:
+    try:
+        return reader(data)
+    except RowDamaged as error:
+        raise _damaged(META, error) from error
+
+
+def _read(lsn: int, data: bytes) -> Entry:
+    try:
+        entry = read_entry(data)
+    except msgspec.MsgspecError as error:
+        raise StoreDamaged(f"record {lsn} of the log cannot be read: {error}") from error
+    if entry.lsn != lsn:
+        raise StoreDamaged(f"record {lsn} of the log says that it is {entry.lsn}")
+    return entry
+
+
+def _damaged(name: bytes, error: Exception) -> StoreDamaged:
+    return StoreDamaged(f"{name.decode()}: {error}", hint=DAMAGED_HINT)

@@ -1,0 +1,124 @@
+"""What a commit of the state puts where. Puts only: what to put was computed before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final, NamedTuple
+
+import lmdb
+
+from shard_node.state.files import (
+    GRAVES,
+    LOG,
+    MARK_KEY,
+    META,
+    NOTE_PREFIX,
+    ROWS,
+    Mark,
+    lsn_key,
+    pack,
+    read_mark,
+    unpack,
+    write_mark,
+)
+from shard_node.state.keys import Table
+from shard_node.state.log import Entry, write_entry
+from shard_node.state.undo import Restore
+from store.errors import StoreFailed
+
+Handles = Mapping[bytes, Any]
+"""The databases by name."""
+Work = Callable[[lmdb.Transaction, Handles], None]
+"""Something more to do in the same commit: erase payloads, trim a piece of the log."""
+_NO_GRAVE: Final = Table.DONE
+"""Rows of this table go all the time, and nothing is rolled back through them."""
+
+
+class Batch(NamedTuple):
+    """What is kept together or not at all. Made by ``StateWriter.submit``."""
+
+    token: int
+    generation: int
+    writes: Mapping[bytes, bytes | None]
+    entries: tuple[Entry, ...]
+    mark: Mark | None
+    notes: Mapping[str, bytes | None]
+    work: Work | None
+
+
+def put_batches(txn: lmdb.Transaction, handles: Handles, batches: list[Batch]) -> None:
+    """Puts them in this order. Raises StoreFailed where their records do not follow each other,
+    lmdb.Error; nothing may be committed then."""
+    before = mark = _mark(txn, handles)
+    for batch in batches:
+        _put_entries(txn, handles[LOG], batch, mark.lsn)
+        _put_rows(txn, handles, batch)
+        for name, note in batch.notes.items():
+            put(txn, handles[META], NOTE_PREFIX + name.encode(), note)
+        if batch.work is not None:
+            batch.work(txn, handles)
+        mark = _next_mark(batch, mark)
+    if mark is not before:
+        put(txn, handles[META], MARK_KEY, write_mark(mark))
+
+
+def put(txn: lmdb.Transaction, db: Any, key: bytes, value: bytes | None) -> bool:
+    """Put a value with its checksum, or (None) delete it; False: there was none to delete."""
+    if value is None:
+        gone: bool = txn.delete(key, db=db)
+        return gone
+    txn.put(key, pack(key, value), db=db)
+    return True
+
+
+def fetch(txn: lmdb.Transaction, db: Any, key: bytes) -> bytes | None:
+    """The value in this transaction. Raises RowDamaged."""
+    stored = txn.get(key, db=db)
+    return None if stored is None else unpack(key, bytes(stored))
+
+
+def _mark(txn: lmdb.Transaction, handles: Handles) -> Mark:
+    return read_mark(fetch(txn, handles[META], MARK_KEY))
+
+
+def _put_entries(txn: lmdb.Transaction, db: Any, batch: Batch, last: int) -> None:
+    for entry in batch.entries:
+        last += 1
+        if entry.lsn != last:
+            raise StoreFailed(f"record {entry.lsn} of the log came where {last} was due")
+        key = lsn_key(last)
+        txn.put(key, pack(key, write_entry(entry)), append=True, db=db)
+
+
+def _put_rows(txn: lmdb.Transaction, handles: Handles, batch: Batch) -> None:
+    rows = handles[ROWS]
+    for key, row in batch.writes.items():
+        there = put(txn, rows, key, row)
+        if row is None and key[1] != _NO_GRAVE:
+            lsn = _deleter(batch, key, there)
+            if lsn:
+                put(txn, handles[GRAVES], key, lsn_key(lsn))
+
+
+def _deleter(batch: Batch, key: bytes, there: bool) -> int:
+    """Which record of the batch deleted a row; 0: none did, it was not there."""
+    entries = batch.entries
+    if len(entries) > 1:
+        for entry in reversed(entries):
+            payload = entry.payload()
+            for instruction in () if payload is None else payload.undo:
+                if isinstance(instruction, Restore) and instruction.key == key:
+                    return entry.lsn
+    return entries[-1].lsn if entries and there else 0
+
+
+def _next_mark(batch: Batch, mark: Mark) -> Mark:
+    due = batch.entries[-1].lsn if batch.entries else mark.lsn
+    new = batch.mark
+    if new is None:
+        if batch.entries:
+            raise StoreFailed(f"records up to {due} came without a mark")
+        return mark
+    if new.lsn != due:
+        raise StoreFailed(f"the mark says {new.lsn} where the log ends at {due}")
+    return new

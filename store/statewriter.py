@@ -1,0 +1,156 @@
+"""One thread that groups the state's waiting batches into one durable commit.
+
+Each batch was computed on top of those before it, committed or not. So after a failed commit
+every batch that was submitted before ``reset`` fails as well, whether it was waiting or came
+later: there is nothing for it to stand on.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from itertools import groupby
+from typing import Final, Protocol
+
+from shard_node.state.files import Mark
+from shard_node.state.log import Entry
+from store.errors import StoreBusy, StoreClosed, StoreError, StoreFailed
+from store.statecommit import Batch, Work
+
+WAITING_MAX: Final = 4096
+GROUP_MAX: Final = 512
+"""Batches in one commit; more would make the first wait for the last."""
+_NOTHING: Final[Mapping[bytes, bytes | None]] = {}
+_NO_NOTES: Final[Mapping[str, bytes | None]] = {}
+
+End = tuple[int, StoreError | None]
+Done = Callable[[tuple[int, ...], StoreError | None], None]
+
+
+class Commits(Protocol):
+    """What the writer needs of the store."""
+
+    def commit(self, batches: list[Batch]) -> None:
+        """All in one durable commit, or none. Raises StoreError."""
+
+
+class StateWriter:
+    """The one writer of a StateStore.
+
+    ``done(tokens, error)`` is called on the writer's thread, in the order of submission: with
+    None after the batches became durable (what they make possible may go out now), else with
+    the reason why they are not kept. ``submit``, ``reset`` and ``close`` are for one thread.
+    """
+
+    def __init__(self, store: Commits, done: Done) -> None:
+        self._store = store
+        self._done = done
+        self._waiting: queue.Queue[Batch | None] = queue.Queue(WAITING_MAX)
+        self._generation = 0
+        self._broken = -1
+        """The newest generation of which a commit failed, and why."""
+        self._why: StoreError | None = None
+        self._closed = False
+        self._thread = threading.Thread(target=self._run, name="state-writer", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self,
+        token: int,
+        writes: Mapping[bytes, bytes | None] = _NOTHING,
+        entries: tuple[Entry, ...] = (),
+        mark: Mark | None = None,
+        *,
+        notes: Mapping[str, bytes | None] = _NO_NOTES,
+        work: Work | None = None,
+    ) -> None:
+        """Queue a batch: rows to put (None: delete), records that follow the last submitted
+        ones, and the mark after them (needed with records). They are not to be changed later.
+
+        ``notes`` are kept beside rows and log, in neither (a checkpoint of what is not logged);
+        ``work`` is done in the same commit. Raises StoreBusy at the limit (nothing is queued;
+        submit it again after the next ``done``), StoreClosed after ``close``.
+        """
+        if self._closed:
+            raise StoreClosed("the writer has ended")
+        batch = Batch(token, self._generation, writes, entries, mark, notes, work)
+        try:
+            self._waiting.put_nowait(batch)
+        except queue.Full:
+            raise StoreBusy(f"{WAITING_MAX} batches wait already") from None
+
+    def reset(self) -> None:
+        """Begin anew after a failure: what is submitted from now on was computed on top of what
+        the store has (after ``StateStore.renew``), not on what failed."""
+        self._generation += 1
+
+    @property
+    def waiting(self) -> int:
+        """Batches in the queue, about."""
+        return self._waiting.qsize()
+
+    def close(self, timeout_s: float) -> bool:
+        """Commit what waits and end the thread; False where that took too long."""
+        if not self._closed:
+            self._closed = True
+            try:
+                self._waiting.put(None, timeout=timeout_s)
+            except queue.Full:
+                return False
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        last = False
+        while not last:
+            group, last = self._group()
+            for error, tokens in _runs(self._commit_group(group)):
+                self._done(tokens, error)
+
+    def _group(self) -> tuple[list[Batch], bool]:
+        """What waits, at least one batch; True where it is the last group."""
+        group: list[Batch] = []
+        while len(group) < GROUP_MAX:
+            try:
+                batch = self._waiting.get(block=not group)
+            except queue.Empty:
+                break
+            if batch is None:
+                return group, True
+            group.append(batch)
+        return group, False
+
+    def _commit_group(self, group: list[Batch]) -> list[End]:
+        """What became of each. One that cannot be kept takes those after it with it, not those
+        before: they are tried one by one then."""
+        live = [batch for batch in group if batch.generation > self._broken]
+        kept = len(live) > 1 and self._commit(live) is None
+        ends: list[End] = []
+        for batch in group:
+            error = None
+            if batch.generation <= self._broken:
+                error = self._why
+            elif not kept:
+                error = self._commit([batch])
+                if error is not None:
+                    self._broken, self._why = batch.generation, error
+            ends.append((batch.token, error))
+        return ends
+
+    def _commit(self, batches: list[Batch]) -> StoreError | None:
+        try:
+            self._store.commit(batches)
+        except StoreError as error:
+            return error
+        except Exception as error:
+            # A bug of ours in one batch must not end the thread that all others wait for.
+            return StoreFailed(f"{type(error).__name__}: {error}")
+        return None
+
+
+def _runs(ends: list[End]) -> Iterator[tuple[StoreError | None, tuple[int, ...]]]:
+    """Neighbours with the same end together."""
+    for _, run in groupby(ends, key=lambda end: id(end[1])):
+        same = list(run)
+        yield same[0][1], tuple(token for token, _ in same)
