@@ -25,6 +25,8 @@ from store.errors import (
 
 MAP_MAX_BYTES: Final = 64 << 30
 """A sparse map this large costs nothing on disk and never has to be resized."""
+READERS_MAX: Final = 1024
+"""Read transactions at once, over all processes; the first to open the file decides."""
 LMDB_MAJOR: Final = 0
 FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
@@ -57,6 +59,13 @@ def write_error(error: lmdb.Error) -> StoreError:
     return StoreFull(text) if full else StoreFailed(text)
 
 
+def os_failure(error: OSError, path: Path) -> StoreError:
+    """What a failed write of a file beside the environment is to the caller."""
+    text = f"{error.filename or path}: {error.strerror}"
+    full = error.errno in (errno.ENOSPC, errno.EFBIG, errno.EDQUOT)
+    return StoreFull(text) if full else StoreFailed(text)
+
+
 def _open(folder: Path, map_max_bytes: int, databases_max: int) -> lmdb.Environment:
     mask = os.umask(0o077)
     try:
@@ -65,6 +74,7 @@ def _open(folder: Path, map_max_bytes: int, databases_max: int) -> lmdb.Environm
             map_size=map_max_bytes,
             mode=FILE_MODE,
             max_dbs=databases_max,
+            max_readers=READERS_MAX,
             lib_version=LMDB_MAJOR,
         )
     except (lmdb.MemoryError, MemoryError) as error:

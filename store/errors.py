@@ -3,10 +3,13 @@
 StoreError               code, hint
 +-- StoreOpenError       the environment cannot be opened
 |   +-- StoreMemory      the address space does not hold the map
+|   +-- StoreInUse       a broker runs on it
 |   +-- StoreDamaged     the file is no LMDB, of another format, or holds what we cannot read
 +-- StoreFull            the disk or the map is full; what was asked is not kept
 +-- StoreFailed          a commit failed for another reason; what was asked is not kept
 |   +-- StorePanic       the engine gave up; nothing more can be written by this process
++-- SnapshotRefused      no snapshot, one that does not verify, or not one of this state
++-- ExportRefused        no export of a partition, or one that is damaged
 +-- StoreBusy            more waits than the writer may hold; retry
 +-- StoreClosed          the writer has ended
 """
@@ -37,6 +40,13 @@ class StoreMemory(StoreOpenError):
 
     code = "E_STORE_MEMORY"
     hint = "raise the limit of the address space (ulimit -v unlimited)"
+
+
+class StoreInUse(StoreOpenError):
+    """Work that needs the state at rest, while a broker runs."""
+
+    code = "E_STORE_IN_USE"
+    hint = "run: shardctl stop"
 
 
 class StoreDamaged(StoreOpenError):
@@ -73,3 +83,17 @@ class StoreBusy(StoreError):
 
 class StoreClosed(StoreError):
     """The writer has ended."""
+
+
+class SnapshotRefused(StoreError):
+    """What was given is no snapshot, or none that may be used here."""
+
+    code = "E_SNAPSHOT"
+    hint = "run: shardctl backup verify"
+
+
+class ExportRefused(StoreError):
+    """What was given is no export of a partition, or its place is taken."""
+
+    code = "E_EXPORT"
+    hint = "export it again, to a file that does not exist"

@@ -33,6 +33,9 @@ SCHEMA_KEY: Final = b"schema"
 MARK_KEY: Final = b"mark"
 BASE_KEY: Final = b"base"
 ERA_KEY: Final = b"era"
+REPLAY_KEY: Final = b"replay"
+"""The lsn of the first record after rows were imported: the log alone explains no row of before
+it."""
 NOTE_PREFIX: Final = b"note/"
 _CRC: Final = struct.Struct(">I")
 _LSN: Final = struct.Struct(">Q")

@@ -1,0 +1,214 @@
+"""One partition by itself: out to a file, and in from one.
+
+The file is MessagePack: a head, then rows one by one, then an end with their count and the
+digest of all that came before it. A file without its end is refused before anything is written.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final, NamedTuple
+
+import lmdb
+import msgspec
+
+from shard_node.state.files import GRAVES, META, REPLAY_KEY, ROWS, lsn_key
+from shard_node.state.keys import PARTITIONS, Table, parse_key
+from shard_node.state.rows import head, stamped
+from shard_node.state.views import Reads
+from store.engine import FILE_MODE, os_failure, write_error
+from store.errors import ExportRefused
+from store.offline import broker_kept_out, sync_folder
+from store.state import StateStore
+from store.statecommit import put
+from store.statestats import partition_prefix
+
+EXPORT_SCHEMA: Final = 1
+PIECE_MAX_BYTES: Final = 1 << 20
+"""Of one row and its key, with what frames them; a row has at most 64 KiB."""
+KEY_MAX_BYTES: Final = 511
+"""LMDB's own limit."""
+_SIZE_BYTES: Final = 4
+OF_ONE_LOG: Final = frozenset({Table.DONE, Table.HISTORY, Table.UNDONE})
+"""Tables whose rows name records: neither imported nor removed by an import."""
+
+
+class Head(msgspec.Struct, array_like=True, frozen=True, tag="shardctl-partition"):
+    """What was exported, as of which record of which era (``StateStore.era``)."""
+
+    schema: int
+    partition: int
+    era: str
+    lsn: int
+
+
+class Exported(msgspec.Struct, array_like=True, frozen=True, tag="row"):
+    """A row."""
+
+    key: bytes
+    row: bytes
+
+
+class End(msgspec.Struct, array_like=True, frozen=True, tag="end"):
+    """So many rows, and the SHA-256 of all pieces before this one."""
+
+    rows: int
+    digest: bytes
+
+
+class Imported(NamedTuple):
+    """What an import did: rows written, rows that were there and are not in the file, rows left
+    out because they name records of the log."""
+
+    partition: int
+    written: int
+    removed: int
+    left_out: int
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_pieces = msgspec.msgpack.Decoder(Head | Exported | End)
+
+
+def export(view: Reads, partition: int, era: str, lsn: int, target: Path) -> int:
+    """Write a partition's committed rows to a new file (0600); how many. The view is that of
+    one moment, ``lsn``. Raises ExportRefused where the file exists, StoreFull, StoreFailed."""
+    prefix = partition_prefix(partition)
+    if target.exists():
+        raise ExportRefused(f"{target} exists")
+    part = target.with_name(target.name + ".part")
+    try:
+        handle = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+        with os.fdopen(handle, "wb") as file:
+            digest, rows = hashlib.sha256(), 0
+            _put(file, digest, Head(EXPORT_SCHEMA, partition, era, lsn))
+            for key, row in view.scan(prefix):
+                _put(file, digest, Exported(key, row))
+                rows += 1
+            _put(file, digest, End(rows, digest.digest()))
+            file.flush()
+            os.fsync(file.fileno())
+        part.rename(target)
+        sync_folder(target.parent)
+    except OSError as error:
+        raise os_failure(error, part) from error
+    finally:
+        part.unlink(missing_ok=True)
+    return rows
+
+
+def check_export(source: Path) -> tuple[Head, int]:
+    """What the file is of, and its number of rows. Raises ExportRefused for what is damaged."""
+    found: Head | None = None
+    rows = 0
+    for piece in _read(source):
+        if isinstance(piece, Head):
+            found = piece
+        else:
+            rows += 1
+    assert found is not None  # _read begins with it
+    return found, rows
+
+
+def import_partition(state_folder: Path, source: Path) -> Imported:
+    """Replace a partition's rows with those of the file, in one commit, while no broker runs.
+
+    Each row becomes the next version of what is there, stamped with the last record of the log:
+    what was logged before cannot be rolled back through it but by force. The log does not say
+    that it happened, so rows are not replayed from before it: take a snapshot after.
+    Raises ExportRefused, StoreInUse, StoreDamaged, StoreFull, StoreFailed.
+    """
+    about, _ = check_export(source)
+    with broker_kept_out(state_folder.parent):
+        store = StateStore.open(state_folder)
+        try:
+            return _replace(store, about, source)
+        except lmdb.Error as error:
+            raise write_error(error) from error
+        finally:
+            store.close()
+
+
+def _replace(store: StateStore, about: Head, source: Path) -> Imported:
+    old = {
+        key: head(row)[0]
+        for key, row in store.view.scan(partition_prefix(about.partition))
+        if key[1] not in OF_ONE_LOG
+    }
+    lsn, written, left_out = store.place().lsn, 0, 0
+    gone = set(old)
+    with store.env.begin(write=True) as txn:
+        rows = store.handles[ROWS]
+        for piece in _read(source):
+            if not isinstance(piece, Exported):
+                continue
+            if piece.key[1] in OF_ONE_LOG:
+                left_out += 1
+                continue
+            version = max(old.get(piece.key, 0), head(piece.row)[0]) + 1
+            put(txn, rows, piece.key, stamped(piece.row, version, lsn))
+            gone.discard(piece.key)
+            written += 1
+        for key in gone:
+            put(txn, rows, key, None)
+            put(txn, store.handles[GRAVES], key, lsn_key(lsn))
+        put(txn, store.handles[META], REPLAY_KEY, lsn_key(lsn + 1))
+    store.renew()
+    return Imported(about.partition, written, len(gone), left_out)
+
+
+def _read(source: Path) -> Iterator[Head | Exported]:
+    """The pieces before the end, each looked at; the end is, too."""
+    digest, rows, partition = hashlib.sha256(), 0, -1
+    try:
+        with source.open("rb") as file:
+            while True:
+                data = _frame(file, source)
+                piece = _pieces.decode(data)
+                if isinstance(piece, End):
+                    if (piece.rows, piece.digest) != (rows, digest.digest()) or file.read(1):
+                        raise ExportRefused(f"{source} is not what was exported")
+                    return
+                _check_piece(piece, partition, source)
+                if isinstance(piece, Head):
+                    partition = piece.partition
+                else:
+                    rows += 1
+                digest.update(data)
+                yield piece
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ExportRefused(f"{source} cannot be read as an export: {error}") from error
+
+
+def _check_piece(piece: Head | Exported, partition: int, source: Path) -> None:
+    if isinstance(piece, Head):
+        known = piece.schema == EXPORT_SCHEMA and partition < 0
+        right = known and 0 <= piece.partition < PARTITIONS
+    else:
+        try:
+            parse_key(piece.key)
+            right = piece.key[0] == partition and len(piece.key) <= KEY_MAX_BYTES
+            if piece.key[1] not in OF_ONE_LOG:
+                head(piece.row)
+        except (ValueError, IndexError, msgspec.MsgspecError):
+            right = False
+    if not right:
+        raise ExportRefused(f"{source} has a piece that belongs to no partition of ours")
+
+
+def _frame(file: BinaryIO, source: Path) -> bytes:
+    size = int.from_bytes(file.read(_SIZE_BYTES), "big")
+    data = file.read(size) if 0 < size <= PIECE_MAX_BYTES else b""
+    if not data or len(data) != size:
+        raise ExportRefused(f"{source} ends before its end")
+    return data
+
+
+def _put(file: BinaryIO, digest: Any, piece: Head | Exported | End) -> None:
+    data = _encode(piece)
+    digest.update(data)
+    file.write(len(data).to_bytes(_SIZE_BYTES, "big"))
+    file.write(data)
