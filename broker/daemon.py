@@ -1,8 +1,8 @@
 """The daemon's life, to be read from top to bottom: run, startup, main loop, shutdown.
 
 One loop waits for the next deadline on five descriptors: the ROUTER socket, the supervisor,
-the lifeline, and the pipe by which signals and the two waiting threads (LMDB's commit,
-Discord's REST) wake it. All decisions are the machine's.
+the lifeline, and the pipe by which signals and the waiting threads (LMDB's commits, Discord's
+REST) wake it. All decisions are the machine's.
 """
 
 from __future__ import annotations
@@ -25,9 +25,11 @@ from broker.core.effects import (
     Commit,
     Effect,
     Effects,
+    KeepState,
     Log,
     Order,
     Quit,
+    ResetState,
     WatchProcesses,
 )
 from broker.core.events import (
@@ -44,6 +46,7 @@ from broker.errors import FolderError, SupervisorSilent
 from broker.ports.folders import check_endpoint, check_folder, take_lock
 from broker.ports.gateway_info import GatewayPort
 from broker.ports.router import BLOCKED_RETRY_S, RouterPort
+from broker.ports.state import StateKeeper
 from broker.ports.supervisor import LineError, SupervisorPort, read_line
 from broker.ports.wake import Signals, Wake
 from broker.services.machine import Broker
@@ -119,7 +122,17 @@ class Daemon:
             raise FolderError(text, error.hint, error.code) from error
         self._writer = Writer(environment, self._committed)
         self._stack.callback(self._close_store, environment)
-        self._machine = Broker(self._config.settings(), durable, time.monotonic())
+        settings = self._config.settings()
+        self._open_state(settings.boot_id)
+        self._machine = Broker(settings, durable, time.monotonic(), self._state.shared)
+
+    def _open_state(self, boot_id: str) -> None:
+        try:
+            self._state = StateKeeper(self._config.data_dir, boot_id, self._wake.wake)
+        except StoreError as error:
+            text = f"the state cannot be opened: {error}"
+            raise FolderError(text, error.hint, error.code) from error
+        self._stack.callback(self._state.close, WRITER_END_S)
 
     def _close_store(self, environment: Environment) -> None:
         """A commit that hangs keeps its environment: closing it under the thread would crash."""
@@ -235,6 +248,8 @@ class Daemon:
         while not self._done.empty():
             done = self._done.get()
             self._take(Committed(done.token, str(done.error) if done.error else ""))
+        for end in self._state.ends():
+            self._take(end)
         for answer in self._gateway.answers():
             self._take(answer)
 
@@ -301,6 +316,12 @@ class Daemon:
         match effect:
             case Commit(token=token, changes=changes):
                 self._commit(token, changes)
+            case KeepState():
+                refused = self._state.keep(effect)
+                if refused is not None:
+                    self._inner.append(refused)
+            case ResetState():
+                self._state.reset()
             case Order(line=line):
                 self._supervisor.send(line)
             case AskGateway():

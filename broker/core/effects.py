@@ -9,6 +9,9 @@ from typing import Any
 
 from broker.core.events import Event, Outcome
 from broker.core.inflight import Ref
+from broker.core.logtime import LogMark
+from broker.core.table import Owner
+from shard_node.state.log import Entry
 from shard_node.wire.bodies import Body, ErrorBody
 
 
@@ -71,6 +74,15 @@ class Publish(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class Share(Effect):
+    """Sends an event of the broker to these peers, as to the subscribers of its topic."""
+
+    topic: str
+    body: Body
+    owners: tuple[Owner, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Emit(Effect):
     """Hands an event to all parts of the broker."""
 
@@ -105,6 +117,25 @@ class Commit(Effect):
 
     token: int
     changes: tuple[Any, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class KeepState(Effect):
+    """Rows and records for the state's writer; it answers with StateCommitted(token).
+
+    A row None is deleted. The shell only reads them.
+    """
+
+    token: int
+    writes: dict[bytes, bytes | None]
+    entries: list[Entry]
+    mark: LogMark
+
+
+@dataclass(frozen=True, slots=True)
+class ResetState(Effect):
+    """After a commit that failed: what was computed on top of it is forgotten, and the state's
+    writer may take new commits."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -146,6 +146,17 @@ class Committed(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class StateCommitted(Event):
+    """The state's rows under ``token`` are durable, and the port shows them; or, with the
+    ``code`` and words of an error, they are not kept, nor is what was given after them."""
+
+    token: int
+    code: str = ""
+    error: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Tick(Event):
     """Time has passed."""
 

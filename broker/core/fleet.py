@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from broker.core.letters import Letters
 from broker.core.settings import Settings
+from broker.core.stateport import SharedState
 from broker.core.states import (
     NODE_TRANSITIONS,
     REPORTABLE,
@@ -130,7 +131,7 @@ class Fleet:
 
     ``info_until`` is how long Discord's last word on the budget may be acted on;
     ``permits_wanted`` counts the shards that wait for a permit. ``depths`` tells what waits
-    for a process (broker.core.depths).
+    for a process (broker.core.depths). ``state`` is the fleet's own, ``shared`` the bot's.
     """
 
     settings: Settings
@@ -148,6 +149,7 @@ class Fleet:
     rejected_total: int = 0
     warnings: dict[str, str] = field(default_factory=dict)
     depths: Callable[[str, bytes], dict[str, Any]] = _no_depths
+    shared: SharedState = field(default_factory=SharedState)
 
     def resize(self, num_shards: int) -> None:
         """Sets the number of shards."""

@@ -6,7 +6,7 @@ with a reply or an error in any case: refused here, answered, its owner gone, or
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
@@ -271,11 +271,17 @@ class Router:
 
     def publish(self, topic: str, body: Any, sender: str) -> None:
         """Sends an event to the subscribers of a topic."""
+        owners = self._fleet.table.subscribers(topic)
+        if owners:
+            self.share(topic, body, sender, owners)
+
+    def share(self, topic: str, body: Any, sender: str, owners: Iterable[Owner]) -> None:
+        """Sends an event to these peers, as to the subscribers of its topic."""
         lane, data = TOPICS[topic].lane, encode_body(body)
         head = encode_header(
             header(Kind.EVENT, targets.Topic(topic), topic, lane=lane, sender=sender)
         )
-        for owner in self._fleet.table.subscribers(topic):
+        for owner in owners:
             self._outbox.put(owner.routing_id, lane, Frame(head, data, Kind.EVENT))
 
     def tell_all(self, topic: str, body: Any) -> None:

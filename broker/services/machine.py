@@ -23,6 +23,7 @@ from broker.core.effects import (
     Refuse,
     Reply,
     RetryLetters,
+    Share,
     Tell,
 )
 from broker.core.events import (
@@ -44,14 +45,27 @@ from broker.core.frames import Body
 from broker.core.queues import Outbox
 from broker.core.router import CLIENT, Router
 from broker.core.settings import Settings
+from broker.core.stateport import SharedState
 from broker.services.registry import SERVED, SERVED_TO_CLIENTS, SERVICES, Service
 from shard_node.wire import bodies
 from shard_node.wire.identity import heartbeat_id, node_id
-from shard_node.wire.topics import HEARTBEAT, NODE_GONE
+from shard_node.wire.topics import (
+    HEARTBEAT,
+    NODE_GONE,
+    STATE_DO,
+    STATE_LOG,
+    STATE_MARK,
+    STATE_READ,
+    STATE_SCAN,
+)
 from store.records import Durable
 
 NOTHING: Final[Effects] = []
 """Of a frame that only passes through; nobody appends to it."""
+OWN_DEADLINE: Final = frozenset(
+    {HEARTBEAT, STATE_DO, STATE_READ, STATE_SCAN, STATE_LOG, STATE_MARK}
+)
+"""There are many of them, and each moves the deadline of its own service only."""
 REJECTS_LOGGED_S: Final = 1.0
 """Garbage is logged at most once in this; the line carries the counts."""
 
@@ -59,8 +73,10 @@ REJECTS_LOGGED_S: Final = 1.0
 class Broker:
     """Router and services over one fleet. Not thread-safe: one loop drives it."""
 
-    def __init__(self, settings: Settings, durable: Durable, now: float) -> None:
-        self.fleet = Fleet(settings, now)
+    def __init__(
+        self, settings: Settings, durable: Durable, now: float, shared: SharedState | None = None
+    ) -> None:
+        self.fleet = Fleet(settings, now, shared=shared or SharedState())
         self.outbox = Outbox(self.fleet.counts)
         served = {topic: entry[1] for topic, entry in SERVED.items()}
         self.plane = DataPlane(self.fleet, self.outbox)
@@ -134,8 +150,7 @@ class Broker:
         return out
 
     def _look_at_deadlines(self, first: Event, *, several: bool) -> None:
-        """A heartbeat, of which there are many, only puts off a deadline of its service."""
-        if isinstance(first, Asked) and first.topic == HEARTBEAT and not several:
+        if isinstance(first, Asked) and first.topic in OWN_DEADLINE and not several:
             name = _service_of(first)
             due = self._deadlines[name]
             self._deadlines[name] = new = self._services[name].next_deadline()
@@ -178,6 +193,8 @@ class Broker:
                 self.router.tell(node_id(name, epoch), name, topic, body)
             case Publish(topic=topic, body=body, sender=sender):
                 self.router.publish(topic, body, sender)
+            case Share(topic=topic, body=body, owners=owners):
+                self.router.share(topic, body, "", owners)
             case RetryLetters(ref=ref, numbers=numbers):
                 self.router.reply(ref, bodies.LettersDone(*self.plane.retry(numbers, now)))
             case Emit(event=event):

@@ -16,6 +16,8 @@ from broker.services.lifecycle import Lifecycle
 from broker.services.membership import Membership
 from broker.services.operators import Operators
 from broker.services.planning import Planning
+from broker.services.state import State
+from broker.services.statereads import StateReads
 from broker.services.status import Status
 from broker.services.stopping import Stopping
 from broker.services.where import Where
@@ -48,6 +50,8 @@ SERVICES: Final[dict[str, type[Service]]] = {
     "operators": Operators,
     "status": Status,
     "where": Where,
+    "state": State,
+    "statereads": StateReads,
 }
 
 _NODE = frozenset({"node"})
@@ -79,6 +83,11 @@ SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.DEAD_LETTERS_RETRY: ("operators", Served(_OPERATOR)),
     topics.DEAD_LETTERS_DROP: ("operators", Served(_OPERATOR)),
     topics.CLIENT_REGISTER: ("clients", Served(_CLIENT)),
+    topics.STATE_DO: ("state", Served(_ANYBODY)),
+    topics.STATE_READ: ("statereads", Served(_ANYBODY)),
+    topics.STATE_SCAN: ("statereads", Served(_ANYBODY)),
+    topics.STATE_LOG: ("statereads", Served(_ANYBODY)),
+    topics.STATE_MARK: ("statereads", Served(_ANYBODY)),
 }
 
 SERVED_TO_CLIENTS: Final[dict[str, tuple[str, Served]]] = {

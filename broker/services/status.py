@@ -51,6 +51,7 @@ class Status:
             "num_shards": fleet.num_shards,
             "broker": self._broker(now),
             "identify": self._identify(now),
+            "state": self._state(now),
             "nodes": [_node(fleet, node, now) for node in _page(nodes, page, NODES_PER_PAGE)],
             "shards": [
                 _shard(fleet, node, row, now) for node, row in _page(rows, page, SHARDS_PER_PAGE)
@@ -109,6 +110,18 @@ class Status:
             "clients": sum(not peer.epoch for peer in fleet.table.peers()),
             "routes_version": fleet.table.version,
             "rejected": dict(sorted(fleet.rejected.items())),
+        }
+
+    def _state(self, now: float) -> dict[str, Any]:
+        shared = self._fleet.shared
+        return {
+            "lsn": shared.port.place().lsn,
+            "first_lsn": shared.port.first_lsn(),
+            "commits": shared.commits,
+            "commits_failed": shared.failed,
+            "waiting": shared.waiting,
+            "last_commit_ms": round(shared.commit_ms, 3),
+            "log_at_ms": shared.clock.at_ms(now),
         }
 
     def _identify(self, now: float) -> dict[str, Any]:

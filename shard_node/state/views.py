@@ -73,21 +73,29 @@ class Staged:
 
     def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """In order, with the changes. The view must not change meanwhile."""
-        mine = sorted(k for k in self.writes if k.startswith(prefix) and k > after)
-        place = 0
-        for key, row in self._base.scan(prefix, after):
-            while place < len(mine) and mine[place] < key:
-                yield from self._own(mine[place])
-                place += 1
-            if place < len(mine) and mine[place] == key:
-                yield from self._own(key)
-                place += 1
-            else:
-                yield key, row
-        for key in mine[place:]:
-            yield from self._own(key)
+        return merged(self._base, self.writes, prefix, after)
 
-    def _own(self, key: bytes) -> Iterator[tuple[bytes, bytes]]:
-        row = self.writes[key]
-        if row is not None:
+
+def merged(
+    base: Reads, writes: Mapping[bytes, bytes | None], prefix: bytes, after: bytes
+) -> Iterator[tuple[bytes, bytes]]:
+    """The rows of a view as they are with changes over it, in order."""
+    mine = sorted(k for k in writes if k.startswith(prefix) and k > after)
+    place = 0
+    for key, row in base.scan(prefix, after):
+        while place < len(mine) and mine[place] < key:
+            yield from _own(writes, mine[place])
+            place += 1
+        if place < len(mine) and mine[place] == key:
+            yield from _own(writes, key)
+            place += 1
+        else:
             yield key, row
+    for key in mine[place:]:
+        yield from _own(writes, key)
+
+
+def _own(writes: Mapping[bytes, bytes | None], key: bytes) -> Iterator[tuple[bytes, bytes]]:
+    row = writes[key]
+    if row is not None:
+        yield key, row

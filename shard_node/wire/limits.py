@@ -59,6 +59,24 @@ CLIENTS_MAX: Final = 1024
 ROUTES_MAX: Final = 256
 """Routing rules of an operator."""
 
+STATE_TXS_MAX: Final = 1024
+"""Transactions in one ``state.do``."""
+STATE_OPS_MAX: Final = 8192
+"""Operations in all of them: their results must fit into one body."""
+STATE_WAITING_MAX: Final = 16_384
+"""Transactions that the broker holds and that are not durable yet."""
+STATE_WAITING_MAX_BYTES: Final = 32 << 20
+STATE_KEYS_MAX: Final = 1024
+"""Rows in one ``state.read`` or ``state.scan``."""
+STATE_RECORDS_MAX: Final = 1000
+"""Records in one ``state.log``."""
+STATE_SCANNED_MAX: Final = 2000
+"""Records that one ``state.log`` looks at: whoever wants more asks again."""
+STATE_ANSWER_MAX_BYTES: Final = 900 << 10
+"""Of rows or records in one answer, so that it fits into a body."""
+STATE_MARKS_MAX: Final = 4096
+"""Requests that wait for a log sequence number."""
+
 HEARTBEAT_INTERVAL_S: Final = 1.0
 HEARTBEAT_LOST_S: Final = 15.0
 """A node whose heartbeat thread is silent for so long is given up."""

@@ -93,8 +93,67 @@ class StateMark(Body, frozen=True):
 
 class StateAt(Body, frozen=True):
     """Reply to ``state.mark``, and the event ``state.committed``: the last committed lsn, its
-    log time in ms since the epoch, the first lsn that the log still has."""
+    log time in ms since the epoch, the first lsn that the log still has (one after the last
+    where it has none). ``now_ms``: what log time it is now."""
 
     lsn: int
     at_ms: int
     first: int = 1
+    now_ms: int = 0
+
+
+class CooldownUse(Body, frozen=True):
+    """One use of a cooldown's key: one of ``rate`` in ``per_ms``, at most 60,000 of them;
+    longer ones are transactions (``state.do``)."""
+
+    key: str
+    rate: int
+    per_ms: int
+
+
+class CooldownAcquire(Body, frozen=True):
+    """Take these uses, each by itself, in this order."""
+
+    uses: tuple[CooldownUse, ...]
+
+
+class CooldownStep(Body, frozen=True):
+    """What became of a use: allowed where ``retry_after_ms`` is 0, or ``error``. ``remaining``
+    uses are left in the window."""
+
+    retry_after_ms: int = 0
+    remaining: int = 0
+    error: ErrorBody | None = None
+
+
+class CooldownSteps(Body, frozen=True):
+    """Reply to ``cooldown.acquire``: for each use, in order."""
+
+    steps: tuple[CooldownStep, ...]
+
+
+class CooldownShow(Body, frozen=True):
+    """Ask for the short cooldowns that run, of keys with this prefix."""
+
+    prefix: str = ""
+    limit: int = 1000
+
+
+class CooldownShown(Body, frozen=True):
+    """Key, start, end (ms of log time), and uses that are gone, in the keys' order."""
+
+    windows: tuple[tuple[str, int, int, int], ...]
+    at_ms: int
+    more: bool = False
+
+
+class CooldownClear(Body, frozen=True):
+    """Forget the uses of short cooldowns. Reply: a CooldownCleared."""
+
+    keys: tuple[str, ...]
+
+
+class CooldownCleared(Body, frozen=True):
+    """How many of them there were."""
+
+    count: int

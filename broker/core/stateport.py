@@ -1,0 +1,95 @@
+"""Where the committed state is read, as the broker's core sees it, and its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from broker.core.logtime import LogClock, LogMark
+from shard_node.state.log import GENESIS, Entry
+from shard_node.state.machine import Place
+from shard_node.state.views import DictView, Reads
+
+
+class StatePort(Protocol):
+    """Committed rows and records, all as of one ``place``. Raises StateError where they
+    cannot be read."""
+
+    @property
+    def view(self) -> Reads:
+        """The rows."""
+
+    def place(self) -> Place:
+        """Where the log stands."""
+
+    def first_lsn(self) -> int:
+        """The oldest record that the log still has; one after the last where it has none."""
+
+    def entry(self, lsn: int) -> Entry | None:
+        """A record; None where there is none (any more)."""
+
+    def entries(self, after: int, limit: int) -> Iterator[Entry]:
+        """Records after the lsn ``after``, at most ``limit``, in order."""
+
+
+class MemoryPort:
+    """A port on dicts, for a broker without a disk. ``commit`` is the writer's part."""
+
+    def __init__(self) -> None:
+        self._view = DictView()
+        self._entries: dict[int, Entry] = {}
+        self._place = Place(0, GENESIS, 0)
+        self._first = 1
+
+    @property
+    def view(self) -> DictView:
+        """The rows."""
+        return self._view
+
+    def place(self) -> Place:
+        """Where the log stands."""
+        return self._place
+
+    def first_lsn(self) -> int:
+        """The oldest record."""
+        return self._first
+
+    def entry(self, lsn: int) -> Entry | None:
+        """A record; None where there is none (any more)."""
+        return self._entries.get(lsn)
+
+    def entries(self, after: int, limit: int) -> Iterator[Entry]:
+        """Records after the lsn ``after`` in order."""
+        start = max(after + 1, self._first)
+        for lsn in range(start, min(start + limit, self._place.lsn + 1)):
+            yield self._entries[lsn]
+
+    def commit(self, writes: Mapping[bytes, bytes | None], entries: Sequence[Entry]) -> None:
+        """Keeps a batch."""
+        self._view.write(writes)
+        for entry in entries:
+            self._entries[entry.lsn] = entry
+            self._place = Place(entry.lsn, entry.digest, entry.at_ms)
+
+    def trim(self, first: int) -> None:
+        """Forgets the records before ``first``."""
+        for lsn in range(self._first, first):
+            del self._entries[lsn]
+        self._first = max(self._first, first)
+
+
+@dataclass(slots=True)
+class SharedState:
+    """The state's port and clock, and its figures for `status`.
+
+    ``waiting`` counts transactions that are applied and not durable; ``commit_ms`` is how
+    long the last commit took from the writer's hand to the word of its end.
+    """
+
+    port: StatePort = field(default_factory=MemoryPort)
+    clock: LogClock = field(default_factory=lambda: LogClock(LogMark(), 0.0))
+    commits: int = 0
+    failed: int = 0
+    waiting: int = 0
+    commit_ms: float = 0.0

@@ -1,0 +1,178 @@
+"""The state's store as the broker's core reads it, and the writer behind it.
+
+The loop's thread reads: LMDB's pages are in memory, a row costs microseconds. The writer's
+thread only commits.
+"""
+
+from __future__ import annotations
+
+import queue
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Final
+
+from broker.core.effects import KeepState
+from broker.core.events import StateCommitted
+from broker.core.logtime import LogClock, LogMark
+from broker.core.stateport import SharedState
+from shard_node.state.errors import StateError
+from shard_node.state.files import Mark
+from shard_node.state.log import Entry
+from shard_node.state.machine import Place
+from store.errors import StoreError
+from store.state import StateStore, StateView
+from store.statewriter import StateWriter
+
+FOLDER: Final = "state"
+READERS_CHECKED_S: Final = 5.0
+"""How often the reader table is cleared of the dead while there are commits: a stale reader
+makes the file grow, and only then."""
+_BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+class Unreadable(StateError):
+    """The state's file holds what was not written there."""
+
+    code = "E_STORE_DAMAGED"
+
+
+class CheckedView:
+    """The store's view; what is damaged is told as an error of the state."""
+
+    def __init__(self, view: StateView) -> None:
+        self._view = view
+
+    def get(self, key: bytes) -> bytes | None:
+        """The row's bytes. Raises Unreadable."""
+        try:
+            return self._view.get(key)
+        except StoreError as error:
+            raise _unreadable(error) from error
+
+    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """In order. To be ended before the next ``renew``. Raises Unreadable."""
+        try:
+            yield from self._view.scan(prefix, after)
+        except StoreError as error:
+            raise _unreadable(error) from error
+
+
+class StoredState:
+    """A port on the store. Raises Unreadable where it reads what is damaged."""
+
+    def __init__(self, store: StateStore) -> None:
+        self._store = store
+        self.view = CheckedView(store.view)
+        self.renew()
+
+    def renew(self) -> None:
+        """See what was committed since."""
+        self._store.renew()
+        self._place = self._store.place().place
+        self._first = self._store.base().lsn + 1
+
+    def place(self) -> Place:
+        """Where the log stands."""
+        return self._place
+
+    def first_lsn(self) -> int:
+        """The oldest record that the log still has; one after the last where it has none."""
+        return self._first
+
+    def entry(self, lsn: int) -> Entry | None:
+        """A record; None where there is none (any more)."""
+        if not self._first <= lsn <= self._place.lsn:
+            return None
+        try:
+            return self._store.entry(lsn)
+        except StoreError as error:
+            raise _unreadable(error) from error
+
+    def entries(self, after: int, limit: int) -> Iterator[Entry]:
+        """Records after the lsn ``after``, at most ``limit``, in order."""
+        try:
+            yield from self._store.entries(after, limit)
+        except StoreError as error:
+            raise _unreadable(error) from error
+
+
+class StateKeeper:
+    """Opens the state, gives the machine its port, and carries its commits out.
+
+    ``wake`` is called on the writer's thread when ``ends`` has something new. Raises StoreError.
+    """
+
+    def __init__(self, data_dir: Path, boot_id: str, wake: Callable[[], None]) -> None:
+        self._store = StateStore.open(data_dir / FOLDER)
+        self._port = StoredState(self._store)
+        mark = self._store.place()
+        now = time.monotonic()
+        clock = LogClock(
+            LogMark(mark.at_ms, mark.boot_id, mark.boottime_ms),
+            now,
+            boot_id=boot_id,
+            boot_ms=time.clock_gettime_ns(_BOOT_CLOCK) // 1_000_000,
+            wall_ms=time.time_ns() // 1_000_000,
+        )
+        self.shared = SharedState(self._port, clock)
+        self._wake = wake
+        self._ends: queue.SimpleQueue[tuple[tuple[int, ...], StoreError | None]]
+        self._ends = queue.SimpleQueue()
+        self._readers_checked_at = now
+        self._writer = StateWriter(self._store, self._done)
+
+    def keep(self, effect: KeepState) -> StateCommitted | None:
+        """Gives a commit to the writer. An event comes back where it takes none."""
+        last, mark = effect.entries[-1], effect.mark
+        at = Mark(
+            last.lsn,
+            last.digest,
+            mark.at_ms,
+            mark.boot_id,
+            mark.boot_ms,
+            time.time_ns() // 1_000_000,
+        )
+        try:
+            self._writer.submit(effect.token, effect.writes, tuple(effect.entries), at)
+        except StoreError as error:
+            return _failed(effect.token, error)
+        return None
+
+    def reset(self) -> None:
+        """What is given from now on was computed on what the store has."""
+        self._writer.reset()
+
+    def ends(self) -> Iterator[StateCommitted]:
+        """How commits went, in their order; the port shows them."""
+        while not self._ends.empty():
+            tokens, error = self._ends.get()
+            self._port.renew()
+            for token in tokens:
+                yield StateCommitted(token) if error is None else _failed(token, error)
+            self._check_readers()
+
+    def close(self, timeout_s: float) -> None:
+        """Ends the writer. A commit that hangs keeps its environment: closing it under the
+        thread would crash."""
+        if self._writer.close(timeout_s):
+            self._store.close()
+
+    def _done(self, tokens: tuple[int, ...], error: StoreError | None) -> None:
+        """On the writer's thread."""
+        self._ends.put((tokens, error))
+        self._wake()
+
+    def _check_readers(self) -> None:
+        now = time.monotonic()
+        if now >= self._readers_checked_at + READERS_CHECKED_S:
+            self._readers_checked_at = now
+            self._store.check_readers()
+
+
+def _failed(token: int, error: StoreError) -> StateCommitted:
+    return StateCommitted(token, error.code, str(error), error.hint)
+
+
+def _unreadable(error: StoreError) -> Unreadable:
+    return Unreadable(str(error), hint=error.hint)

@@ -1,0 +1,103 @@
+"""Changes of the state on their way to who listens: the owner of the guild whose record it is,
+and the subscribers of ``STATE_UPDATE`` and of ``state:TABLE``. Each hears of a change once.
+"""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from broker.core.effects import Effects, Share
+from broker.core.fleet import Fleet
+from broker.core.table import Owner
+from shard_node.state.deltas import OF_GUILD, ROWS, Delta, delta_of, name_of
+from shard_node.state.keys import Table
+from shard_node.state.machine import Applied
+from shard_node.wire.categories import StateUpdate
+from shard_node.wire.topics import STATE_UPDATE
+
+TABLE_TOPIC: Final = "state:"
+"""Followed by a table's name in lower case: the topic of its changes."""
+
+
+class Change(NamedTuple):
+    """A row that a transaction changed, as it was and as it is."""
+
+    key: bytes
+    before: bytes | None
+    after: bytes | None
+    lsn: int
+    op_id: bytes
+
+
+class Deltas:
+    """Knows which tables anybody listens to, so that the others cost nothing."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._version = -1
+        self._heard: frozenset[int] = frozenset()
+
+    def wanted(self, writes: dict[bytes, bytes | None]) -> bool:
+        """Whether anybody may want to hear of one of these rows."""
+        if self._version != self._fleet.table.version:
+            self._look()
+        heard = self._heard
+        return any(key[1] in heard for key in writes)
+
+    def of(self, applied: Applied) -> list[Change]:
+        """The changes that are told once they are durable."""
+        entry, before = applied.entry, applied.before
+        assert entry is not None
+        return [
+            Change(key, before[key], row, applied.lsn, entry.op_id)
+            for key, row in applied.writes.items()
+            if key[1] in self._heard and key in before
+        ]
+
+    def told(self, changes: list[Change]) -> Effects:
+        """An event for each change that somebody hears."""
+        effects: Effects = []
+        for change in changes:
+            delta = delta_of(change.key, change.before, change.after)
+            owners = self._owners(delta) if delta is not None else ()
+            if delta is not None and owners:
+                effects.append(Share(STATE_UPDATE, _body(delta, change), owners))
+        return effects
+
+    def _look(self) -> None:
+        table = self._fleet.table
+        self._version = table.version
+        every = bool(table.subscribers(STATE_UPDATE))
+        self._heard = frozenset(
+            int(kind)
+            for kind in ROWS
+            if every or kind in OF_GUILD or table.subscribers(TABLE_TOPIC + kind.name.lower())
+        )
+
+    def _owners(self, delta: Delta) -> tuple[Owner, ...]:
+        table = self._fleet.table
+        found = dict.fromkeys(table.subscribers(STATE_UPDATE))
+        found.update(dict.fromkeys(table.subscribers(TABLE_TOPIC + _name(delta.table))))
+        if delta.guild and table.num_shards:
+            owner = table.guild(delta.guild).owner
+            if owner is not None:
+                found[owner] = None
+        return tuple(found)
+
+
+def _name(table: Table) -> str:
+    return table.name.lower()
+
+
+def _body(delta: Delta, change: Change) -> StateUpdate:
+    return StateUpdate(
+        _name(delta.table),
+        change.key[0],
+        name_of(delta.parts),
+        delta.changed,
+        delta.old_version,
+        delta.new_version,
+        change.lsn,
+        change.op_id.hex(),
+        delta.removed,
+    )

@@ -1,0 +1,248 @@
+"""The shared state's writes: transactions are applied as they come, committed in groups, and
+answered, told of and counted after their commit.
+
+While one commit runs, the next one waits in the writer's hand and a third one is collected.
+What was computed on top of a commit that failed fails with it; nobody has seen any of it.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any, Final, NamedTuple
+
+from msgspec import structs
+
+from broker.core.effects import Effects, KeepState, Log, Publish, Refuse, Reply, ResetState
+from broker.core.events import Asked, Event, StateCommitted
+from broker.core.fleet import Fleet
+from broker.core.inflight import Ref
+from broker.core.overlay import Overlay
+from broker.core.stateport import SharedState
+from broker.services.deltas import Change, Deltas
+from shard_node.state.errors import StateError
+from shard_node.state.machine import Place, apply, read_tx
+from shard_node.state.tx import Tx
+from shard_node.wire.bodies import ErrorBody
+from shard_node.wire.limits import (
+    STATE_OPS_MAX,
+    STATE_TXS_MAX,
+    STATE_WAITING_MAX,
+    STATE_WAITING_MAX_BYTES,
+)
+from shard_node.wire.state import StateAt, StateDo, StateDone, StateOutcome
+from shard_node.wire.topics import STATE_COMMITTED
+from store.records import Durable
+
+COMMITS_AHEAD: Final = 2
+"""Given to the writer and not durable: the one that it commits, and the next."""
+COMMITTED_TELL_S: Final = 0.005
+"""How often subscribers of ``state.committed`` are told at most."""
+OPERATOR: Final = "shardctl"
+"""How the log names every command line."""
+_ACTOR_OF_ROLE: Final = {"operator": OPERATOR}
+
+
+class Answer(NamedTuple):
+    """A request that waits for a commit, and what it will be told."""
+
+    ref: Ref
+    outcomes: list[StateOutcome]
+
+
+class Group:
+    """What one commit takes with it: who waits for it, and what it changes."""
+
+    __slots__ = ("answers", "began_at", "changes", "full", "place", "size_bytes", "token", "txs")
+
+    def __init__(self, place: Place) -> None:
+        self.answers: list[Answer] = []
+        self.changes: list[Change] = []
+        self.full = False
+        self.txs = self.size_bytes = self.token = 0
+        self.place = place
+        self.began_at = 0.0
+
+
+class State:
+    """The one that applies. Owns the overlay; whoever reads the port sees what is durable."""
+
+    def __init__(self, fleet: Fleet, _durable: Durable) -> None:
+        self._fleet, self._shared = fleet, fleet.shared
+        self._overlay = Overlay(fleet.shared.port)
+        self._deltas = Deltas(fleet)
+        self._group = Group(self._overlay.place)
+        self._sent: deque[Group] = deque()
+        self._waiting_bytes = 0
+        self._next_token = 1
+        self._durable = self._told = self._overlay.place
+        self._told_at = 0.0
+
+    def on(self, event: Event, now: float) -> Effects:
+        match event:
+            case Asked(ref=ref, body=StateDo() as body):
+                return self._do(ref, body, now)
+            case StateCommitted():
+                return self._committed(event, now)
+        return self._tell(now) if self._told is not self._durable else []
+
+    def next_deadline(self) -> float | None:
+        """When subscribers hear of the last commit."""
+        if self._told is self._durable:
+            return None
+        return self._told_at + COMMITTED_TELL_S
+
+    # --- transactions in
+
+    def _do(self, ref: Ref, body: StateDo, now: float) -> Effects:
+        size_bytes = sum(map(len, body.txs))
+        refusal = self._refusal(len(body.txs), size_bytes)
+        if refusal is not None:
+            return [Refuse(ref, refusal)]
+        actor = _ACTOR_OF_ROLE.get(ref.peer.role, ref.peer.name)
+        at_ms = self._shared.clock.at_ms(now)
+        outcomes, effects = self._apply_all(body.txs, actor, at_ms)
+        group = self._group
+        if not group.full and not self._sent:  # nothing waits, so nothing was read that may fail
+            return [*effects, Reply(ref, StateDone(tuple(outcomes)))]
+        if not group.full:
+            group = self._sent[-1]
+        group.answers.append(Answer(ref, outcomes))
+        group.size_bytes += size_bytes
+        group.txs += len(outcomes)
+        self._shared.waiting += len(outcomes)
+        self._waiting_bytes += size_bytes
+        return effects + self._send(now)
+
+    def _refusal(self, count: int, size_bytes: int) -> ErrorBody | None:
+        if count > STATE_TXS_MAX:
+            text = f"{count} transactions in one request; the limit is {STATE_TXS_MAX}"
+            return ErrorBody("E_TOO_LARGE", text, "send them in several requests")
+        if (
+            self._shared.waiting + count > STATE_WAITING_MAX
+            or self._waiting_bytes + size_bytes > STATE_WAITING_MAX_BYTES
+        ):
+            text = f"{self._shared.waiting} transactions wait for the disk"
+            return ErrorBody("E_BUSY", text, "retry later", retryable=True)
+        return None
+
+    def _apply_all(
+        self, txs: tuple[bytes, ...], actor: str, at_ms: int
+    ) -> tuple[list[StateOutcome], Effects]:
+        outcomes: list[StateOutcome] = []
+        effects: Effects = []
+        ops_left = STATE_OPS_MAX
+        for data in txs:
+            try:
+                tx = read_tx(data)
+                ops_left -= len(tx.ops)
+                if ops_left < 0:
+                    outcomes.append(_TOO_MANY)
+                else:
+                    outcomes.append(self._apply(tx, actor, at_ms))
+            except StateError as error:
+                outcomes.append(StateOutcome(0, error=body_of(error)))
+            except Exception as error:
+                # A bug of ours in one operation must not end the broker, nor spoil the others.
+                text = f"a transaction could not be applied: {type(error).__name__}: {error}"
+                effects.append(Log("ERROR", text))
+                outcomes.append(StateOutcome(0, error=ErrorBody("E_STATE", text)))
+        return outcomes, effects
+
+    def _apply(self, tx: Tx, actor: str, at_ms: int) -> StateOutcome:
+        if tx.actor.node != actor:  # who it was is the socket's word, not the sender's
+            tx = structs.replace(tx, actor=structs.replace(tx.actor, node=actor))
+        overlay = self._overlay
+        applied = apply(overlay, overlay, tx, at_ms, overlay.place)
+        if applied.entry is not None:
+            overlay.add(applied)
+            self._group.full = True
+            if self._deltas.wanted(applied.writes):
+                self._group.changes += self._deltas.of(applied)
+        return StateOutcome(applied.lsn, applied.results)
+
+    # --- commits
+
+    def _send(self, now: float) -> Effects:
+        """Gives the writer what was collected, where it has room in its hand."""
+        group = self._group
+        if not group.full or len(self._sent) >= COMMITS_AHEAD:
+            return []
+        group.token, group.began_at = self._next_token, now
+        self._next_token += 1
+        self._sent.append(group)
+        self._group = Group(self._overlay.place)
+        group.place = self._overlay.place
+        layer = self._overlay.seal()
+        mark = self._shared.clock.mark(now)._replace(at_ms=layer.entries[-1].at_ms)
+        return [KeepState(group.token, layer.writes, layer.entries, mark)]
+
+    def _committed(self, event: StateCommitted, now: float) -> Effects:
+        if not self._sent or self._sent[0].token != event.token:
+            return []  # it failed with one before it
+        if event.code:
+            return self._failed(event)
+        self._fleet.warn("state", None)
+        group = self._sent.popleft()
+        self._overlay.committed()
+        self._durable = group.place
+        shared = self._shared
+        shared.commits += 1
+        shared.commit_ms = (now - group.began_at) * 1000
+        self._forget(group)
+        effects = self._send(now)
+        for ref, outcomes in group.answers:
+            effects.append(Reply(ref, StateDone(tuple(outcomes))))
+        if group.changes:
+            effects += self._deltas.told(group.changes)
+        return effects + self._tell(now)
+
+    def _failed(self, event: StateCommitted) -> Effects:
+        """All that waits was computed on top of what is not kept."""
+        groups = [*self._sent, self._group]
+        self._sent.clear()
+        self._overlay.reset()
+        self._durable = self._overlay.place
+        self._group = Group(self._durable)
+        self._shared.failed += 1
+        self._fleet.warn("state", f"the state keeps nothing: {event.error}")
+        error = ErrorBody(event.code, f"not kept: {event.error}", event.hint, retryable=True)
+        effects: Effects = [ResetState(), Log("ERROR", f"a commit of the state failed: {event}")]
+        for group in groups:
+            self._forget(group)
+            effects += [Refuse(ref, error) for ref, _ in group.answers]
+        return effects
+
+    def _forget(self, group: Group) -> None:
+        self._shared.waiting -= group.txs
+        self._waiting_bytes -= group.size_bytes
+
+    # --- who listens
+
+    def _tell(self, now: float) -> Effects:
+        if now < self._told_at + COMMITTED_TELL_S:
+            return []
+        self._told, self._told_at = self._durable, now
+        return [Publish(STATE_COMMITTED, at(self._shared, now), "")]
+
+
+def at(shared: SharedState, now: float) -> StateAt:
+    """Where the durable log stands."""
+    place = shared.port.place()
+    return StateAt(place.lsn, place.at_ms, shared.port.first_lsn(), shared.clock.at_ms(now))
+
+
+def body_of(error: StateError) -> ErrorBody:
+    """An error as it travels."""
+    details: dict[str, Any] = error.details
+    return ErrorBody(error.code, str(error), error.hint or "", error.retryable, details)
+
+
+_TOO_MANY: Final = StateOutcome(
+    0,
+    error=ErrorBody(
+        "E_BUSY",
+        f"more than {STATE_OPS_MAX} operations in one request",
+        "send the rest again",
+        retryable=True,
+    ),
+)

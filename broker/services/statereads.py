@@ -1,0 +1,232 @@
+"""What is asked of the shared state: durable rows, records of the log, where the log stands."""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Final
+
+from broker.core.effects import Effects, Refuse, Reply
+from broker.core.events import Asked, Event, StateCommitted
+from broker.core.fleet import Fleet
+from broker.core.inflight import Ref
+from broker.core.stateport import StatePort
+from broker.services.state import at, body_of
+from shard_node.state.errors import StateError
+from shard_node.state.keys import Table, key_of, parse_key, prefix_of
+from shard_node.state.log import Entry, write_entry
+from shard_node.wire.bodies import ErrorBody
+from shard_node.wire.limits import (
+    STATE_ANSWER_MAX_BYTES,
+    STATE_KEYS_MAX,
+    STATE_MARKS_MAX,
+    STATE_RECORDS_MAX,
+    STATE_SCANNED_MAX,
+)
+from shard_node.wire.state import (
+    StateLog,
+    StateLogged,
+    StateMark,
+    StateRead,
+    StateRows,
+    StateScan,
+    StateScanned,
+)
+from store.records import Durable
+
+_STEP: Final = 64
+"""Records that are looked at together on the way back through the log."""
+_USER_FIELDS: Final = ("user", "user_id")
+"""How operations name the user that they are about."""
+
+
+class TooLong(StateError):
+    """The answer does not fit into a body."""
+
+    code = "E_TOO_LARGE"
+    hint = "ask for fewer rows at a time"
+
+
+class StateReads:
+    """Reads the port; changes nothing. Requests for a mark wait here for theirs."""
+
+    def __init__(self, fleet: Fleet, _durable: Durable) -> None:
+        self._shared = fleet.shared
+        self._marks: list[tuple[int, int, Ref]] = []
+
+    def on(self, event: Event, now: float) -> Effects:
+        match event:
+            case Asked(ref=ref, body=StateRead() | StateScan() | StateLog() as body):
+                return self._answer(ref, body)
+            case Asked(ref=ref, body=StateMark(wait_lsn=wait_lsn)):
+                return self._mark(ref, wait_lsn, now)
+            case StateCommitted() if self._marks:
+                return self._reached(now)
+        return []
+
+    def next_deadline(self) -> float | None:
+        """None: a request that waits for too long ends by its own deadline."""
+        return None
+
+    def _answer(self, ref: Ref, body: StateRead | StateScan | StateLog) -> Effects:
+        try:
+            match body:
+                case StateRead():
+                    return [Reply(ref, self._read(body))]
+                case StateScan():
+                    return [Reply(ref, self._scan(body))]
+                case StateLog():
+                    return [Reply(ref, logged(self._shared.port, body))]
+        except StateError as error:
+            return [Refuse(ref, body_of(error))]
+
+    def _read(self, body: StateRead) -> StateRows:
+        if len(body.keys) > STATE_KEYS_MAX:
+            raise TooLong(f"{len(body.keys)} keys; the limit is {STATE_KEYS_MAX}")
+        port = self._shared.port
+        rows = tuple(map(port.view.get, body.keys))
+        size_bytes = sum(len(row) for row in rows if row is not None)
+        if size_bytes > STATE_ANSWER_MAX_BYTES:
+            raise TooLong(f"rows of {size_bytes} bytes; the limit is {STATE_ANSWER_MAX_BYTES}")
+        return StateRows(port.place().lsn, rows)
+
+    def _scan(self, body: StateScan) -> StateScanned:
+        port, size_bytes = self._shared.port, 0
+        limit = min(max(body.limit, 1), STATE_KEYS_MAX)
+        rows: list[tuple[bytes, bytes]] = []
+        for key, row in port.view.scan(body.prefix, body.after):
+            size_bytes += len(key) + len(row)
+            if len(rows) == limit or (rows and size_bytes > STATE_ANSWER_MAX_BYTES):
+                return StateScanned(port.place().lsn, tuple(rows), True)
+            rows.append((key, row))
+        return StateScanned(port.place().lsn, tuple(rows))
+
+    # --- marks
+
+    def _mark(self, ref: Ref, wait_lsn: int, now: float) -> Effects:
+        if wait_lsn <= self._shared.port.place().lsn:
+            return [Reply(ref, at(self._shared, now))]
+        if len(self._marks) >= STATE_MARKS_MAX:
+            self._marks = [mark for mark in self._marks if mark[2].deadline > now]
+            heapq.heapify(self._marks)
+        if len(self._marks) >= STATE_MARKS_MAX:
+            text = f"{STATE_MARKS_MAX} requests wait for their place in the log"
+            return [Refuse(ref, ErrorBody("E_BUSY", text, retryable=True))]
+        heapq.heappush(self._marks, (wait_lsn, ref.id, ref))
+        return []
+
+    def _reached(self, now: float) -> Effects:
+        place = self._shared.port.place()
+        effects: Effects = []
+        while self._marks and self._marks[0][0] <= place.lsn:
+            effects.append(Reply(heapq.heappop(self._marks)[2], at(self._shared, now)))
+        return effects
+
+
+# --- the log
+
+
+def logged(port: StatePort, body: StateLog) -> StateLogged:
+    """The records that were asked for. Raises StateError."""
+    limit = min(max(body.limit, 1), STATE_RECORDS_MAX)
+    after = max(body.after, port.first_lsn() - 1)
+    if body.newest:
+        after = max(after, _newest(port, body, limit, after))
+    found: list[bytes] = []
+    read_to, size_bytes = after, 0
+    for looked, entry in enumerate(_candidates(port, body, after)):
+        if looked == STATE_SCANNED_MAX or len(found) == limit:
+            return _page(port, found, read_to, more=True)
+        if _is_wanted(entry, body):
+            data = write_entry(entry)
+            size_bytes += len(data)
+            if found and size_bytes > STATE_ANSWER_MAX_BYTES:
+                return _page(port, found, read_to, more=True)
+            found.append(data)
+        read_to = entry.lsn
+    return _page(port, found, port.place().lsn, more=False)
+
+
+def _page(port: StatePort, found: list[bytes], read_to: int, *, more: bool) -> StateLogged:
+    return StateLogged(tuple(found), read_to, port.first_lsn(), port.place().lsn, more)
+
+
+def _candidates(port: StatePort, body: StateLog, after: int) -> Iterator[Entry]:
+    """Records that may be wanted, in order: all, or (by the index) those of an account."""
+    if not body.account:
+        yield from port.entries(after, STATE_SCANNED_MAX + 1)
+        return
+    for lsn in _lsns_of(port, body.account, after):
+        entry = port.entry(lsn)
+        if entry is not None:
+            yield entry
+
+
+def _lsns_of(port: StatePort, account: str, after: int) -> Iterator[int]:
+    name = f"account:{account}"
+    start = key_of(Table.HISTORY, name, after) if after > 0 else b""
+    for key, _ in port.view.scan(prefix_of(Table.HISTORY, name), start):
+        lsn = parse_key(key)[1][1]
+        if isinstance(lsn, int):
+            yield lsn
+
+
+def _newest(port: StatePort, body: StateLog, limit: int, oldest: int) -> int:
+    """After which lsn the last ``limit`` records lie that are wanted, as far as it is looked."""
+    last = port.place().lsn
+    if body.account:
+        return _newest_of(port, body.account, limit, oldest, last)
+    if not (body.kinds or body.user):
+        return last - limit
+    after, before, count = last, last, 0
+    floor = max(oldest, last - STATE_SCANNED_MAX)
+    while after > floor and count < limit:
+        before, after = after, max(floor, after - max(limit, _STEP))
+        wanted = deque(
+            entry.lsn for entry in port.entries(after, before - after) if _is_wanted(entry, body)
+        )
+        count += len(wanted)
+        while count > limit:
+            after = wanted.popleft()
+            count -= 1
+    return after
+
+
+def _newest_of(port: StatePort, account: str, limit: int, oldest: int, last: int) -> int:
+    """The same by the index of an account: a search, as it is read in one direction only."""
+    low, high = oldest, last  # after ``high`` are too few, after ``low`` are enough or all
+    step = limit
+    while high - step > low:
+        if _count(port, account, high - step, limit) >= limit:
+            low = high - step
+            break
+        high -= step
+        step *= 2
+    while high - low > 1:
+        middle = (low + high) // 2
+        if _count(port, account, middle, limit) >= limit:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def _count(port: StatePort, account: str, after: int, limit: int) -> int:
+    return sum(1 for _ in islice(_lsns_of(port, account, after), limit))
+
+
+def _is_wanted(entry: Entry, body: StateLog) -> bool:
+    if body.kinds and not set(body.kinds).intersection(entry.kinds):
+        return False
+    if not body.user:
+        return True
+    payload = entry.payload()
+    if payload is None:
+        return False
+    return payload.actor.user == body.user or any(_is_about(op, body.user) for op in payload.ops)
+
+
+def _is_about(op: Any, user: int) -> bool:
+    return any(getattr(op, name, 0) == user for name in _USER_FIELDS)
