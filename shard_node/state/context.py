@@ -7,26 +7,30 @@ from typing import Any, Final, TypeVar
 from msgspec import structs
 
 from shard_node.state.errors import TooLarge, VersionConflict
-from shard_node.state.rows import Row, read, write
-from shard_node.state.undo import Restore, Undo
+from shard_node.state.keys import Table, gone_key, key_of, parse_key
+from shard_node.state.rows import Row, head, origin_of, read, stamped, write
+from shard_node.state.undo import Restore, Undo, merged
 from shard_node.state.views import Staged
 
 R = TypeVar("R", bound=Row)
 
 ROW_MAX_BYTES: Final = 64 << 10
 REASON_MAX_CHARS: Final = 512
+_BY_GUILD: Final = (Table.MEMBER, Table.PERMISSION)
 
 
 class Context:
     """One transaction's. ``lsn`` and ``at_ms`` (log time) are its own; ``actor_user`` and
-    ``reason`` say on whose behalf, ``log`` is read for what is rolled back."""
+    ``reason`` say on whose behalf, ``log`` is read for what is rolled back. ``minted`` is the
+    money that it creates less what it destroys; what sets ``final`` cannot be rolled back."""
 
     def __init__(
         self, view: Staged, log: Any, lsn: int, at_ms: int, *, user: int = 0, reason: str = ""
     ) -> None:
         self.view, self.log, self.lsn, self.at_ms = view, log, lsn, at_ms
         self.user, self.reason = user, reason
-        self.undoes = 0
+        self.undoes = self.minted = 0
+        self.final = False
         self._undo: list[Undo] = []
         self._own_way: set[bytes] = set()
 
@@ -35,30 +39,59 @@ class Context:
         return read(kind, self.view.get(key))
 
     def put(self, key: bytes, row: Row, *, own_way: bool = False) -> int:
-        """Write a row as the next version of what is there. Returns that version.
+        """Write a row as the next version of what is, or was, there. Returns that version.
 
-        ``own_way``: undone by an instruction of its own (``undo_by``), not by what was there.
-        Raises TooLarge.
+        ``own_way``: undone by an instruction of its own (``undo_by``) or not at all, and so in
+        every transaction that writes this row; not by what was there. Raises TooLarge.
         """
         old = self.view.get(key)
-        version = 1 + (0 if old is None else read_version(old))
-        data = write(structs.replace(row, version=version, lsn=self.lsn))
+        version = 1 + (self.version(key) if old is None else head(old)[0])
+        data = write(structs.replace(row, version=version, lsn=self.lsn, origin=self.lsn))
         if len(data) > ROW_MAX_BYTES:
             text = f"a row of {len(data)} bytes; the limit is {ROW_MAX_BYTES}"
             raise TooLarge(text, size=len(data), limit=ROW_MAX_BYTES)
+        if old is None:
+            self._bury(key, None)
         self.put_raw(key, data, own_way=own_way)
         return version
 
     def put_raw(self, key: bytes, data: bytes | None, *, own_way: bool = False) -> None:
-        """Write bytes, or (None) delete, as they are."""
+        """Write bytes, or (None) delete, as they are: nothing tells later that it was there."""
+        if key[1] in _BY_GUILD and data is not None and self.view.get(key) is None:
+            self.put_raw(_index_key(key), b"", own_way=True)
         self.view.put(key, data)
         if own_way:
             self._own_way.add(key)
 
-    def delete(self, key: bytes, *, own_way: bool = False) -> None:
-        """Delete a row, if it is there."""
+    def delete(self, key: bytes) -> None:
+        """Delete a row, if it is there. Its version is kept: a new one continues from it."""
         if self.view.get(key) is not None:
-            self.put_raw(key, None, own_way=own_way)
+            self._vacate(key, self.version(key), self.lsn)
+
+    def version(self, key: bytes) -> int:
+        """Of what is there, or of what was deleted there; 0 where never was anything."""
+        row = self.view.get(key) or self.view.get(gone_key(key))
+        return 0 if row is None else head(row)[0]
+
+    def origin(self, key: bytes) -> int:
+        """The transaction that decided what is there, or that nothing is; 0: none did."""
+        row = self.view.get(key) or self.view.get(gone_key(key))
+        return 0 if row is None else origin_of(row)
+
+    def changed_by(self, key: bytes) -> int:
+        """The last transaction that changed what is there; 0 where nothing tells it."""
+        row = self.view.get(key) or self.view.get(gone_key(key))
+        return 0 if row is None else head(row)[1]
+
+    def restore(self, how: Restore) -> None:
+        """Put back what was there, as the next version, with the origin that it had."""
+        version = self.version(how.key)
+        if how.before is None:
+            self._vacate(how.key, version, how.gone)
+            return
+        version = max(version, head(how.before)[0]) + 1
+        self._bury(how.key, None)
+        self.put_raw(how.key, stamped(how.before, version, self.lsn))
 
     def undo_by(self, instruction: Undo) -> None:
         """How to undo what was written with ``own_way``."""
@@ -66,20 +99,39 @@ class Context:
 
     def undo(self) -> tuple[Undo, ...]:
         """All that undoes the transaction: by instruction, and by what was there before."""
+        if self.final:
+            return ()
         view = self.view
         restores = [
-            Restore(key, before, view.writes[key] is not None)
+            Restore(key, before, self.origin(key), 0 if before is not None else self._was_gone(key))
             for key, before in view.before.items()
             if key not in self._own_way and before != view.writes[key]
         ]
-        return (*self._undo, *restores)
+        return (*merged(self._undo), *restores)
+
+    def _vacate(self, key: bytes, version: int, origin: int) -> None:
+        self._bury(key, write(Row(version, self.lsn, origin)))
+        self.put_raw(key, None)
+
+    def _bury(self, key: bytes, mark: bytes | None) -> None:
+        place = gone_key(key)
+        if mark is not None or self.view.get(place) is not None:
+            self.put_raw(place, mark, own_way=True)
+
+    def _was_gone(self, key: bytes) -> int:
+        place = gone_key(key)
+        mark = self.view.before[place] if place in self.view.before else self.view.get(place)
+        return 0 if mark is None else origin_of(mark)
 
 
-def read_version(data: bytes) -> int:
-    """The version of any row."""
-    found = read(Row, data)
-    assert found is not None
-    return found.version
+def remember(context: Context, what: str) -> None:
+    """Put the transaction into the history of an account or a user."""
+    context.put_raw(key_of(Table.HISTORY, what, context.lsn), b"", own_way=True)
+
+
+def _index_key(key: bytes) -> bytes:
+    table, parts = parse_key(key)
+    return key_of(Table.OF_USER, parts[1], int(table), parts[0])
 
 
 def check_version(row: Row | None, if_version: int | None, what: str) -> None:

@@ -10,11 +10,11 @@ from typing import Any, Final
 
 import msgspec
 
-from shard_node.state.context import Context
+from shard_node.state.context import Context, remember
 from shard_node.state.errors import BadAmount, InsufficientFunds, SelfTransfer, UnknownAccount
 from shard_node.state.keys import Table, key_of
 from shard_node.state.rows import Row
-from shard_node.state.undo import Give, Recount
+from shard_node.state.undo import Floor, Give, Recount
 
 AMOUNT_MAX: Final = (1 << 63) - 1
 SOURCE: Final = "source"
@@ -22,10 +22,12 @@ SINK: Final = "sink"
 
 
 class Account(Row, frozen=True):
-    """A balance in the smallest unit; ``floor`` is how far below zero it may go (0 or less)."""
+    """A balance in the smallest unit; ``floor`` is how far below zero it may go (0 or less),
+    ``floor_by`` the transaction that decided it."""
 
     balance: int = 0
     floor: int = 0
+    floor_by: int = 0
 
 
 class Total(Row, frozen=True):
@@ -67,7 +69,7 @@ class SetFloor(msgspec.Struct, array_like=True, frozen=True, tag="set_floor"):
 
 def apply_transfer(op: Transfer, context: Context) -> dict[str, Any]:
     """Both new balances. Raises BadAmount, SelfTransfer, UnknownAccount, InsufficientFunds."""
-    _check(op.amount)
+    check_amount(op.amount)
     if op.source == op.target:
         raise SelfTransfer(f"{op.source} cannot pay itself", account=op.source)
     left = give(context, op.source, -op.amount)
@@ -77,7 +79,7 @@ def apply_transfer(op: Transfer, context: Context) -> dict[str, Any]:
 
 def apply_deposit(op: Deposit, context: Context) -> dict[str, Any]:
     """The new balance. Raises BadAmount."""
-    _check(op.amount)
+    check_amount(op.amount)
     balance = give(context, op.account, op.amount, opens=True)
     recount(context, SOURCE, op.source, op.amount)
     return {"balance": balance}
@@ -85,7 +87,7 @@ def apply_deposit(op: Deposit, context: Context) -> dict[str, Any]:
 
 def apply_withdraw(op: Withdraw, context: Context) -> dict[str, Any]:
     """The new balance. Raises BadAmount, UnknownAccount, InsufficientFunds."""
-    _check(op.amount)
+    check_amount(op.amount)
     balance = give(context, op.account, -op.amount)
     recount(context, SINK, op.sink, op.amount)
     return {"balance": balance}
@@ -94,13 +96,10 @@ def apply_withdraw(op: Withdraw, context: Context) -> dict[str, Any]:
 def apply_set_floor(op: SetFloor, context: Context) -> dict[str, Any]:
     """The new floor. Raises BadAmount for one above zero, UnknownAccount, InsufficientFunds
     where the balance is below it."""
-    if not -AMOUNT_MAX <= op.floor <= 0:
-        raise BadAmount(f"a floor is 0 or less, not {op.floor}", amount=op.floor)
-    key = key_of(Table.ACCOUNT, op.account)
-    row = _account(context, key, op.account)
-    if row.balance < op.floor:
-        raise _short(op.account, row.balance, 0, op.floor)
-    context.put(key, msgspec.structs.replace(row, floor=op.floor))
+    if type(op.floor) is not int or not -AMOUNT_MAX <= op.floor <= 0:
+        hint = f"a floor is a whole number from {-AMOUNT_MAX} to 0"
+        raise BadAmount(f"{op.floor} is no floor", hint=hint, amount=op.floor)
+    refloor(context, op.account, op.floor, context.lsn)
     return {"floor": op.floor}
 
 
@@ -119,23 +118,35 @@ def give(context: Context, account: str, amount: int, *, opens: bool = False) ->
         raise BadAmount(f"{account} cannot hold {balance}", account=account, amount=amount)
     context.put(key, msgspec.structs.replace(row, balance=balance), own_way=True)
     context.undo_by(Give(account, -amount))
-    context.put_raw(key_of(Table.HISTORY, f"account:{account}", context.lsn), b"", own_way=True)
+    remember(context, f"account:{account}")
     return balance
+
+
+def refloor(context: Context, account: str, floor: int, decided_by: int) -> None:
+    """Set an account's floor. Raises UnknownAccount, InsufficientFunds."""
+    key = key_of(Table.ACCOUNT, account)
+    row = context.get(Account, key)
+    if row is None:
+        raise UnknownAccount(f"there is no account {account}", account=account)
+    if row.balance < floor:
+        raise _short(account, row.balance, 0, floor)
+    context.put(key, msgspec.structs.replace(row, floor=floor, floor_by=decided_by), own_way=True)
+    context.undo_by(Floor(account, row.floor, row.floor_by, decided_by))
+    remember(context, f"account:{account}")
 
 
 def recount(context: Context, side: str, name: str, amount: int) -> None:
     """Add to what a source gave or a sink took."""
     key = key_of(Table.TOTAL, side, name)
     row = context.get(Total, key) or Total()
-    context.put(key, msgspec.structs.replace(row, amount=row.amount + amount), own_way=True)
+    total = row.amount + amount
+    if not 0 <= total <= AMOUNT_MAX:
+        raise BadAmount(f"the {side} {name} cannot come to {total} in all", amount=amount)
+    context.put(key, msgspec.structs.replace(row, amount=total), own_way=True)
     context.undo_by(Recount(side, name, -amount))
-
-
-def _account(context: Context, key: bytes, name: str) -> Account:
-    row = context.get(Account, key)
-    if row is None:
-        raise UnknownAccount(f"there is no account {name}", account=name)
-    return row
+    context.minted += amount if side == SOURCE else -amount
+    if abs(context.minted) > AMOUNT_MAX:
+        raise BadAmount("one transaction cannot create so much money", amount=amount)
 
 
 def _short(account: str, balance: int, amount: int, floor: int) -> InsufficientFunds:
@@ -143,6 +154,7 @@ def _short(account: str, balance: int, amount: int, floor: int) -> InsufficientF
     return InsufficientFunds(text, account=account, balance=balance, amount=amount, floor=floor)
 
 
-def _check(amount: int) -> None:
-    if isinstance(amount, bool) or not 1 <= amount <= AMOUNT_MAX:
-        raise BadAmount(f"{amount} is no amount", amount=amount)
+def check_amount(amount: object) -> None:
+    """Raises BadAmount for what is no whole number from 1 to 2^63 - 1."""
+    if type(amount) is not int or not 1 <= amount <= AMOUNT_MAX:
+        raise BadAmount(f"{amount!r} is no amount", amount=str(amount))

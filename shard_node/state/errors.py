@@ -71,6 +71,13 @@ class NotThere(StateError):
     code = "E_NOT_THERE"
 
 
+class OpIdReused(StateError):
+    """Another transaction was applied under the same op id or idempotency key."""
+
+    code = "E_OP_ID"
+    hint = "a key names one transaction: send the same one again, or use a new key"
+
+
 class ReasonRequired(StateError):
     """An operation that needs a reason has none."""
 
@@ -115,6 +122,29 @@ class Throttled(StateError):
 
     code = "E_COOLDOWN"
     retryable = True
+
+
+class StoreFull(StateError):
+    """No room on the disk of the broker's data folder; reads go on."""
+
+    code = "E_STORE_FULL"
+    hint = "make room on that disk; writes work again then"
+    retryable = True
+
+
+class StoreFailed(StateError):
+    """The commit failed; nothing of it was kept."""
+
+    code = "E_STORE"
+    hint = "read the broker's log"
+    retryable = True
+
+
+class StoreDamaged(StateError):
+    """What was read of the state's file is not what was written; it is not served."""
+
+    code = "E_STORE_DAMAGED"
+    hint = "`shardctl state check` says what is damaged; `shardctl backup restore` mends it"
 
 
 def _all(kind: type[StateError]) -> list[type[StateError]]:

@@ -1,15 +1,18 @@
 """Keys: a partition, a table, and what names the row within it.
 
 The first byte is the partition, so that one can be scanned, moved and counted by itself;
-it follows from the first part of the name: the guild, the user, the account. Rows of one
+it follows from the first part of the name: the guild, the user, the account. A name that
+begins with "user:ID" or "guild:ID" lies in that user's or guild's partition. Rows of one
 table and partition lie in the order of their names.
 """
 
 from __future__ import annotations
 
 import enum
+import re
 import struct
 import zlib
+from collections.abc import Iterator
 from typing import Final
 
 from shard_node.state.errors import BadName
@@ -21,6 +24,8 @@ ID_MAX: Final = (1 << 64) - 1
 _INT: Final = 1
 _TEXT: Final = 2
 _ID: Final = struct.Struct(">BQ")
+
+_OWNED: Final = re.compile(r"(?:account:)?(?:user|guild):([0-9]{1,20})(?::|$)")
 
 Part = int | str
 
@@ -56,11 +61,26 @@ class Table(enum.IntEnum):
     """lsn of a transaction that was rolled back."""
     ERASED = 14
     """user: that a person was forgotten."""
+    GONE = 15
+    """a key's first part, its table, its other parts: version and lsn of a deleted row."""
+    OF_USER = 16
+    """user, table, guild: where rows of his lie that are kept by guild."""
+
+
+BOOKKEEPING: Final = frozenset(
+    {Table.HISTORY, Table.DONE, Table.UNDONE, Table.ERASED, Table.GONE, Table.OF_USER}
+)
+"""Tables that follow from the others and the log: nobody is told of their changes."""
 
 
 def partition_of(first: Part) -> int:
     """The partition of a row whose name begins with ``first``."""
-    data = first.to_bytes(8, "big") if isinstance(first, int) else first.encode()
+    if isinstance(first, str):
+        owned = _OWNED.match(first)
+        if owned is None or int(owned[1]) > ID_MAX:
+            return zlib.crc32(first.encode()) % PARTITIONS
+        first = int(owned[1])
+    data = first.to_bytes(8, "big")
     return zlib.crc32(data) % PARTITIONS
 
 
@@ -74,21 +94,39 @@ def prefix_of(table: Table, *parts: Part) -> bytes:
     return key_of(table, *parts)
 
 
+def text_prefix(partition: int, table: Table, text: str) -> bytes:
+    """What the keys of a partition begin with whose first part is a text beginning so."""
+    return bytes((partition, table, _TEXT)) + text.encode()
+
+
 def parse_key(key: bytes) -> tuple[Table, tuple[Part, ...]]:
     """The table and the parts of a key. Raises ValueError for what is no key."""
-    table, at, parts = Table(key[1]), 2, []
+    try:
+        return Table(key[1]), tuple(_parts(key))
+    except (IndexError, struct.error) as error:
+        msg = f"a key ends in the middle: {key.hex()}"
+        raise ValueError(msg) from error
+
+
+def gone_key(key: bytes) -> bytes:
+    """Where the version of a deleted row is kept: in the row's partition, by its first part."""
+    first = next(_parts(key))
+    return key_of(Table.GONE, first, key[1]) + key[2 + len(_encoded(first)) :]
+
+
+def _parts(key: bytes) -> Iterator[Part]:
+    at = 2
     while at < len(key):
         if key[at] == _INT:
-            parts.append(_ID.unpack_from(key, at)[1])
+            yield _ID.unpack_from(key, at)[1]
             at += _ID.size
         elif key[at] == _TEXT:
             end = key.index(0, at)
-            parts.append(key[at + 1 : end].decode())
+            yield key[at + 1 : end].decode()
             at = end + 1
         else:
             msg = f"no part of a key begins with {key[at]}"
             raise ValueError(msg)
-    return table, tuple(parts)
 
 
 def _checked(part: Part) -> Part:

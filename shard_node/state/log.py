@@ -31,7 +31,8 @@ class Payload(msgspec.Struct, array_like=True, frozen=True):
 
 class Entry(msgspec.Struct, array_like=True, frozen=True):
     """A record of the log. ``at_ms`` is log time; ``body`` is the payload's bytes, None where
-    it was erased, and then ``salt`` is empty; ``kinds`` are the names of its operations."""
+    it was erased, and then ``salt`` is empty; ``kinds`` are the names of its operations,
+    ``minted`` the money that it created less what it destroyed."""
 
     lsn: int
     at_ms: int
@@ -41,6 +42,7 @@ class Entry(msgspec.Struct, array_like=True, frozen=True):
     digest: bytes
     salt: bytes
     body: bytes | None
+    minted: int = 0
 
     def payload(self) -> Payload | None:
         """Its payload; None where it was erased. Raises msgspec.MsgspecError if damaged."""
@@ -53,28 +55,46 @@ _entries = msgspec.msgpack.Decoder(Entry)
 
 
 def make_entry(
-    lsn: int, at_ms: int, op_id: bytes, payload: Payload, salt: bytes, previous: bytes
+    lsn: int,
+    at_ms: int,
+    op_id: bytes,
+    payload: Payload,
+    salt: bytes,
+    previous: bytes,
+    minted: int = 0,
 ) -> Entry:
     """The record that follows the one whose digest is ``previous``."""
     body = _encode(payload)
     kinds = tuple(type(op).__name__ for op in payload.ops)
     payload_hash = hashlib.sha256(salt + body).digest()
-    digest = digest_of(lsn, at_ms, op_id, kinds, payload_hash, previous)
-    return Entry(lsn, at_ms, op_id, kinds, payload_hash, digest, salt, body)
+    digest = digest_of(lsn, at_ms, op_id, kinds, payload_hash, previous, minted)
+    return Entry(lsn, at_ms, op_id, kinds, payload_hash, digest, salt, body, minted)
 
 
 def digest_of(
-    lsn: int, at_ms: int, op_id: bytes, kinds: tuple[str, ...], payload_hash: bytes, previous: bytes
+    lsn: int,
+    at_ms: int,
+    op_id: bytes,
+    kinds: tuple[str, ...],
+    payload_hash: bytes,
+    previous: bytes,
+    minted: int = 0,
 ) -> bytes:
-    """The digest of a record."""
-    header = _encode((lsn, at_ms, op_id, kinds, payload_hash, previous))
+    """The digest of a record. ``minted`` counts: it outlives the payload."""
+    header = _encode((lsn, at_ms, op_id, kinds, payload_hash, previous, minted))
     return hashlib.sha256(header).digest()
 
 
 def fault(entry: Entry, previous: bytes) -> str:
     """Why a record does not follow the one with this digest; "" where it does."""
     wanted = digest_of(
-        entry.lsn, entry.at_ms, entry.op_id, entry.kinds, entry.payload_hash, previous
+        entry.lsn,
+        entry.at_ms,
+        entry.op_id,
+        entry.kinds,
+        entry.payload_hash,
+        previous,
+        entry.minted,
     )
     if entry.digest != wanted:
         return "its digest does not follow from the record before"

@@ -6,22 +6,28 @@ the view is made of; a replica needs nothing but the log.
 
 from __future__ import annotations
 
+import zlib
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
 
 from shard_node.state.context import REASON_MAX_CHARS, Context
-from shard_node.state.errors import BadValue, ReasonRequired, TooLarge
-from shard_node.state.keys import Table, key_of
-from shard_node.state.log import Entry, Payload, make_entry
+from shard_node.state.economy import check_amount
+from shard_node.state.errors import BadName, BadValue, OpIdReused, ReasonRequired, TooLarge
+from shard_node.state.keys import ID_MAX, Table, key_of
+from shard_node.state.log import GENESIS, Entry, Payload, make_entry
 from shard_node.state.ops import APPLY
 from shard_node.state.rows import Row, read, write
 from shard_node.state.tx import OP_ID_BYTES, OPS_MAX, SALT_BYTES, Tx
-from shard_node.state.views import Reads, Staged
+from shard_node.state.views import DictView, Reads, Staged
 
 DONE_KEPT: Final = 65_536
 """Transactions whose ids are remembered: a resend older than so many is applied again, and
 no resend is that old (a sender gives up after minutes)."""
+
+
+TX_MAX_BYTES: Final = 512 << 10
+ACTOR_MAX_CHARS: Final = 200
 
 
 class Log(Protocol):
@@ -30,14 +36,13 @@ class Log(Protocol):
     def entry(self, lsn: int) -> Entry | None:
         """The record; None where there is none (any more)."""
 
-    def last_of(self, key: bytes, after: int) -> int:
-        """The newest record after ``after`` that changed a row; 0 where none is known."""
-
 
 class Done(Row, frozen=True):
-    """What came of a transaction: the results of its operations."""
+    """What came of a transaction: the results of its operations. ``ops_crc`` is the CRC-32 of
+    the operations themselves."""
 
     results: tuple[Any, ...] = ()
+    ops_crc: int = 0
 
 
 class Place(NamedTuple):
@@ -60,18 +65,20 @@ class Applied(NamedTuple):
 
 def apply(view: Reads, log: Log, tx: Tx, at_ms: int, place: Place) -> Applied:
     """Apply a transaction after ``place``. Raises a StateError; nothing is written then."""
-    done_key = _check(tx)
+    done_key, ops_crc = _check(tx), zlib.crc32(_encode(tx.ops))
     done = read(Done, view.get(done_key))
     if done is not None:
+        if done.ops_crc != ops_crc:
+            raise OpIdReused(f"transaction {done.lsn} has this op id", tx=done.lsn)
         return Applied(done.lsn, done.results, None, {}, {})
     lsn, at_ms = place.lsn + 1, max(at_ms, place.at_ms)
     staged = Staged(view)
     context = Context(staged, log, lsn, at_ms, user=tx.actor.user, reason=tx.actor.reason)
     results = tuple(APPLY[type(op)](op, context) for op in tx.ops)
     payload = Payload(tx.actor, tx.ops, context.undo(), context.undoes)
-    entry = make_entry(lsn, at_ms, tx.op_id, payload, tx.salt, place.digest)
+    entry = make_entry(lsn, at_ms, tx.op_id, payload, tx.salt, place.digest, context.minted)
     writes, before = dict(staged.writes), dict(staged.before)
-    writes[done_key] = write(Done(1, lsn, results))
+    writes[done_key] = write(Done(1, lsn, lsn, results, ops_crc))
     old = log.entry(lsn - DONE_KEPT) if lsn > DONE_KEPT else None
     if old is not None:
         writes[_done_key(old.op_id)] = None
@@ -86,6 +93,8 @@ def _check(tx: Tx) -> bytes:
         raise TooLarge(text, count=len(tx.ops), limit=OPS_MAX)
     if len(tx.actor.reason) > REASON_MAX_CHARS:
         raise ReasonRequired(f"a reason has at most {REASON_MAX_CHARS} characters")
+    if len(tx.actor.node) > ACTOR_MAX_CHARS or not 0 <= tx.actor.user <= ID_MAX:
+        raise BadName(f"no actor: node {tx.actor.node[:40]!r}, user {tx.actor.user}")
     return _done_key(tx.op_id)
 
 
@@ -97,9 +106,6 @@ class MemoryState:
     """The state on a dict: for a bot without a fleet, and the model that tests compare with."""
 
     def __init__(self) -> None:
-        from shard_node.state.log import GENESIS
-        from shard_node.state.views import DictView
-
         self.view = DictView()
         self.entries: dict[int, Entry] = {}
         self.place = Place(0, GENESIS, 0)
@@ -108,18 +114,9 @@ class MemoryState:
         """The record; None where there is none."""
         return self.entries.get(lsn)
 
-    def last_of(self, key: bytes, after: int) -> int:
-        """The newest record after ``after`` that changed a row; 0 where none is known."""
-        for lsn in range(self.place.lsn, after, -1):
-            payload = self.entries[lsn].payload()
-            if payload is not None and any(
-                getattr(instruction, "key", None) == key for instruction in payload.undo
-            ):
-                return lsn
-        return 0
-
     def submit(self, tx: Tx, at_ms: int) -> Applied:
-        """Apply a transaction. Raises a StateError."""
+        """Apply a transaction, as it is after a way over the wire. Raises a StateError."""
+        tx = read_tx(encode_tx(tx))
         applied = apply(self.view, self, tx, at_ms, self.place)
         if applied.entry is not None:
             self.view.write(applied.writes)
@@ -129,5 +126,30 @@ class MemoryState:
 
 
 def encode_tx(tx: Tx) -> bytes:
-    """A transaction's bytes."""
-    return msgspec.msgpack.encode(tx)
+    """A transaction's bytes. Raises BadAmount, BadValue, TooLarge for what can have none."""
+    for op in tx.ops:
+        if hasattr(op, "amount"):
+            check_amount(op.amount)
+    try:
+        data = _encode(tx)
+    except (OverflowError, TypeError, ValueError, RecursionError) as error:
+        raise BadValue(f"this cannot be sent: {error}") from error
+    if len(data) > TX_MAX_BYTES:
+        text = f"a transaction of {len(data)} bytes; the limit is {TX_MAX_BYTES}"
+        raise TooLarge(text, size=len(data), limit=TX_MAX_BYTES)
+    return data
+
+
+def read_tx(data: bytes) -> Tx:
+    """The transaction that these bytes are. Raises BadValue for any that are none, TooLarge."""
+    if len(data) > TX_MAX_BYTES:
+        text = f"a transaction of {len(data)} bytes; the limit is {TX_MAX_BYTES}"
+        raise TooLarge(text, size=len(data), limit=TX_MAX_BYTES)
+    try:
+        return _txs.decode(data)
+    except (msgspec.MsgspecError, RecursionError, ValueError, TypeError) as error:
+        raise BadValue(f"no transaction: {error}") from error
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_txs = msgspec.msgpack.Decoder(Tx)

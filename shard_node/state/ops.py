@@ -5,7 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from shard_node.state import economy, rollback, values
+from shard_node.state import (
+    cooldowns,
+    economy,
+    erasing,
+    guild_config,
+    members,
+    moderation,
+    permissions,
+    premium,
+    rollback,
+    users,
+    values,
+)
 
 AnyOp = (
     economy.Transfer
@@ -14,6 +26,21 @@ AnyOp = (
     | economy.SetFloor
     | values.SetValue
     | values.DeleteValue
+    | guild_config.UpdateConfig
+    | guild_config.DeleteConfig
+    | members.UpdateMember
+    | members.DeleteMember
+    | permissions.UpdatePermission
+    | permissions.DeletePermission
+    | users.UpdateUser
+    | users.DeleteUser
+    | premium.GrantPremium
+    | premium.RevokePremium
+    | cooldowns.AcquireCooldown
+    | cooldowns.ClearCooldown
+    | moderation.BanUser
+    | moderation.UnbanUser
+    | erasing.ForgetUser
     | rollback.Rollback
 )
 
@@ -24,5 +51,20 @@ APPLY: Final[dict[type[Any], Callable[..., Any]]] = {
     economy.SetFloor: economy.apply_set_floor,
     values.SetValue: values.apply_set_value,
     values.DeleteValue: values.apply_delete_value,
+    guild_config.UpdateConfig: guild_config.apply_update,
+    guild_config.DeleteConfig: guild_config.apply_delete,
+    members.UpdateMember: members.apply_update,
+    members.DeleteMember: members.apply_delete,
+    permissions.UpdatePermission: permissions.apply_update,
+    permissions.DeletePermission: permissions.apply_delete,
+    users.UpdateUser: users.apply_update,
+    users.DeleteUser: users.apply_delete,
+    premium.GrantPremium: premium.apply_grant,
+    premium.RevokePremium: premium.apply_revoke,
+    cooldowns.AcquireCooldown: cooldowns.apply_acquire,
+    cooldowns.ClearCooldown: cooldowns.apply_clear,
+    moderation.BanUser: moderation.apply_ban,
+    moderation.UnbanUser: moderation.apply_unban,
+    erasing.ForgetUser: erasing.apply_forget,
     rollback.Rollback: rollback.apply_rollback,
 }

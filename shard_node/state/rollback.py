@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from shard_node.state.context import REASON_MAX_CHARS, Context
-from shard_node.state.economy import give, recount
+from shard_node.state.context import REASON_MAX_CHARS, Context, remember
+from shard_node.state.economy import Account, give, recount, refloor
 from shard_node.state.errors import (
     AlreadyUndone,
     NotUndoable,
@@ -15,9 +15,9 @@ from shard_node.state.errors import (
     UndoConflict,
     UnknownTransaction,
 )
-from shard_node.state.keys import Table, key_of
-from shard_node.state.rows import Row, head, stamped
-from shard_node.state.undo import Give, Recount, Restore
+from shard_node.state.keys import Table, key_of, parse_key
+from shard_node.state.rows import Row
+from shard_node.state.undo import Floor, Give, Mark, Recount, Restore, Undo
 
 
 class Undone(Row, frozen=True):
@@ -36,61 +36,97 @@ class Rollback(msgspec.Struct, array_like=True, frozen=True, tag="rollback"):
 
 def apply_rollback(op: Rollback, context: Context) -> dict[str, Any]:
     """Raises ReasonRequired, UnknownTransaction, AlreadyUndone, NotUndoable, UndoConflict, and
-    InsufficientFunds where money that it gave was spent."""
+    InsufficientFunds where money that it gave was spent: no force makes that up."""
     if not 0 < len(context.reason.strip()) <= REASON_MAX_CHARS:
         raise ReasonRequired("a rollback needs a reason")
     entry = context.log.entry(op.tx) if op.tx > 0 else None
     if entry is None:
         raise UnknownTransaction(f"there is no transaction {op.tx}", tx=op.tx)
-    mark = key_of(Table.UNDONE, op.tx)
-    undone = context.get(Undone, mark)
-    if undone is not None:
-        text = f"transaction {op.tx} was rolled back by {undone.by}"
-        raise AlreadyUndone(text, tx=op.tx, by=undone.by)
+    _check_mark(op.tx, op.tx, 0, context)
     payload = entry.payload()
     if payload is None or not payload.undo:
         why = "its payload was erased" if payload is None else "it has nothing to undo"
         raise NotUndoable(f"transaction {op.tx} cannot be rolled back: {why}", tx=op.tx)
-    conflicts = _conflicts(op.tx, payload.undo, context)
+    found = {_newer(op.tx, instruction, context) for instruction in payload.undo}
+    conflicts = sorted(found - {0})
     if conflicts and not op.force:
         names = ", ".join(map(str, conflicts))
         text = f"transaction {op.tx} was followed by {names} in the same rows"
         raise UndoConflict(text, tx=op.tx, conflicts=conflicts)
-    for instruction in payload.undo:
+    for instruction in sorted(payload.undo, key=_rank):
         _carry_out(instruction, context)
-    if payload.undoes:  # done again: the first one may be rolled back once more
-        context.delete(key_of(Table.UNDONE, payload.undoes), own_way=True)
-    context.put(mark, Undone(by=context.lsn), own_way=True)
+    _mark(op.tx, context.lsn, context)
     context.undoes = op.tx
     return {"undone": op.tx, "overwrote": conflicts}
 
 
-def _conflicts(tx: int, undo: tuple[Any, ...], context: Context) -> list[int]:
-    """Transactions that changed the same rows later."""
-    found = set()
-    for instruction in undo:
-        if not isinstance(instruction, Restore):
-            continue
-        now = context.view.get(instruction.key)
-        if now is None:
-            if instruction.left:
-                found.add(context.log.last_of(instruction.key, tx))
-        elif not instruction.left or head(now)[1] != tx:
-            found.add(head(now)[1])
-    return sorted(found)
+def undone_by(context: Context, tx: int) -> int:
+    """The transaction that rolled this one back; 0: none did, or it was done again."""
+    row = context.get(Undone, key_of(Table.UNDONE, tx))
+    return 0 if row is None else row.by
 
 
-def _carry_out(instruction: Any, context: Context) -> None:
+def _newer(tx: int, instruction: Undo, context: Context) -> int:
+    """The transaction that changed the same thing later; 0: none. Raises NotUndoable where it
+    was erased, AlreadyUndone where a redo was taken back by undoing the first one again."""
+    match instruction:
+        case Restore(key=key, left=left):
+            if context.origin(key) == left:
+                return 0
+            if not context.changed_by(key):
+                raise _was_erased(tx)
+            return context.changed_by(key)
+        case Give(account=account) | Floor(account=account):
+            row = context.get(Account, key_of(Table.ACCOUNT, account))
+            if row is None:
+                raise _was_erased(tx)
+            changed = isinstance(instruction, Floor) and row.floor_by != instruction.left
+            return (row.floor_by or row.lsn) if changed else 0
+        case Mark(tx=marked, left=left):
+            _check_mark(tx, marked, left, context)
+    return 0
+
+
+def _check_mark(tx: int, marked: int, left: int, context: Context) -> None:
+    by = undone_by(context, marked)
+    if by != left:
+        text = f"transaction {tx} was rolled back by {by}"
+        raise AlreadyUndone(text, tx=tx, by=by)
+
+
+def _mark(tx: int, by: int, context: Context) -> None:
+    """Note who rolled a transaction back; 0: nobody, any more."""
+    key, before = key_of(Table.UNDONE, tx), undone_by(context, tx)
+    if by:
+        context.put(key, Undone(by=by), own_way=True)
+    else:
+        context.put_raw(key, None, own_way=True)
+    context.undo_by(Mark(tx, before, by))
+
+
+def _rank(instruction: Undo) -> int:
+    """First what an account gets, then its limit, then what it loses: no more is asked of it
+    than that the end is within the limit."""
+    if not isinstance(instruction, Give):
+        return 1
+    return 0 if instruction.amount > 0 else 2
+
+
+def _carry_out(instruction: Undo, context: Context) -> None:
     match instruction:
         case Give(account=account, amount=amount):
-            give(context, account, amount, opens=True)
+            give(context, account, amount)
         case Recount(side=side, name=name, amount=amount):
             recount(context, side, name, amount)
-        case Restore(key=key, before=before):
-            now = context.view.get(key)
-            version = 0 if now is None else head(now)[0]
-            if before is None:
-                context.put_raw(key, None)
-            else:
-                version = max(version, head(before)[0]) + 1
-                context.put_raw(key, stamped(before, version, context.lsn))
+        case Floor(account=account, floor=floor, origin=origin):
+            refloor(context, account, floor, origin)
+        case Mark(tx=tx, by=by):
+            _mark(tx, by, context)
+        case Restore(key=key):
+            context.restore(instruction)
+            if key[1] == Table.BAN:
+                remember(context, f"user:{parse_key(key)[1][0]}")
+
+
+def _was_erased(tx: int) -> NotUndoable:
+    return NotUndoable(f"transaction {tx} cannot be rolled back: what it changed is erased", tx=tx)

@@ -1,7 +1,9 @@
 """Rows: what every one of them begins with, and how they are read and written.
 
-A row is an array: ``version`` counts its changes from 1, ``lsn`` is the last of them. Fields
-are only ever appended, with defaults.
+A row is an array: ``version`` counts its changes from 1, ``lsn`` is the last of them, and
+``origin`` the transaction that decided what is in it. A rollback gives a row back with the
+origin that it had, so that the one before it can be rolled back next. Fields are only ever
+appended, with defaults.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ class Row(msgspec.Struct, array_like=True, frozen=True):
 
     version: int = 0
     lsn: int = 0
+    origin: int = 0
 
 
 R = TypeVar("R", bound=Row)
@@ -48,8 +51,15 @@ def write(row: Row) -> bytes:
     return _encode(row)
 
 
+def origin_of(data: bytes) -> int:
+    """The origin of any row."""
+    found = read(Row, data)
+    assert found is not None
+    return found.origin
+
+
 def stamped(data: bytes, version: int, lsn: int) -> bytes:
-    """The same row with another version and lsn."""
+    """The same row, of the same origin, with another version and lsn."""
     fields = _any.decode(data)
     fields[0], fields[1] = version, lsn
     return _encode(fields)

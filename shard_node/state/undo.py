@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import Final
+
 import msgspec
+from msgspec import structs
 
 
 class Restore(msgspec.Struct, array_like=True, frozen=True, tag=1):
-    """Undo by the before-image of a row. ``left``: the transaction left a row there."""
+    """Undo by the before-image of a row. ``left`` is the origin of what the transaction left
+    there; ``gone``, where there was no row before, that of the absence."""
 
     key: bytes
     before: bytes | None
-    left: bool
+    left: int
+    gone: int = 0
 
 
 class Give(msgspec.Struct, array_like=True, frozen=True, tag=2):
@@ -28,4 +34,52 @@ class Recount(msgspec.Struct, array_like=True, frozen=True, tag=3):
     amount: int
 
 
-Undo = Restore | Give | Recount
+class Mark(msgspec.Struct, array_like=True, frozen=True, tag=4):
+    """Undo of a rollback's mark on the transaction ``tx``: from ``left`` back to ``by``."""
+
+    tx: int
+    by: int
+    left: int
+
+
+class Floor(msgspec.Struct, array_like=True, frozen=True, tag=5):
+    """Undo of an account's limit: ``floor`` again, that ``origin`` set, where it is still as
+    ``left`` set it. The balance stays as it is."""
+
+    account: str
+    floor: int
+    origin: int
+    left: int
+
+
+Undo = Restore | Give | Recount | Mark | Floor
+
+
+def merged(instructions: Iterable[Undo]) -> list[Undo]:
+    """One instruction for each thing: amounts added up, of other changes the first's before.
+
+    So their order does not matter, and an account needs no more than the transaction's net.
+    """
+    found: dict[tuple[object, ...], Undo] = {}
+    for new in instructions:
+        name = tuple(getattr(new, field) for field in _NAMES[type(new)])
+        known = found.get((type(new), *name))
+        found[type(new), *name] = new if known is None else _joined(known, new)
+    return [one for one in found.values() if not isinstance(one, Give | Recount) or one.amount]
+
+
+def _joined(first: Undo, new: Undo) -> Undo:
+    if isinstance(first, Give | Recount) and isinstance(new, Give | Recount):
+        return structs.replace(first, amount=first.amount + new.amount)
+    if isinstance(first, Mark | Floor) and isinstance(new, Mark | Floor):
+        return structs.replace(first, left=new.left)
+    return first
+
+
+_NAMES: Final[dict[type[Undo], tuple[str, ...]]] = {
+    Restore: ("key",),
+    Give: ("account",),
+    Recount: ("side", "name"),
+    Mark: ("tx",),
+    Floor: ("account",),
+}

@@ -9,11 +9,12 @@ import msgspec
 from shard_node.state.context import Context, check_version
 from shard_node.state.errors import NotThere
 from shard_node.state.keys import Table, key_of
+from shard_node.state.plain import check_plain
 from shard_node.state.rows import Row
 
 
 class Value(Row, frozen=True):
-    """A value: anything that MessagePack can say."""
+    """A value: plain data (``plain.check_plain``)."""
 
     value: Any = None
 
@@ -34,7 +35,8 @@ class DeleteValue(msgspec.Struct, array_like=True, frozen=True, tag="delete_valu
 
 
 def apply_set_value(op: SetValue, context: Context) -> dict[str, Any]:
-    """The new version. Raises VersionConflict, TooLarge."""
+    """The new version. Raises VersionConflict, BadValue, TooLarge."""
+    check_plain(op.value, f"value {op.name}")
     key = key_of(Table.VALUE, op.name)
     check_version(context.get(Value, key), op.if_version, f"value {op.name}")
     return {"version": context.put(key, Value(value=op.value))}
