@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import heapq
-from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any, Final
 
@@ -132,33 +131,53 @@ def logged(port: StatePort, body: StateLog) -> StateLogged:
     """The records that were asked for. Raises StateError."""
     limit = min(max(body.limit, 1), STATE_RECORDS_MAX)
     after = max(body.after, port.first_lsn() - 1)
-    if body.newest:
-        after = max(after, _newest(port, body, limit, after))
+    last = port.place().lsn
+    candidates = _backward(port, body, after, limit) if body.newest else _forward(port, body, after)
     found: list[bytes] = []
-    read_to, size_bytes = after, 0
-    for looked, entry in enumerate(_candidates(port, body, after)):
-        if looked == STATE_SCANNED_MAX or len(found) == limit:
-            return _page(port, found, read_to, more=True)
-        if _is_wanted(entry, body):
-            data = write_entry(entry)
-            size_bytes += len(data)
-            if found and size_bytes > STATE_ANSWER_MAX_BYTES:
-                return _page(port, found, read_to, more=True)
+    read_to, size_bytes, more = after, 0, False
+    for looked, entry in enumerate(candidates):
+        data = write_entry(entry) if _is_wanted(entry, body) else b""
+        size_bytes += len(data)
+        full = len(found) == limit or (found and size_bytes > STATE_ANSWER_MAX_BYTES)
+        if looked == STATE_SCANNED_MAX or full:
+            more = True
+            break
+        if data:
             found.append(data)
         read_to = entry.lsn
-    return _page(port, found, port.place().lsn, more=False)
+    if body.newest:
+        found.reverse()
+    read_to = read_to if more and not body.newest else last
+    return StateLogged(tuple(found), read_to, port.first_lsn(), last, more)
 
 
-def _page(port: StatePort, found: list[bytes], read_to: int, *, more: bool) -> StateLogged:
-    return StateLogged(tuple(found), read_to, port.first_lsn(), port.place().lsn, more)
-
-
-def _candidates(port: StatePort, body: StateLog, after: int) -> Iterator[Entry]:
+def _forward(port: StatePort, body: StateLog, after: int) -> Iterator[Entry]:
     """Records that may be wanted, in order: all, or (by the index) those of an account."""
-    if not body.account:
+    if body.account:
+        yield from _named(port, _lsns_of(port, body.account, after))
+    else:
         yield from port.entries(after, STATE_SCANNED_MAX + 1)
+
+
+def _backward(port: StatePort, body: StateLog, after: int, limit: int) -> Iterator[Entry]:
+    """The same from the newest on, in blocks: the log and its index are read forwards."""
+    filtered = bool(body.kinds or body.user)
+    step = max(limit, _STEP) if filtered else limit + 1
+    if body.account:
+        lookback = STATE_SCANNED_MAX + 1 if filtered else step
+        start = _after_newest(port, body.account, lookback, after)
+        lsns = islice(_lsns_of(port, body.account, start), lookback)
+        yield from _named(port, reversed(list(lsns)))
         return
-    for lsn in _lsns_of(port, body.account, after):
+    before = port.place().lsn
+    while before > after:
+        start = max(after, before - step)
+        yield from reversed(list(port.entries(start, before - start)))
+        before = start
+
+
+def _named(port: StatePort, lsns: Iterable[int]) -> Iterator[Entry]:
+    for lsn in lsns:
         entry = port.entry(lsn)
         if entry is not None:
             yield entry
@@ -173,40 +192,19 @@ def _lsns_of(port: StatePort, account: str, after: int) -> Iterator[int]:
             yield lsn
 
 
-def _newest(port: StatePort, body: StateLog, limit: int, oldest: int) -> int:
-    """After which lsn the last ``limit`` records lie that are wanted, as far as it is looked."""
+def _after_newest(port: StatePort, account: str, count: int, oldest: int) -> int:
+    """After which lsn the last ``count`` records of an account lie: a search in its index."""
     last = port.place().lsn
-    if body.account:
-        return _newest_of(port, body.account, limit, oldest, last)
-    if not (body.kinds or body.user):
-        return last - limit
-    after, before, count = last, last, 0
-    floor = max(oldest, last - STATE_SCANNED_MAX)
-    while after > floor and count < limit:
-        before, after = after, max(floor, after - max(limit, _STEP))
-        wanted = deque(
-            entry.lsn for entry in port.entries(after, before - after) if _is_wanted(entry, body)
-        )
-        count += len(wanted)
-        while count > limit:
-            after = wanted.popleft()
-            count -= 1
-    return after
-
-
-def _newest_of(port: StatePort, account: str, limit: int, oldest: int, last: int) -> int:
-    """The same by the index of an account: a search, as it is read in one direction only."""
-    low, high = oldest, last  # after ``high`` are too few, after ``low`` are enough or all
-    step = limit
+    low, high, step = oldest, last, count  # after ``high`` are too few
     while high - step > low:
-        if _count(port, account, high - step, limit) >= limit:
+        if _count(port, account, high - step, count) >= count:
             low = high - step
             break
         high -= step
         step *= 2
     while high - low > 1:
         middle = (low + high) // 2
-        if _count(port, account, middle, limit) >= limit:
+        if _count(port, account, middle, count) >= count:
             low = middle
         else:
             high = middle

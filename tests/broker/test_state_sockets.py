@@ -1,0 +1,248 @@
+"""The state with a real broker, its socket and its LMDB: commits, kills, what comes back."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from broker.ports.state import FOLDER
+from shard_node.state.economy import Account, Deposit, Total, Transfer
+from shard_node.state.keys import Table, key_of
+from shard_node.state.log import GENESIS, fault, read_entry
+from shard_node.state.rows import read
+from shard_node.state.tx import Tx
+from shard_node.state.values import SetValue, Value
+from shard_node.wire import topics
+from shard_node.wire.codec import decode_body
+from shard_node.wire.header import Kind
+from shard_node.wire.identity import client_id
+from shard_node.wire.state import (
+    StateAt,
+    StateDo,
+    StateDone,
+    StateLog,
+    StateLogged,
+    StateMark,
+    StateRead,
+    StateRows,
+)
+from tests.support.broker_rig import Peer, Rig
+
+pytestmark = pytest.mark.slow
+
+ACCOUNTS = 10
+START = 1000
+
+
+@pytest.fixture
+def rig(tmp_path: Path) -> Iterator[Rig]:
+    with Rig(tmp_path) as rig:
+        rig.launch()
+        rig.hear("serving")
+        yield rig
+
+
+def client(rig: Rig) -> Peer:
+    """A command line asks one thing at a time; who streams is a client."""
+    return Peer(rig, client_id("bank", os.getpid(), len(rig.peers)))
+
+
+def tx(number: int, *ops: Any) -> bytes:
+    name = number.to_bytes(16, "big")
+    return msgspec.msgpack.encode(Tx(name, name, ops))
+
+
+def done(peer: Peer, correlation: int) -> StateDone:
+    kind, body = peer.answer(correlation)
+    assert kind is Kind.REPLY, body
+    return decode_body(body, StateDone)
+
+
+def do(peer: Peer, *txs: bytes) -> StateDone:
+    return done(peer, peer.ask(topics.STATE_DO, StateDo(txs)))
+
+
+def asked(peer: Peer, topic: str, body: Any) -> Any:
+    kind, data = peer.request(topic, body)
+    assert kind is Kind.REPLY, data
+    return decode_body(data, topics.TOPICS[topic].reply)
+
+
+def balances(peer: Peer) -> list[int]:
+    keys = tuple(key_of(Table.ACCOUNT, f"u{n}") for n in range(ACCOUNTS))
+    rows: StateRows = asked(peer, topics.STATE_READ, StateRead(keys))
+    return [account.balance for row in rows.rows if (account := read(Account, row)) is not None]
+
+
+def whole_log(peer: Peer) -> list[Any]:
+    """Every record; the chain must be whole."""
+    entries: list[Any] = []
+    more, previous = True, GENESIS
+    while more:
+        after = entries[-1].lsn if entries else 0
+        page: StateLogged = asked(peer, topics.STATE_LOG, StateLog(after, 1000))
+        entries += [read_entry(data) for data in page.entries]
+        more = page.more
+    for lsn, entry in enumerate(entries, 1):
+        assert entry.lsn == lsn
+        assert fault(entry, previous) == ""
+        previous = entry.digest
+    return entries
+
+
+def test_a_transaction_is_durable_before_its_answer(rig: Rig) -> None:
+    peer = rig.operator()
+    (outcome,) = do(peer, tx(1, SetValue("x", {"a": 1}))).outcomes
+    assert (outcome.lsn, outcome.error) == (1, None)
+    rig.kill()
+    rig.launch()
+    rig.hear("serving")
+    peer = rig.operator()
+    rows = asked(peer, topics.STATE_READ, StateRead((key_of(Table.VALUE, "x"),)))
+    assert rows.lsn == 1
+    assert read(Value, rows.rows[0]).value == {"a": 1}
+    assert do(peer, tx(1, SetValue("x", {"a": 1}))).outcomes == (outcome,)
+    assert asked(peer, topics.STATE_MARK, StateMark()).lsn == 1
+
+
+def test_the_states_folder_is_private(rig: Rig) -> None:
+    do(rig.operator(), tx(1, SetValue("x", 1)))
+    folder = rig.data / FOLDER
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+def test_status_tells_of_the_state(rig: Rig) -> None:
+    for number in range(1, 4):
+        do(rig.operator(), tx(number, SetValue("x", number)))
+    figures = rig.status()["state"]
+    assert (figures["lsn"], figures["commits"], figures["waiting"]) == (3, 3, 0)
+    assert 0 < figures["last_commit_ms"] < 5000
+
+
+def test_log_time_does_not_stand_still_while_the_broker_is_away(rig: Rig) -> None:
+    do(rig.operator(), tx(1, SetValue("x", 1)))
+    before: StateAt = asked(rig.operator(), topics.STATE_MARK, StateMark())
+    rig.kill()
+    rig.launch()
+    rig.hear("serving")
+    after: StateAt = asked(rig.operator(), topics.STATE_MARK, StateMark())
+    assert after.at_ms == before.at_ms
+    assert after.now_ms > before.now_ms >= before.at_ms
+    assert after.now_ms - before.now_ms < 60_000
+
+
+def test_a_mark_is_waited_for(rig: Rig) -> None:
+    waiting, writer = rig.operator(), rig.operator()
+    correlation = waiting.ask(topics.STATE_MARK, StateMark(2))
+    do(writer, tx(1, SetValue("x", 1)))
+    do(writer, tx(2, SetValue("x", 2)))
+    kind, body = waiting.answer(correlation)
+    assert kind is Kind.REPLY
+    assert decode_body(body, StateAt).lsn >= 2
+    assert waiting.error(topics.STATE_MARK, StateMark(99), ttl_ms=200) == "E_TIMEOUT"
+
+
+def test_a_node_hears_of_changes_and_commits(tmp_path: Path) -> None:
+    with Rig(tmp_path) as rig:
+        node = rig.fleet()[0]
+        node.send(Kind.EVENT, topics.SUBSCRIBE, [["state:value", topics.STATE_COMMITTED]])
+        assert node.beat().registered
+        while "state:value" not in asked_topics(rig):
+            node.beat()
+        do(rig.operator(), tx(1, SetValue("x", 5)))
+        _, body = node.topic(topics.STATE_UPDATE)
+        update = decode_body(body, topics.TOPICS[topics.STATE_UPDATE].body)
+        assert (update.table, update.key, update.changed) == ("value", "x", {"value": 5})
+        _, body = node.topic(topics.STATE_COMMITTED)
+        assert decode_body(body, StateAt).lsn == 1
+
+
+def asked_topics(rig: Rig) -> dict[str, Any]:
+    kind, body = rig.operator().request(topics.ROUTES, [])
+    assert kind is Kind.REPLY
+    shown: dict[str, Any] = decode_body(body, dict)["topics"]
+    return shown
+
+
+class Stream:
+    """Transfers from one connection, many in flight, sent again until they are answered."""
+
+    def __init__(self) -> None:
+        self.number = 100
+        self.unanswered: dict[int, bytes] = {}
+        self.confirmed: dict[int, int] = {}
+        self._asked: dict[int, tuple[int, ...]] = {}
+
+    def next(self) -> int:
+        self.number += 1
+        source, target = self.number % ACCOUNTS, (self.number * 7 + 1) % ACCOUNTS
+        if source == target:
+            target = (target + 1) % ACCOUNTS
+        transfer = Transfer(f"u{source}", f"u{target}", 1 + self.number % 3)
+        self.unanswered[self.number] = tx(self.number, transfer)
+        return self.number
+
+    def send(self, peer: Peer, numbers: list[int]) -> None:
+        body = StateDo(tuple(self.unanswered[number] for number in numbers))
+        self._asked[peer.ask(topics.STATE_DO, body)] = tuple(numbers)
+
+    def take(self, peer: Peer, within_s: float) -> bool:
+        """One more answer; False where none came."""
+        try:
+            head, body = peer.frame(lambda h: h.correlation in self._asked, within_s)
+        except AssertionError:
+            return False
+        numbers = self._asked.pop(head.correlation)
+        assert head.kind is Kind.REPLY, body
+        for number, outcome in zip(numbers, decode_body(body, StateDone).outcomes, strict=True):
+            assert outcome.error is None or outcome.error.code == "E_FUNDS"
+            self.confirmed[number] = outcome.lsn
+            del self.unanswered[number]
+        return True
+
+    def forget_asked(self) -> None:
+        self._asked.clear()
+
+
+@pytest.mark.parametrize("answers_before_kill", [1, 7, 40, 90])
+def test_a_kill_in_the_middle_loses_nothing_and_applies_nothing_twice(
+    rig: Rig, answers_before_kill: int
+) -> None:
+    peer, stream = client(rig), Stream()
+    do(peer, *(tx(n + 1, Deposit(f"u{n}", START)) for n in range(ACCOUNTS)))
+    for _ in range(3):
+        for _ in range(100):
+            stream.send(peer, [stream.next() for _ in range(5)])
+        for _ in range(answers_before_kill):
+            assert stream.take(peer, 10)
+        for _ in range(100):
+            stream.send(peer, [stream.next() for _ in range(5)])
+        rig.kill()
+        while stream.take(peer, 0.2):  # what it still said before its end
+            pass
+        rig.launch()
+        rig.hear("serving")
+        peer = client(rig)
+        stream.forget_asked()
+        left = sorted(stream.unanswered)
+        for start in range(0, len(left), 50):
+            stream.send(peer, left[start : start + 50])
+        while stream.unanswered:
+            assert stream.take(peer, 10)
+    entries = whole_log(peer)
+    by_id = {entry.op_id: entry.lsn for entry in entries}
+    assert len(by_id) == len(entries)
+    for number, lsn in stream.confirmed.items():
+        assert lsn == 0 or by_id[number.to_bytes(16, "big")] == lsn
+    applied = sum(1 for lsn in stream.confirmed.values() if lsn)
+    assert len(entries) == ACCOUNTS + applied
+    assert sum(balances(peer)) == ACCOUNTS * START
+    assert min(balances(peer)) >= 0
+    rows = asked(peer, topics.STATE_READ, StateRead((key_of(Table.TOTAL, "source", "deposit"),)))
+    assert read(Total, rows.rows[0]).amount == ACCOUNTS * START
