@@ -45,7 +45,8 @@ class Erased(Row, frozen=True):
 
 
 class ForgetUser(msgspec.Struct, array_like=True, frozen=True, tag="forget_user"):
-    """Erase a person; ``keep_bans`` leaves the bans, without their reasons. Cannot be undone."""
+    """Erase a person; ``keep_bans`` leaves the bans, without their reasons. Cannot be
+    rolled back, and so is a transaction of its own."""
 
     user: int
     keep_bans: bool = False

@@ -75,6 +75,8 @@ def apply(view: Reads, log: Log, tx: Tx, at_ms: int, place: Place) -> Applied:
     staged = Staged(view)
     context = Context(staged, log, lsn, at_ms, user=tx.actor.user, reason=tx.actor.reason)
     results = tuple(APPLY[type(op)](op, context) for op in tx.ops)
+    if context.final and len(tx.ops) > 1:
+        raise BadValue("what cannot be rolled back is a transaction of its own")
     payload = Payload(tx.actor, tx.ops, context.undo(), context.undoes)
     entry = make_entry(lsn, at_ms, tx.op_id, payload, tx.salt, place.digest, context.minted)
     writes, before = dict(staged.writes), dict(staged.before)
