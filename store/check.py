@@ -17,7 +17,6 @@ from lmdb import verify as structure
 from shard_node.state.files import (
     BASE_KEY,
     ERA_KEY,
-    GRAVES,
     LOG,
     MARK_KEY,
     META,
@@ -119,10 +118,6 @@ def _check_contents(txn: lmdb.Transaction, handles: dict[bytes, Any], report: Re
             report.add(f"meta: {key!r} is none of ours")
     _check_log(txn, handles, report)
     _check_rows(txn, handles, report)
-    for key, data in _values(txn, handles, GRAVES, report):
-        lsn = key_lsn(data)
-        if not 0 < lsn <= report.mark.lsn:
-            report.add(f"graves: {key!r} was deleted by {lsn}, which is not in the log")
 
 
 def _check_log(txn: lmdb.Transaction, handles: dict[bytes, Any], report: Report) -> None:

@@ -15,10 +15,12 @@ from typing import Any, BinaryIO, Final, NamedTuple
 import lmdb
 import msgspec
 
-from shard_node.state.files import GRAVES, META, REPLAY_KEY, ROWS, lsn_key
-from shard_node.state.keys import PARTITIONS, Table, parse_key
-from shard_node.state.rows import head, stamped
-from shard_node.state.views import Reads
+from shard_node.state.context import Context
+from shard_node.state.files import META, REPLAY_KEY, ROWS, lsn_key
+from shard_node.state.keys import BOOKKEEPING, PARTITIONS, parse_key
+from shard_node.state.rows import head
+from shard_node.state.undo import Restore
+from shard_node.state.views import Reads, Staged
 from store.engine import FILE_MODE, os_failure, write_error
 from store.errors import ExportRefused
 from store.offline import broker_kept_out, sync_folder
@@ -32,8 +34,6 @@ PIECE_MAX_BYTES: Final = 1 << 20
 KEY_MAX_BYTES: Final = 511
 """LMDB's own limit."""
 _SIZE_BYTES: Final = 4
-OF_ONE_LOG: Final = frozenset({Table.DONE, Table.HISTORY, Table.UNDONE})
-"""Tables whose rows name records: neither imported nor removed by an import."""
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True, tag="shardctl-partition"):
@@ -60,8 +60,8 @@ class End(msgspec.Struct, array_like=True, frozen=True, tag="end"):
 
 
 class Imported(NamedTuple):
-    """What an import did: rows written, rows that were there and are not in the file, rows left
-    out because they name records of the log."""
+    """What an import did: rows written, rows deleted because the file has none of them, rows of
+    bookkeeping (``keys.BOOKKEEPING``) left out: they follow from the others and this log."""
 
     partition: int
     written: int
@@ -133,29 +133,30 @@ def import_partition(state_folder: Path, source: Path) -> Imported:
 
 
 def _replace(store: StateStore, about: Head, source: Path) -> Imported:
-    old = {
-        key: head(row)[0]
-        for key, row in store.view.scan(partition_prefix(about.partition))
-        if key[1] not in OF_ONE_LOG
+    mark = store.place()
+    staged = Staged(store.view)
+    context = Context(staged, store, mark.lsn, mark.at_ms)
+    gone = {
+        key
+        for key, _ in store.view.scan(partition_prefix(about.partition))
+        if key[1] not in BOOKKEEPING
     }
-    lsn, written, left_out = store.place().lsn, 0, 0
-    gone = set(old)
+    written = left_out = 0
+    for piece in _read(source):
+        if not isinstance(piece, Exported):
+            continue
+        if piece.key[1] in BOOKKEEPING:
+            left_out += 1
+            continue
+        context.restore(Restore(piece.key, _of_origin(piece.row, mark.lsn), 0))
+        gone.discard(piece.key)
+        written += 1
+    for key in gone:
+        context.delete(key)
     with store.env.begin(write=True) as txn:
-        rows = store.handles[ROWS]
-        for piece in _read(source):
-            if not isinstance(piece, Exported):
-                continue
-            if piece.key[1] in OF_ONE_LOG:
-                left_out += 1
-                continue
-            version = max(old.get(piece.key, 0), head(piece.row)[0]) + 1
-            put(txn, rows, piece.key, stamped(piece.row, version, lsn))
-            gone.discard(piece.key)
-            written += 1
-        for key in gone:
-            put(txn, rows, key, None)
-            put(txn, store.handles[GRAVES], key, lsn_key(lsn))
-        put(txn, store.handles[META], REPLAY_KEY, lsn_key(lsn + 1))
+        for key, row in staged.writes.items():
+            put(txn, store.handles[ROWS], key, row)
+        put(txn, store.handles[META], REPLAY_KEY, lsn_key(mark.lsn + 1))
     store.renew()
     return Imported(about.partition, written, len(gone), left_out)
 
@@ -191,7 +192,7 @@ def _check_piece(piece: Head | Exported, partition: int, source: Path) -> None:
         try:
             parse_key(piece.key)
             right = piece.key[0] == partition and len(piece.key) <= KEY_MAX_BYTES
-            if piece.key[1] not in OF_ONE_LOG:
+            if piece.key[1] not in BOOKKEEPING:
                 head(piece.row)
         except (ValueError, IndexError, msgspec.MsgspecError):
             right = False
@@ -212,3 +213,10 @@ def _put(file: BinaryIO, digest: Any, piece: Head | Exported | End) -> None:
     digest.update(data)
     file.write(len(data).to_bytes(_SIZE_BYTES, "big"))
     file.write(data)
+
+
+def _of_origin(row: bytes, lsn: int) -> bytes:
+    """The row as one that the transaction ``lsn`` decided."""
+    fields = msgspec.msgpack.decode(row)
+    fields[2] = lsn
+    return _encode(fields)

@@ -14,7 +14,6 @@ import lmdb
 
 from shard_node.state.errors import StateError
 from shard_node.state.files import (
-    GRAVES,
     LOG,
     MARK_KEY,
     META,
@@ -27,7 +26,6 @@ from shard_node.state.files import (
     read_mark,
     scan,
 )
-from shard_node.state.keys import Table
 from shard_node.state.log import Entry, read_entry
 from shard_node.state.machine import Place, apply
 from shard_node.state.tx import Tx
@@ -108,7 +106,6 @@ class _Past:
     def __init__(self, source: Source, start: Source) -> None:
         self._source, self._start = source, start
         self.now = 0
-        self._graves: dict[bytes, int] = {}
 
     def entry(self, lsn: int) -> Entry | None:
         if lsn > self.now:
@@ -117,17 +114,6 @@ class _Past:
         if entry is None or entry.body is None:  # trimmed or erased since
             return self._start.entry(lsn) or entry
         return entry
-
-    def last_of(self, key: bytes, after: int) -> int:
-        lsn = self._graves.get(key, 0)
-        if not lsn:
-            found = self._start.read(GRAVES, key)
-            lsn = 0 if found is None else key_lsn(found)
-        return lsn if lsn > after else 0
-
-    def bury(self, key: bytes, lsn: int) -> None:
-        if key[1] != Table.DONE:
-            self._graves[key] = lsn
 
 
 def _compare(
@@ -164,7 +150,7 @@ def _replayed(
     source: Source, base: Reads, start: Source, mark: Mark, report: Report
 ) -> Reads | None:
     rows = base if isinstance(base, DictView) else Staged(base)
-    past, place = _Past(source, start), mark.place
+    past, place = _Past(source, start), Place(mark.lsn, mark.digest, 0)
     for _, data in source.walk(LOG, after=lsn_key(mark.lsn)):
         entry = read_entry(data)
         payload = entry.payload()
@@ -182,23 +168,10 @@ def _replayed(
         if applied.entry is None or applied.entry.digest != entry.digest:
             report.add(f"log: record {entry.lsn} is another when it is applied again")
             return None
-        _write(rows, applied.writes, applied.before, past, entry.lsn)
-        place = Place(entry.lsn, entry.digest, entry.at_ms)
+        if isinstance(rows, DictView):
+            rows.write(applied.writes)
+        else:
+            for key, row in applied.writes.items():
+                rows.put(key, row)
+        place = Place(entry.lsn, entry.digest, 0)
     return rows
-
-
-def _write(
-    rows: DictView | Staged,
-    writes: dict[bytes, bytes | None],
-    before: dict[bytes, bytes | None],
-    past: _Past,
-    lsn: int,
-) -> None:
-    for key, row in writes.items():
-        if row is None and before.get(key) is not None:
-            past.bury(key, lsn)
-    if isinstance(rows, DictView):
-        rows.write(writes)
-        return
-    for key, row in writes.items():
-        rows.put(key, row)

@@ -22,7 +22,6 @@ from shard_node.state.files import (
     BASE_KEY,
     DATABASES,
     ERA_KEY,
-    GRAVES,
     LOG,
     MARK_KEY,
     META,
@@ -122,11 +121,15 @@ class StateStore:
 
         Raises StoreOpenError or one of its children, StoreFull.
         """
-        store = cls(open_engine(folder, map_max_bytes, len(DATABASES)), folder)
         try:
-            store._prepare()
-        except BaseException:
-            store.close()
+            store = cls(open_engine(folder, map_max_bytes, len(DATABASES)), folder)
+            try:
+                store._prepare()
+            except BaseException:
+                store.close()
+                raise
+        except StoreDamaged as error:
+            error.hint = DAMAGED_HINT
             raise
         return store
 
@@ -163,15 +166,6 @@ class StateStore:
             yield _read(key_lsn(key), data)
             if count >= limit:
                 return
-
-    def last_of(self, key: bytes, after: int) -> int:
-        """The record after ``after`` that deleted a row that is not there; 0 where none did.
-
-        Asked of rows that are gone; one that is there names its own last record.
-        """
-        found = self.view.lookup(GRAVES, key)
-        lsn = 0 if found is None else key_lsn(found)
-        return lsn if lsn > after else 0
 
     def note(self, name: str) -> bytes | None:
         """What was kept under this name beside rows and log."""

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import lmdb
 
 from shard_node.state.files import (
-    GRAVES,
     LOG,
     MARK_KEY,
     META,
@@ -21,17 +20,13 @@ from shard_node.state.files import (
     unpack,
     write_mark,
 )
-from shard_node.state.keys import Table
 from shard_node.state.log import Entry, write_entry
-from shard_node.state.undo import Restore
 from store.errors import StoreFailed
 
 Handles = Mapping[bytes, Any]
 """The databases by name."""
 Work = Callable[[lmdb.Transaction, Handles], None]
 """Something more to do in the same commit: erase payloads, trim a piece of the log."""
-_NO_GRAVE: Final = Table.DONE
-"""Rows of this table go all the time, and nothing is rolled back through them."""
 
 
 class Batch(NamedTuple):
@@ -52,7 +47,7 @@ def put_batches(txn: lmdb.Transaction, handles: Handles, batches: list[Batch]) -
     before = mark = _mark(txn, handles)
     for batch in batches:
         _put_entries(txn, handles[LOG], batch, mark.lsn)
-        _put_rows(txn, handles, batch)
+        _put_rows(txn, handles[ROWS], batch)
         for name, note in batch.notes.items():
             put(txn, handles[META], NOTE_PREFIX + name.encode(), note)
         if batch.work is not None:
@@ -62,13 +57,12 @@ def put_batches(txn: lmdb.Transaction, handles: Handles, batches: list[Batch]) -
         put(txn, handles[META], MARK_KEY, write_mark(mark))
 
 
-def put(txn: lmdb.Transaction, db: Any, key: bytes, value: bytes | None) -> bool:
-    """Put a value with its checksum, or (None) delete it; False: there was none to delete."""
+def put(txn: lmdb.Transaction, db: Any, key: bytes, value: bytes | None) -> None:
+    """Put a value with its checksum, or (None) delete it."""
     if value is None:
-        gone: bool = txn.delete(key, db=db)
-        return gone
-    txn.put(key, pack(key, value), db=db)
-    return True
+        txn.delete(key, db=db)
+    else:
+        txn.put(key, pack(key, value), db=db)
 
 
 def fetch(txn: lmdb.Transaction, db: Any, key: bytes) -> bytes | None:
@@ -90,26 +84,9 @@ def _put_entries(txn: lmdb.Transaction, db: Any, batch: Batch, last: int) -> Non
         txn.put(key, pack(key, write_entry(entry)), append=True, db=db)
 
 
-def _put_rows(txn: lmdb.Transaction, handles: Handles, batch: Batch) -> None:
-    rows = handles[ROWS]
+def _put_rows(txn: lmdb.Transaction, db: Any, batch: Batch) -> None:
     for key, row in batch.writes.items():
-        there = put(txn, rows, key, row)
-        if row is None and key[1] != _NO_GRAVE:
-            lsn = _deleter(batch, key, there)
-            if lsn:
-                put(txn, handles[GRAVES], key, lsn_key(lsn))
-
-
-def _deleter(batch: Batch, key: bytes, there: bool) -> int:
-    """Which record of the batch deleted a row; 0: none did, it was not there."""
-    entries = batch.entries
-    if len(entries) > 1:
-        for entry in reversed(entries):
-            payload = entry.payload()
-            for instruction in () if payload is None else payload.undo:
-                if isinstance(instruction, Restore) and instruction.key == key:
-                    return entry.lsn
-    return entries[-1].lsn if entries and there else 0
+        put(txn, db, key, row)
 
 
 def _next_mark(batch: Batch, mark: Mark) -> Mark:

@@ -11,12 +11,10 @@ import lmdb
 
 from shard_node.state.files import (
     BASE_KEY,
-    GRAVES,
     LOG,
     META,
     Base,
     RowDamaged,
-    key_lsn,
     lsn_key,
     read_base,
     unpack,
@@ -53,7 +51,7 @@ def plan(store: StateStore, manifest: Manifest, keep: int = 0) -> int:
 def trimming(up_to: int) -> Work:
     """Work for a batch of the writer's: the next PIECE records up to and including ``up_to`` go.
 
-    To be submitted until ``StateStore.base().lsn`` is ``up_to``; then ``burials_trimming``.
+    To be submitted until ``StateStore.base().lsn`` is ``up_to``.
     """
 
     def work(txn: lmdb.Transaction, handles: Handles) -> None:
@@ -71,28 +69,6 @@ def trimming(up_to: int) -> Work:
             put(txn, handles[META], BASE_KEY, write_mark(new))
 
     return work
-
-
-def burials_trimming(store: StateStore, after: bytes = b"") -> tuple[Work, bytes]:
-    """Work that forgets who deleted which row, where that record is trimmed; a piece after the
-    key ``after``, and the key to go on after (empty: done)."""
-    base = store.base().lsn
-    gone: list[bytes] = []
-    last = b""
-    for count, (key, data) in enumerate(store.view.walk(GRAVES, b"", after), 1):
-        if key_lsn(data) <= base:
-            gone.append(key)
-        if count >= PIECE:
-            last = key
-            break
-
-    def work(txn: lmdb.Transaction, handles: Handles) -> None:
-        for key in gone:
-            found = fetch(txn, handles[GRAVES], key)
-            if found is not None and key_lsn(found) <= base:
-                txn.delete(key, db=handles[GRAVES])
-
-    return work, last
 
 
 def erasing(lsns: tuple[int, ...]) -> Work:

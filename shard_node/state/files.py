@@ -25,9 +25,7 @@ SCHEMA: Final = 1
 ROWS: Final = b"rows"
 LOG: Final = b"log"
 META: Final = b"meta"
-GRAVES: Final = b"graves"
-"""Of rows that are gone: which record deleted them."""
-DATABASES: Final = (ROWS, LOG, META, GRAVES)
+DATABASES: Final = (ROWS, LOG, META)
 
 SCHEMA_KEY: Final = b"schema"
 MARK_KEY: Final = b"mark"

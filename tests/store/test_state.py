@@ -1,0 +1,214 @@
+"""Rows, log and marks in a real LMDB."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import lmdb
+import pytest
+
+from shard_node.state.economy import Deposit, Transfer
+from shard_node.state.files import LOG, META, ROWS, SCHEMA_KEY, Base, Mark, lsn_key, pack
+from shard_node.state.keys import Table, key_of
+from shard_node.state.values import SetValue
+from store.errors import StoreClosed, StoreDamaged, StoreFull
+from store.state import StateStore
+from tests.support.state_store import Rig, contents, opened
+
+
+def test_a_new_one_is_empty_and_has_an_era(tmp_path: Path) -> None:
+    store = StateStore.open(tmp_path / "state")
+    assert (store.place(), store.base()) == (Mark(), Base())
+    assert contents(store) == ({}, [])
+    era = store.era()
+    assert len(era) == 32
+    store.close()
+    again = StateStore.open(tmp_path / "state")
+    assert again.era() == era
+    again.close()
+
+
+def test_it_has_what_the_model_has_and_still_after_opening_again(tmp_path: Path) -> None:
+    with opened(tmp_path / "state") as rig:
+        rig.fill(300)
+        expected = rig.model.view.rows, list(rig.model.entries.values())
+        assert contents(rig.store) == expected
+        assert rig.store.place().place == rig.model.place
+    again = StateStore.open(tmp_path / "state")
+    assert contents(again) == expected
+    assert again.place().place == rig.model.place
+    again.close()
+
+
+def test_the_view_stays_at_its_moment_until_it_is_renewed(tmp_path: Path) -> None:
+    with opened(tmp_path / "state") as rig:
+        rig.do(SetValue("x", 1))
+        rig.flush()
+        key = key_of(Table.VALUE, "x")
+        before = rig.store.view.get(key)
+        rig.do(SetValue("x", 2))
+        rig.ends.wait(rig.submitted)
+        assert rig.store.view.get(key) == before
+        assert rig.store.place().lsn == 1
+        assert rig.store.entry(2) is None
+        rig.store.renew()
+        assert rig.store.view.get(key) == rig.model.view.get(key) != before
+        assert rig.store.place().lsn == 2
+
+
+def test_scans_are_those_of_the_model(tmp_path: Path) -> None:
+    with opened(tmp_path / "state") as rig:
+        rig.fill(200)
+        keys = sorted(rig.model.view.rows)
+        prefixes = {b"", b"\0", b"\xff", *(key[:size] for key in keys[::17] for size in (1, 2, 9))}
+        for prefix in prefixes:
+            for after in (b"", keys[0], keys[60], keys[-1], prefix):
+                found = list(rig.store.view.scan(prefix, after))
+                assert found == list(rig.model.view.scan(prefix, after)), (prefix, after)
+
+
+def test_records_are_read_one_by_one_and_in_pieces(tmp_path: Path) -> None:
+    with opened(tmp_path / "state") as rig:
+        rig.fill(50)
+        every = list(rig.model.entries.values())
+        assert [rig.store.entry(lsn) for lsn in range(1, 51)] == every
+        assert (rig.store.entry(0), rig.store.entry(-1), rig.store.entry(51)) == (None,) * 3
+        assert list(rig.store.entries(10, 5)) == every[10:15]
+        assert list(rig.store.entries(48, 100)) == every[48:]
+        assert list(rig.store.entries(50, 100)) == list(rig.store.entries(0, 0)) == []
+
+
+def test_the_mark_has_the_clocks(tmp_path: Path) -> None:
+    with opened(tmp_path / "state") as rig:
+        applied = rig.model.submit(rig.tx(SetValue("x", 1)), 5)
+        mark = Mark(*rig.model.place, "boot", 17, 1_700_000_000_000)
+        rig.give(applied.writes, (applied.entry,), mark)
+        rig.flush()
+        assert rig.store.place() == mark
+
+
+def test_notes_are_kept_beside(tmp_path: Path) -> None:
+    with opened(tmp_path / "state") as rig:
+        rig.give(notes={"cooldowns": b"abc", "other": b"x"})
+        rig.give(notes={"other": None})
+        rig.flush()
+        assert (rig.store.note("cooldowns"), rig.store.note("other")) == (b"abc", None)
+        assert contents(rig.store) == ({}, [])
+
+
+def test_nobody_else_may_read(tmp_path: Path) -> None:
+    mask = os.umask(0)
+    try:
+        StateStore.open(tmp_path / "state").close()
+    finally:
+        os.umask(mask)
+    assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
+    modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "state").iterdir()}
+    assert modes == {"data.mdb": 0o600, "lock.mdb": 0o600}
+
+
+def test_another_schema_is_refused(tmp_path: Path) -> None:
+    StateStore.open(tmp_path / "state").close()
+    plant(tmp_path / "state", META, SCHEMA_KEY, pack(SCHEMA_KEY, b"999"))
+    with pytest.raises(StoreDamaged, match="999") as caught:
+        StateStore.open(tmp_path / "state")
+    assert "check" in caught.value.hint
+
+
+@pytest.mark.parametrize("bit", [0, 5, 8 * 4, 8 * 9 + 3])
+def test_a_changed_row_is_not_served(tmp_path: Path, bit: int) -> None:
+    key = key_of(Table.VALUE, "x")
+    with opened(tmp_path / "state") as rig:
+        rig.do(SetValue("x", "some text"))
+        rig.flush()
+    stored = bytearray(pack(key, rig.model.view.rows[key]))
+    stored[bit // 8] ^= 1 << bit % 8
+    plant(tmp_path / "state", ROWS, key, bytes(stored))
+    store = StateStore.open(tmp_path / "state")
+    with pytest.raises(StoreDamaged, match="checksum"):
+        store.view.get(key)
+    with pytest.raises(StoreDamaged, match="checksum"):
+        list(store.view.scan(b""))
+    store.close()
+
+
+def test_a_row_under_another_rows_key_is_not_served(tmp_path: Path) -> None:
+    """Each whole by itself, but moved: the checksum is over the key as well."""
+    with opened(tmp_path / "state") as rig:
+        rig.do(SetValue("x", 1))
+        rig.flush()
+    key, other = key_of(Table.VALUE, "x"), key_of(Table.VALUE, "y")
+    plant(tmp_path / "state", ROWS, other, pack(key, rig.model.view.rows[key]))
+    store = StateStore.open(tmp_path / "state")
+    with pytest.raises(StoreDamaged):
+        store.view.get(other)
+    store.close()
+
+
+def test_a_changed_key_does_not_hide_its_row(tmp_path: Path) -> None:
+    """Not found, and the neighbour is none of ours: the row is not said to be missing."""
+    with opened(tmp_path / "state") as rig:
+        rig.do(SetValue("x", 1))
+        rig.flush()
+    key = key_of(Table.VALUE, "x")
+    changed = key[:-2] + b"y\0"
+    plant(tmp_path / "state", ROWS, key, None)
+    plant(tmp_path / "state", ROWS, changed, pack(key, rig.model.view.rows[key]))
+    store = StateStore.open(tmp_path / "state")
+    with pytest.raises(StoreDamaged):
+        store.view.get(key)
+    with pytest.raises(StoreDamaged):
+        list(store.view.scan(key[:3]))
+    store.close()
+
+
+def test_a_damaged_record_or_mark_is_not_served(tmp_path: Path) -> None:
+    with opened(tmp_path / "state") as rig:
+        rig.fill(10)
+    plant(tmp_path / "state", LOG, lsn_key(4), b"xxxx????")
+    plant(tmp_path / "state", LOG, lsn_key(6), pack(lsn_key(6), b"\xc1"))
+    store = StateStore.open(tmp_path / "state")
+    assert store.entry(3) == rig.model.entries[3]
+    for lsn in (4, 6):
+        with pytest.raises(StoreDamaged):
+            store.entry(lsn)
+    store.close()
+    plant(tmp_path / "state", META, b"mark", b"bad")
+    with pytest.raises(StoreDamaged):
+        StateStore.open(tmp_path / "state")
+
+
+def test_a_full_map_is_an_error_reads_go_on_and_it_passes(tmp_path: Path) -> None:
+    with opened(tmp_path / "state", map_max_bytes=1 << 18) as rig:
+        rig.fill(20)
+        expected = contents(rig.store)
+        rig.give({bytes((0, 1)) + b"%d" % n: b"x" * 4000 for n in range(100)})
+        assert isinstance(rig.ends.wait(rig.submitted)[-1][1], StoreFull)
+        rig.ends.ends[-1] = (0, None)
+        rig.store.renew()
+        assert contents(rig.store) == expected
+        rig.writer.reset()
+        rig.do(Deposit("a", 1))
+        rig.do(Transfer("a", "b", 1))
+        rig.flush()
+        assert contents(rig.store)[0] == rig.model.view.rows
+
+
+def test_closed_is_closed(tmp_path: Path) -> None:
+    rig = Rig(tmp_path / "state")
+    rig.close()
+    rig.close()
+    with pytest.raises(StoreClosed):
+        rig.store.check_readers()
+
+
+def plant(folder: Path, name: bytes, key: bytes, stored: bytes | None) -> None:
+    """Bytes as they lie in the file, past all checksums."""
+    with lmdb.open(str(folder), max_dbs=3, lib_version=0) as env:
+        db = env.open_db(name)
+        with env.begin(write=True, db=db) as txn:
+            if stored is None:
+                txn.delete(key)
+            else:
+                txn.put(key, stored)

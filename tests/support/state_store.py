@@ -1,0 +1,152 @@
+"""A state on disk with its writer, and the model on a dict that it must equal."""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from shard_node.state.economy import Deposit, Transfer
+from shard_node.state.errors import StateError
+from shard_node.state.files import Mark
+from shard_node.state.machine import Applied, MemoryState, apply
+from shard_node.state.tx import Actor, Tx
+from shard_node.state.values import DeleteValue, SetValue
+from shard_node.state.views import Staged
+from store.errors import StoreError
+from store.state import StateStore
+from store.statewriter import StateWriter
+
+WAIT_S = 30
+
+
+class Ends:
+    """What the writer reports."""
+
+    def __init__(self) -> None:
+        self.ends: list[tuple[int, StoreError | None]] = []
+        self._changed = threading.Condition()
+
+    def __call__(self, tokens: tuple[int, ...], error: StoreError | None) -> None:
+        with self._changed:
+            self.ends += [(token, error) for token in tokens]
+            self._changed.notify_all()
+
+    def wait(self, count: int) -> list[tuple[int, StoreError | None]]:
+        with self._changed:
+            assert self._changed.wait_for(lambda: len(self.ends) >= count, WAIT_S)
+            return list(self.ends)
+
+
+class Rig:
+    """``do`` applies to the model and gives what it wrote to the writer; ``flush`` waits."""
+
+    def __init__(self, folder: Path, seed: int = 0, **options: Any) -> None:
+        self.folder = folder
+        self.store = StateStore.open(folder, **options)
+        self.ends = Ends()
+        self.writer = StateWriter(self.store, self.ends)
+        self.model = MemoryState()
+        self.random = random.Random(seed)
+        self.submitted = 0
+        self.now_ms = 1_000_000
+
+    def tx(self, *ops: Any, reason: str = "") -> Tx:
+        data = self.random.randbytes
+        return Tx(data(16), data(16), ops, Actor("test", 1, reason))
+
+    def do(self, *ops: Any, reason: str = "", **extra: Any) -> Applied:
+        """One transaction. Raises a StateError; nothing is given to the writer then."""
+        self.now_ms += self.random.randrange(3)
+        applied = self.model.submit(self.tx(*ops, reason=reason), self.now_ms)
+        self.give(applied.writes, (applied.entry,), Mark(*self.model.place), **extra)
+        return applied
+
+    def give(self, *batch: Any, **extra: Any) -> int:
+        self.submitted += 1
+        self.writer.submit(self.submitted, *batch, **extra)
+        return self.submitted
+
+    def flush(self) -> None:
+        """All are durable, and seen."""
+        errors = [error for _, error in self.ends.wait(self.submitted) if error is not None]
+        assert errors == []
+        self.store.renew()
+
+    def close(self) -> None:
+        assert self.writer.close(WAIT_S)
+        self.store.close()
+
+    def fill(self, count: int) -> None:
+        """Transactions of several kinds, some of them refused."""
+        for account in "abcdef":
+            self.do(Deposit(account, 1000))
+        while self.model.place.lsn < count:
+            first, second = self.random.sample("abcdef", 2)
+            name = f"name{self.random.randrange(40)}"
+            kinds: list[Any] = [
+                Transfer(first, second, self.random.randrange(1, 200)),
+                SetValue(name, "x" * self.random.randrange(300)),
+                DeleteValue(name),
+            ]
+            try:
+                self.do(self.random.choice(kinds))
+            except StateError:
+                continue
+        self.flush()
+
+
+@contextmanager
+def opened(folder: Path, **options: Any) -> Iterator[Rig]:
+    rig = Rig(folder, **options)
+    try:
+        yield rig
+    finally:
+        rig.close()
+
+
+def contents(store: StateStore) -> tuple[dict[bytes, bytes], list[Any]]:
+    """All rows and all records, read through the checksums."""
+    return dict(store.view.scan(b"")), list(store.entries(0, 1 << 30))
+
+
+class Pipeline:
+    """The way of a broker in small: transactions are applied on top of those that wait."""
+
+    def __init__(self, store: StateStore) -> None:
+        self.store = store
+        self.ends = Ends()
+        self.writer = StateWriter(store, self.ends)
+        self.staged = Staged(store.view)
+        self.place = store.place().place
+        self._entries: dict[int, Any] = {}
+
+    def entry(self, lsn: int) -> Any:
+        return self._entries.get(lsn) or self.store.entry(lsn)
+
+    def submit(self, tx: Tx, at_ms: int) -> Applied:
+        """The token is the lsn. Raises a StateError."""
+        applied = apply(self.staged, self, tx, at_ms, self.place)
+        if applied.entry is not None:
+            for key, row in applied.writes.items():
+                self.staged.put(key, row)
+            self._entries[applied.lsn] = applied.entry
+            self.place = type(self.place)(applied.lsn, applied.entry.digest, applied.entry.at_ms)
+            mark = Mark(*self.place)
+            self.writer.submit(applied.lsn, applied.writes, (applied.entry,), mark)
+        return applied
+
+    def settle(self, count: int) -> list[tuple[int, StoreError | None]]:
+        """Wait for ``count`` ends since the last time; begin anew on what is committed."""
+        ends = self.ends.wait(count)
+        self.ends.ends.clear()
+        if any(error is not None for _, error in ends):
+            self.writer.reset()
+        self.store.renew()
+        self.staged = Staged(self.store.view)
+        self._entries.clear()
+        self.place = self.store.place().place
+        return ends
