@@ -7,7 +7,6 @@ ShardNodeError                 code, hint, retryable
 |   +-- NoHandler              the receiver has nothing that handles this
 |   +-- RemoteError            a handler raised; ``type_name`` says what
 +-- Undeliverable              it never got there, or nobody knows; ``reason`` is the code
-+-- StateDamaged               a row of the state's file is not what was written
 +-- StateError                 the state refused an operation (``shard_node.state.errors``)
 +-- QueueFull                  too much waits already; retryable after ``retry_after_s``
 +-- BridgeError                this disnake cannot be held: the version moved a name
@@ -119,13 +118,6 @@ class QueueFull(ShardNodeError):
     def __init__(self, message: str, *, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
-
-
-class StateDamaged(ShardNodeError):
-    """A row that was read from the state's file is not what was written; it is not served."""
-
-    code = "E_DAMAGED"
-    hint = "`shardctl state check` says what is damaged; `shardctl backup restore` mends it"
 
 
 class BridgeError(ShardNodeError):

@@ -62,7 +62,7 @@ class Node(Peer):
     """
 
     def __init__(self, settings: NodeSettings, disnake_version: str = "") -> None:
-        super().__init__(settings.epoch)
+        super().__init__(settings.epoch, settings.name, settings.state_dir)
         self.settings = settings
         self._plane.debug = settings.debug
         self.table = ShardTable(settings.shards, settings.num_shards, GUILD_QUIET_S)
@@ -125,7 +125,7 @@ class Node(Peer):
         return self._plane.debug
 
     @property
-    def state(self) -> dict[int, ShardState]:
+    def shard_states(self) -> dict[int, ShardState]:
         """The state of each shard."""
         return {shard: self.table.state(shard) for shard in self.shards}
 
@@ -151,12 +151,14 @@ class Node(Peer):
             on_link=self._link_changed,
             plane=self._plane,
         )
+        self._fleet_state.open()
         self.client.open(loop)
 
     def detach(self) -> None:
         """Leave the loop, before it closes. The heartbeat goes on until ``end``."""
         client, self.client, self._loop = self.client, None, None
         if client is not None:
+            self._fleet_state.close()
             client.close()
 
     def end(self) -> None:
@@ -255,13 +257,15 @@ class Node(Peer):
         if serve is not None and frame.header.kind is Kind.REQUEST and self.client is not None:
             self.client.answer(frame.header, serve(frame.body))
         elif frame.header.kind is Kind.EVENT:
-            self._plane.event(frame.header, frame.body)
+            if not self._state_event(frame.header, frame.body):
+                self._plane.event(frame.header, frame.body)
 
     def _topics_changed(self) -> None:
         if self.client is not None:
             self.client.subscribe(self._plane.handlers.topics)
 
     def _link_changed(self, link: Link) -> None:
+        self._state_link(link)
         said = {
             Link.REGISTERED: "the broker is there",
             Link.AWAY: "the broker is silent; the bot goes on without it",

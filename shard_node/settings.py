@@ -40,6 +40,8 @@ class NodeSettings:
     drain_s: float
     lifeline_fd: int | None
     debug: bool = False
+    state_dir: Path | None = None
+    """The folder of the shared state's file."""
 
 
 def read_settings(env: Mapping[str, str]) -> NodeSettings:
@@ -69,6 +71,7 @@ def read_settings(env: Mapping[str, str]) -> NodeSettings:
         drain_s=_seconds(env, "DRAIN_S", DRAIN_DEFAULT_S),
         lifeline_fd=None if lifeline < 0 else lifeline,
         debug=_flag(env, "DEBUG"),
+        state_dir=Path(env["SHARDCTL_STATE_DIR"]) if env.get("SHARDCTL_STATE_DIR") else None,
     )
 
 

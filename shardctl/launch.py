@@ -25,6 +25,8 @@ IDENTIFY_WINDOW_S: Final = 5.0
 """Discord, Gateway, "Sharding: max_concurrency": one IDENTIFY a key in 5 s."""
 DRAIN_S: Final = 8.0
 """Handlers get this long at a stop; a container gives 10 s in all."""
+STATE_FOLDER: Final = "state"
+"""Of the shared state's file, in the data folder."""
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _KEPT_VARIABLES: Final = frozenset({"SHARDCTL_DEBUG"})
 
@@ -215,6 +217,7 @@ def node_command(
         "SHARDCTL_DRAIN_S": str(record.drain_s),
         "SHARDCTL_SANDBOX": str(int(info is not None)),
         "SHARDCTL_DEBUG": str(int(record.debug)),
+        "SHARDCTL_STATE_DIR": str(Path(record.data_dir) / STATE_FOLDER),
     }
     # The last words of a bot that dies must be in its log.
     env.setdefault("PYTHONUNBUFFERED", "1")

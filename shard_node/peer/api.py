@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Generator
+from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, overload
 
 import msgspec
@@ -15,6 +16,7 @@ from shard_node.peer.frames import Line
 from shard_node.peer.handlers import Message, TopicName, decoder, lane_number, topic_name
 from shard_node.peer.outbox import LINES_MAX
 from shard_node.peer.plane import Plane
+from shard_node.shared.member import StateMember
 from shard_node.wire import batch
 from shard_node.wire.bodies import NodesReply, NodesRequest
 from shard_node.wire.header import Kind
@@ -66,11 +68,12 @@ class Gathered(NamedTuple):
     errors: dict[str, ShardNodeError]
 
 
-class Peer:
-    """A member of the fleet that others can talk to: a bot's node, or a program's client."""
+class Peer(StateMember):
+    """A member of the fleet that others can talk to: a bot's node, or a program's client.
+    ``state_dir`` is the folder of the shared state's file, if this process can have it."""
 
-    def __init__(self, epoch: int) -> None:
-        self._plane = Plane(epoch)
+    def __init__(self, epoch: int, name: str = "", state_dir: Path | None = None) -> None:
+        super().__init__(Plane(epoch), name, state_dir)
 
     # --- handlers
 
@@ -88,12 +91,14 @@ class Peer:
         if handler is None:
             return lambda call: self.on(topic, call)
         if self._plane.handlers.listen(topic, handler):
+            self._state_topics()
             self._topics_changed()
         return handler
 
     def off(self, topic: TopicName, handler: Callable[[Message], Any]) -> None:
         """Call ``handler`` for this topic no longer."""
         if self._plane.handlers.unlisten(topic, handler):
+            self._state_topics()
             self._topics_changed()
 
     @overload
@@ -240,8 +245,15 @@ class Peer:
         """The names of all nodes that the fleet is planned to have."""
         return list(await self._planned(timeout_s))
 
-    async def ask(self, topic: str, body: Any, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Any:
-        """Ask the broker itself."""
+    async def ask(
+        self,
+        topic: str,
+        body: Any,
+        *,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+        renew: bool = False,
+    ) -> Any:
+        """Ask the broker itself; with ``renew``, also one that comes after it."""
         raise NotImplementedError
 
     # --- within

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import os
 import time
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
 
@@ -16,7 +17,7 @@ from shard_node.effects import Deliver, Link, StopAsked
 from shard_node.errors import BrokerUnavailable
 from shard_node.memory import rss_bytes
 from shard_node.peer.api import REQUEST_TIMEOUT_S, Peer
-from shard_node.peer.discovery import find_endpoint
+from shard_node.peer.discovery import find_endpoint, find_state
 from shard_node.session import NodeSession
 from shard_node.wire.bodies import ClientRegister, Heartbeat
 from shard_node.wire.header import Kind
@@ -44,8 +45,8 @@ def connect(
 class Client(Peer):
     """A program of the fleet. ``name`` is what others reach it by."""
 
-    def __init__(self, endpoint: str, name: str) -> None:
-        super().__init__(0)
+    def __init__(self, endpoint: str, name: str, state_dir: Path | None = None) -> None:
+        super().__init__(0, name, state_dir)
         self.name = name
         self._plane.debug = os.environ.get("SHARDCTL_DEBUG") == "1"
         self.stop_asked = False
@@ -70,13 +71,24 @@ class Client(Peer):
         """Whether the broker answers now."""
         return self._client.session.link is Link.REGISTERED
 
-    async def ask(self, topic: str, body: Any, *, timeout_s: float = REQUEST_TIMEOUT_S) -> Any:
-        """Ask the broker itself. Raises RequestTimeout, BrokerUnavailable or RequestFailed."""
-        return await self._client.request(topic, body, timeout_s=timeout_s)
+    async def ask(
+        self,
+        topic: str,
+        body: Any,
+        *,
+        timeout_s: float = REQUEST_TIMEOUT_S,
+        renew: bool = False,
+    ) -> Any:
+        """Ask the broker itself; with ``renew``, also one that comes after it.
+
+        Raises RequestTimeout, BrokerUnavailable or RequestFailed.
+        """
+        return await self._client.request(topic, body, timeout_s=timeout_s, renew=renew)
 
     async def open(self, timeout_s: float = CONNECT_TIMEOUT_S) -> None:
         """Connect and register."""
         loop = asyncio.get_running_loop()
+        self._fleet_state.open()
         self._client.open(loop)
         self._beat_timer = loop.call_later(HEARTBEAT_INTERVAL_S, self._beat)
         try:
@@ -97,6 +109,7 @@ class Client(Peer):
         """Leave the fleet."""
         if self._beat_timer is not None:
             self._beat_timer.cancel()
+        self._fleet_state.close()
         self._client.close()
         self._context.term()
 
@@ -110,10 +123,11 @@ class Client(Peer):
         self._client.subscribe(self._plane.handlers.topics)
 
     def _deliver(self, frame: Deliver) -> None:
-        if frame.header.kind is Kind.EVENT:
+        if frame.header.kind is Kind.EVENT and not self._state_event(frame.header, frame.body):
             self._plane.event(frame.header, frame.body)
 
     def _link_changed(self, link: Link) -> None:
+        self._state_link(link)
         if link is Link.REGISTERED:
             self._registered.set()
 
@@ -136,7 +150,8 @@ class Connection:
         self._client: Client | None = None
 
     async def __aenter__(self) -> Client:
-        self._client = Client(self._endpoint or find_endpoint(fleet=self._fleet), self._name)
+        endpoint = self._endpoint or find_endpoint(fleet=self._fleet)
+        self._client = Client(endpoint, self._name, find_state(endpoint, fleet=self._fleet))
         await self._client.open()
         return self._client
 

@@ -18,6 +18,7 @@ SOCKET_PATH_MAX_BYTES: Final = 107 if sys.platform == "linux" else 103
 """``sun_path`` of unix(7) is 108 bytes with its NUL (104 on macOS)."""
 _SOCKET_NAME: Final = "broker.sock"
 _NOTE_NAME: Final = "supervisor.json"
+_STATE_NAME: Final = "state"
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]*")
 _NAME_MAX_CHARS: Final = 64
 _NAME_RULE: Final = "a-z 0-9 _ -, a letter or digit first"
@@ -51,6 +52,22 @@ def find_endpoint(
             "or pass connect(fleet=...) or connect(endpoint=...)",
         )
     return endpoint
+
+
+def find_state(
+    endpoint: str, environ: Mapping[str, str] = os.environ, fleet: str = ""
+) -> Path | None:
+    """The folder of the shared state's file of the fleet at ``endpoint``; None where it is
+    not known: the state is then read through the broker."""
+    given = environ.get("SHARDCTL_STATE_DIR", "")
+    if given and not fleet:
+        return Path(given)
+    run_dir = str(Path(endpoint.removeprefix("ipc://")).parent)
+    for record_file in sorted(_data_root(environ).glob(f"{fleet or '*'}/fleet.json")):
+        record = _json(record_file)
+        if record.get("run_dir") == run_dir and (record_file.parent / _STATE_NAME).is_dir():
+            return record_file.parent / _STATE_NAME
+    return None
 
 
 def running_endpoint(fleet: str, environ: Mapping[str, str] = os.environ) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -79,9 +79,17 @@ def decoder(body_type: Any) -> Decode:
     return found
 
 
+_topics: dict[type[msgspec.Struct], str] = dict(BY_BODY)
+
+
+def register_body(kind: type[msgspec.Struct], topic: str, decode: Decode) -> None:
+    """``kind`` names ``topic`` from now on, and ``decode`` makes one of its bodies."""
+    _topics[kind], _decoders[kind] = topic, decode
+
+
 def topic_name(topic: TopicName) -> str:
     """The name on the wire. Raises ValueError for none that can be."""
-    name = topic if isinstance(topic, str) else BY_BODY.get(topic) or topic.__name__
+    name = topic if isinstance(topic, str) else _topics.get(topic) or topic.__name__
     if not 0 < len(name) <= TOPIC_MAX_CHARS:
         msg = f"a topic's name has 1 to {TOPIC_MAX_CHARS} characters, not {len(name)}"
         raise ValueError(msg)
@@ -108,10 +116,14 @@ class Handlers:
     """All handlers of a node.
 
     ``events`` are those of a topic, in the order they came; ``single`` those of topics that
-    have one only; ``services`` the one that answers a request.
+    have one only; ``services`` the one that answers a request. ``implied`` names topics that
+    are subscribed to as well, by the topic that they are wanted for.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, implied: Mapping[str, tuple[str, ...]] | None = None) -> None:
+        self.implied = dict(implied or {})
+        self.always: tuple[str, ...] = ()
+        """Subscribed to without a handler."""
         self.events: dict[str, tuple[Handler, ...]] = {}
         self.single: dict[str, Handler] = {}
         self.services: dict[str, Handler] = {}
@@ -119,7 +131,10 @@ class Handlers:
     @property
     def topics(self) -> tuple[str, ...]:
         """What the node listens to."""
-        return tuple(self.events)
+        more = (
+            also for name, others in self.implied.items() if name in self.events for also in others
+        )
+        return tuple(dict.fromkeys((*self.always, *self.events, *more)))
 
     def listen(self, topic: TopicName, call: Callable[[Message], Any]) -> bool:
         """Add a handler. True where the topic is new to the node."""

@@ -6,12 +6,14 @@ The same operations are applied by the same ``apply``, so a bot behaves alone as
 from __future__ import annotations
 
 import asyncio
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Final
 
 from shard_node.shared.backend import ASK_TIMEOUT_S, Logged, Tx
+from shard_node.shared.clock import LogClock
 from shard_node.shared.select import matches
+from shard_node.state.buckets import Buckets
+from shard_node.state.cooldowns import AcquireCooldown, throttled
 from shard_node.state.log import Entry
 from shard_node.state.machine import DONE_KEPT, Applied, MemoryState
 from shard_node.state.tx import Tx as Submitted
@@ -27,19 +29,22 @@ class Alone:
     """A Backend on ``MemoryState``. ``tell`` hears of every transaction that was applied."""
 
     name = "alone"
+    up = True
 
     def __init__(self, tell: Tell | None = None) -> None:
         self.memory = MemoryState()
         self.first = 1
         self._tell = tell
-        self._wall_ms = time.time_ns() // 1_000_000
-        self._started_at = time.monotonic()
+        self._buckets = Buckets()
+        self.clock = LogClock()
         self._grown = asyncio.Condition()
 
     async def commit(self, tx: Submitted, *, timeout_s: float, quick: bool = False) -> Tx:
         """Apply it. Raises StateError's children."""
-        del timeout_s, quick
-        applied = self.memory.submit(tx, self.at_ms())
+        del timeout_s
+        if quick and len(tx.ops) == 1 and isinstance(tx.ops[0], AcquireCooldown):
+            return self._acquire(tx.ops[0])
+        applied = self.memory.submit(tx, self.clock.at_ms())
         if applied.entry is not None:
             self._trim()
             if self._tell is not None:
@@ -59,6 +64,11 @@ class Alone:
     async def fetch(self, keys: Sequence[bytes]) -> tuple[bytes | None, ...]:
         """Rows."""
         return tuple(map(self.get, keys))
+
+    async def fetch_all(self, prefix: bytes) -> AsyncIterator[tuple[bytes, bytes]]:
+        """Rows whose keys begin like this."""
+        for row in self.scan(prefix):
+            yield row
 
     async def mark(self, wait_lsn: int, *, timeout_s: float = ASK_TIMEOUT_S) -> StateAt:
         """Where the log stands. Raises TimeoutError where it does not get to ``wait_lsn``."""
@@ -95,15 +105,14 @@ class Alone:
             found.reverse()
         return Logged(tuple(found), read_to, self.first, last, more)
 
-    def at_ms(self) -> int:
-        """Log time: the wall clock of the start, and what has passed since."""
-        return self._wall_ms + int((time.monotonic() - self._started_at) * 1000)
-
-    def watch(self, table: str) -> None:
-        """Everything is told."""
-
     def close(self) -> None:
         """Nothing is open."""
+
+    def _acquire(self, op: AcquireCooldown) -> Tx:
+        after_ms, left = self._buckets.acquire(op.key, op.rate, op.per_ms, self.clock.at_ms())
+        if after_ms:
+            raise throttled(op.key, after_ms)
+        return Tx(0, ({"remaining": left},))
 
     def _trim(self) -> None:
         while len(self.memory.entries) > LOG_KEPT:

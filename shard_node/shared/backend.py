@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
+from shard_node.shared.clock import LogClock
 from shard_node.state.log import Entry
 from shard_node.state.ops import AnyOp
 from shard_node.state.tx import OP_ID_BYTES, SALT_BYTES, Actor
@@ -51,6 +52,11 @@ class Backend(Protocol):
 
     name: str
     """Who the log says did it."""
+    clock: LogClock
+
+    @property
+    def up(self) -> bool:
+        """Whether what is committed now has a chance."""
 
     async def commit(self, tx: Submitted, *, timeout_s: float, quick: bool = False) -> Tx:
         """Apply a transaction; returns once it is durable. ``quick``: it waits for no disk,
@@ -64,6 +70,9 @@ class Backend(Protocol):
 
     async def fetch(self, keys: Sequence[bytes]) -> tuple[bytes | None, ...]:
         """Rows as the broker has them now."""
+
+    def fetch_all(self, prefix: bytes) -> AsyncIterator[tuple[bytes, bytes]]:
+        """Rows whose keys begin like this, as the broker has them now."""
 
     async def mark(self, wait_lsn: int, *, timeout_s: float) -> StateAt:
         """Where the log stands, once it and this process's reads have reached ``wait_lsn``."""
@@ -79,12 +88,6 @@ class Backend(Protocol):
         account: str = "",
     ) -> Logged:
         """Records of the log after ``after``, or the newest ones."""
-
-    def at_ms(self) -> int:
-        """Log time now, in ms since the epoch: it follows no jump of the wall clock."""
-
-    def watch(self, table: str) -> None:
-        """Hear of every change of a table from now on, not only of this node's guilds."""
 
 
 def transaction(

@@ -15,8 +15,9 @@ from typing import Any, Final, TypeVar
 
 import lmdb
 
-from shard_node.errors import ShardNodeError, StateDamaged
+from shard_node.errors import ShardNodeError
 from shard_node.state import files
+from shard_node.state.errors import StoreDamaged
 
 DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
@@ -51,7 +52,7 @@ class Reader:
             raise CannotRead(f"{folder}: {error}") from error
 
     def get(self, key: bytes) -> bytes | None:
-        """A committed row. Raises StateDamaged."""
+        """A committed row. Raises StoreDamaged."""
         own = threading.get_ident() == self._thread
         txn = self._txn if own else None
         try:
@@ -65,10 +66,10 @@ class Reader:
             with txn.cursor(self._rows) as cursor:
                 return files.get(cursor, key)
         except (files.RowDamaged, lmdb.Error) as error:
-            raise StateDamaged(str(error)) from error
+            raise StoreDamaged(str(error)) from error
 
     def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
-        """Committed rows in order; many of them are of several moments. Raises StateDamaged."""
+        """Committed rows in order; many of them are of several moments. Raises StoreDamaged."""
         while True:
             rows = self._chunk(prefix, after)
             yield from rows
@@ -76,13 +77,13 @@ class Reader:
                 return
             after = rows[-1][0]
 
-    def lsn(self) -> int:
-        """The last committed lsn. Raises StateDamaged."""
+    def mark(self) -> files.Mark:
+        """Where the log stands. Raises StoreDamaged."""
         try:
             with self._begin() as txn, txn.cursor(self._meta) as cursor:
-                return files.read_mark(files.get(cursor, files.MARK_KEY)).lsn
+                return files.read_mark(files.get(cursor, files.MARK_KEY))
         except (files.RowDamaged, lmdb.Error) as error:
-            raise StateDamaged(str(error)) from error
+            raise StoreDamaged(str(error)) from error
 
     def refresh(self) -> None:
         """The next read sees what is committed by then."""
@@ -104,7 +105,7 @@ class Reader:
                 found = files.scan(cursor, prefix, after)
                 return [row for row, _ in zip(found, range(CHUNK_ROWS), strict=False)]
         except (files.RowDamaged, lmdb.Error) as error:
-            raise StateDamaged(str(error)) from error
+            raise StoreDamaged(str(error)) from error
 
     def _keep(self, txn: Any) -> None:
         """Until the end of the loop's turn; without a loop, for this read alone."""

@@ -15,7 +15,8 @@ def matches(entry: Entry, kinds: tuple[str, ...], user: int, account: str) -> bo
     payload = entry.payload()
     if payload is None:
         return False
-    if user and payload.actor.user != user:
+    about = (getattr(op, "user", 0) for op in payload.ops)
+    if user and user not in (payload.actor.user, *about):
         return False
     return not account or any(
         isinstance(undo, Give) and undo.account == account for undo in payload.undo

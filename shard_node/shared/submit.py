@@ -34,10 +34,16 @@ TX_MAX_BYTES: Final = 128 << 10
 RETRY_FIRST_S: Final = 0.02
 RETRY_MAX_S: Final = 0.5
 FULL_RETRY_S: Final = 0.1
+BUSY: Final = "E_BUSY"
+"""The broker did not look at it: the node tries again by itself."""
 
 
 class Asks(Protocol):
     """Who asks the broker: a node or a client."""
+
+    @property
+    def broker_up(self) -> bool:
+        """Whether it answers now."""
 
     async def ask(
         self, topic: str, body: Any, *, timeout_s: float = ..., renew: bool = False
@@ -140,7 +146,7 @@ class Submitter:
         try:
             reply: StateDone = await self._asks.ask(STATE_DO, body, timeout_s=timeout_s, renew=True)
         except RequestFailed as error:
-            if error.retryable and not isinstance(error, RequestTimeout):
+            if error.code == BUSY:
                 return items
             raise known(error) from None
         if len(reply.outcomes) != len(items):
@@ -150,7 +156,7 @@ class Submitter:
             if outcome.error is None:
                 if not item.future.done():
                     item.future.set_result(Tx(outcome.lsn, outcome.results))
-            elif _busy(outcome.error):
+            elif outcome.error.code == BUSY:
                 again.append(item)
             else:
                 _fail(item, _told(outcome.error))
@@ -162,11 +168,6 @@ def known(error: RequestFailed) -> ShardNodeError:
     if error.code not in BY_CODE:
         return error
     return from_code(error.code, str(error), error.hint, error.details)
-
-
-def _busy(error: ErrorBody) -> bool:
-    """Whether it was not looked at, so that the node tries again by itself."""
-    return error.retryable and error.code not in BY_CODE
 
 
 def _told(error: ErrorBody) -> ShardNodeError:

@@ -1,0 +1,265 @@
+"""The fleet's state as a member of it sees it: written through the broker, read from its file
+or, where that cannot be, from a copy in memory; and its changes, each told once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import msgspec
+
+from shard_node.errors import RequestFailed, ShardNodeError
+from shard_node.shared.backend import ASK_TIMEOUT_S, Logged, Tx
+from shard_node.shared.clock import LogClock
+from shard_node.shared.intake import Intake
+from shard_node.shared.replica import Replica
+from shard_node.shared.submit import Asks, Submitter, known
+from shard_node.state.keys import PARTITIONS, Table
+from shard_node.state.log import read_entry
+from shard_node.state.tx import Tx as Submitted
+from shard_node.wire.categories import StateUpdate
+from shard_node.wire.limits import STATE_KEYS_MAX
+from shard_node.wire.state import (
+    StateAt,
+    StateLog,
+    StateLogged,
+    StateMark,
+    StateRead,
+    StateRows,
+    StateScan,
+    StateScanned,
+)
+from shard_node.wire.topics import (
+    STATE_COMMITTED,
+    STATE_LOG,
+    STATE_MARK,
+    STATE_READ,
+    STATE_SCAN,
+    STATE_UPDATE,
+)
+
+if TYPE_CHECKING:
+    from shard_node.shared.reader import Reader
+
+_log = logging.getLogger(__name__)
+
+CATCH_UP_RETRY_S: Final = 1.0
+
+_updates: Final = msgspec.msgpack.Decoder(StateUpdate)
+_ats: Final = msgspec.msgpack.Decoder(StateAt)
+
+
+class FleetState:
+    """A Backend on the broker. ``folder`` is that of the state's file, None where this process
+    has none; ``tell`` gets every change once; ``subscribe`` adds topics to those of the process."""
+
+    def __init__(
+        self,
+        asks: Asks,
+        name: str,
+        folder: Path | None,
+        tell: Callable[[StateUpdate], None],
+        subscribe: Callable[[tuple[str, ...]], None],
+    ) -> None:
+        self.name = name
+        self.clock = LogClock()
+        self._asks, self._folder, self._subscribe = asks, folder, subscribe
+        self._submitter = Submitter(asks)
+        self._reader: Reader | None = None
+        self._replica: Replica | None = None
+        self._intake = Intake(self, tell)
+        self._task: asyncio.Task[None] | None = None
+
+    # --- the Backend
+
+    @property
+    def up(self) -> bool:
+        """Whether a broker answers now."""
+        return self._asks.broker_up
+
+    async def commit(self, tx: Submitted, *, timeout_s: float, quick: bool = False) -> Tx:
+        """Returns once it is durable, and what it wrote can be read here."""
+        done = await self._submitter.submit(tx, timeout_s=timeout_s, quick=quick)
+        if self._reader is not None:
+            self._reader.refresh()
+        elif self._replica is not None and done.id:
+            await self._replica.reach(done.id, timeout_s)
+        return done
+
+    def get(self, key: bytes) -> bytes | None:
+        """A committed row. Raises StoreDamaged, BrokerUnavailable where nothing is here yet."""
+        reader = self._reader
+        return reader.get(key) if reader is not None else self._copy().get(key)
+
+    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Committed rows in order. Raises as ``get``."""
+        reader = self._reader
+        return (
+            reader.scan(prefix, after) if reader is not None else self._copy().scan(prefix, after)
+        )
+
+    async def fetch(self, keys: Sequence[bytes]) -> tuple[bytes | None, ...]:
+        """Rows as the broker has them now."""
+        rows: list[bytes | None] = []
+        for at in range(0, len(keys), STATE_KEYS_MAX):
+            body = StateRead(tuple(keys[at : at + STATE_KEYS_MAX]))
+            found: StateRows = await self._ask(STATE_READ, body, ASK_TIMEOUT_S)
+            rows += found.rows
+        return tuple(rows)
+
+    async def mark(self, wait_lsn: int = 0, *, timeout_s: float = ASK_TIMEOUT_S) -> StateAt:
+        """Where the log stands, once it and the reads here have reached ``wait_lsn``."""
+        found: StateAt = await self._ask(STATE_MARK, StateMark(wait_lsn), timeout_s)
+        self.clock.set(found.now_ms) if found.now_ms else self.clock.learn(found.at_ms)
+        if self._reader is not None:
+            self._reader.refresh()
+        elif self._replica is not None and wait_lsn:
+            await self._replica.reach(wait_lsn, timeout_s)
+        return found
+
+    async def read_log(
+        self,
+        after: int,
+        limit: int,
+        *,
+        newest: bool = False,
+        kinds: tuple[str, ...] = (),
+        user: int = 0,
+        account: str = "",
+    ) -> Logged:
+        """Records of the log."""
+        body = StateLog(after, limit, newest, kinds, user, account)
+        found: StateLogged = await self._ask(STATE_LOG, body, ASK_TIMEOUT_S)
+        entries = tuple(map(read_entry, found.entries))
+        return Logged(entries, found.read_to, found.first, found.last, found.more)
+
+    async def fetch_all(self, prefix: bytes) -> AsyncIterator[tuple[bytes, bytes]]:
+        """Rows whose keys begin like this, as the broker has them now."""
+        async for row in self._scanned(prefix, bytes):
+            yield row
+
+    async def all_there(self) -> AsyncIterator[tuple[bytes, bytes]]:
+        """All rows, as the broker has them; those of the ids of transactions are left out."""
+        for partition in range(PARTITIONS):
+            async for row in self._scanned(bytes((partition,)), _next_wanted):
+                yield row
+
+    async def _scanned(
+        self, prefix: bytes, onward: Callable[[bytes], bytes]
+    ) -> AsyncIterator[tuple[bytes, bytes]]:
+        after, more = b"", True
+        while more:
+            body = StateScan(prefix, after, STATE_KEYS_MAX)
+            found: StateScanned = await self._ask(STATE_SCAN, body, ASK_TIMEOUT_S)
+            for row in found.rows:
+                yield row
+            more = found.more
+            if more:
+                after = onward(found.rows[-1][0])
+
+    # --- what happens
+
+    def open(self) -> None:
+        """The process has its loop: read the file, if it can be read from here."""
+        self._open_reader()
+
+    def registered(self) -> None:
+        """A broker is there, perhaps another one: learn what was missed."""
+        if self._reader is None:
+            self._open_reader()
+        if self._reader is None and self._replica is None and self._folder is not None:
+            self.keep_copy()
+        if self._task is None or self._task.done():
+            self._task = asyncio.get_running_loop().create_task(self._catch_up())
+
+    def listening(self, listens: bool) -> None:
+        """Whether a handler of this process cares for changes."""
+        if listens and not self._intake.listens:
+            self._intake.lsn = 0  # what was before is none of its business
+        self._intake.listens = listens
+
+    def keep_copy(self) -> None:
+        """Keep all rows in memory, fed by what is told."""
+        if self._replica is None:
+            self._replica = Replica(self)
+            self._intake.replica = self._replica
+            self._subscribe((STATE_UPDATE, STATE_COMMITTED))
+
+    def updated(self, body: bytes) -> None:
+        """A STATE_UPDATE of the broker's."""
+        if self._reader is not None:
+            self._reader.refresh()
+        try:
+            self._intake.heard(_updates.decode(body))
+        except (msgspec.MsgspecError, ValueError):
+            _log.debug("a change that cannot be read")
+
+    def committed(self, body: bytes) -> None:
+        """A ``state.committed``: all changes up to it were told."""
+        try:
+            found = _ats.decode(body)
+        except msgspec.MsgspecError:
+            return
+        self.clock.learn(found.now_ms or found.at_ms)
+        self._intake.reached(found.lsn)
+
+    def close(self) -> None:
+        """The loop ends."""
+        if self._task is not None:
+            self._task.cancel()
+        self._submitter.close()
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+
+    # --- within
+
+    async def _ask(self, topic: str, body: object, timeout_s: float) -> Any:
+        try:
+            return await self._asks.ask(topic, body, timeout_s=timeout_s, renew=True)
+        except RequestFailed as error:
+            raise known(error) from None
+
+    async def _catch_up(self) -> None:
+        """Try until it is done; what goes wrong passes with the broker's next life."""
+        while True:
+            try:
+                await self._intake.catch_up()
+                return
+            except ShardNodeError as error:
+                _log.warning("what changed meanwhile cannot be read yet: %s", error)
+            await asyncio.sleep(CATCH_UP_RETRY_S)
+
+    def _copy(self) -> Replica:
+        if self._replica is None:
+            self.keep_copy()
+            if self._task is None or self._task.done():
+                self._task = asyncio.get_running_loop().create_task(self._catch_up())
+        assert self._replica is not None
+        return self._replica
+
+    def _open_reader(self) -> None:
+        if self._folder is None or self._reader is not None:
+            return
+        from shard_node.shared.reader import CannotRead, Reader
+
+        try:
+            self._reader = Reader(self._folder)
+            mark = self._reader.mark()
+        except CannotRead as error:
+            _log.info("the state is read through the broker: %s", error)
+            return
+        self.clock.carry_on(mark.at_ms, mark.boot_id, mark.boottime_ms)
+
+
+def _next_wanted(key: bytes) -> bytes:
+    """Where a scan goes on after ``key``: tables of the state's own books are passed over."""
+    return bytes((key[0], key[1] + 1)) if Table(key[1]) in _LONG else key
+
+
+_LONG: Final = frozenset({Table.HISTORY, Table.DONE, Table.UNDONE})
+"""Tables that nobody is told of and that have many rows."""
