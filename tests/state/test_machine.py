@@ -1,0 +1,197 @@
+"""``apply``: once, all or nothing, at monotone times, and the same whenever it is done again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from shard_node.state import machine
+from shard_node.state.economy import Deposit, Transfer
+from shard_node.state.erasing import ForgetUser
+from shard_node.state.errors import BadName, BadValue, OpIdReused, StateError, TooLarge
+from shard_node.state.keys import Table
+from shard_node.state.log import GENESIS
+from shard_node.state.machine import MemoryState, Place, apply, encode_tx, read_tx
+from shard_node.state.ops import APPLY, AnyOp
+from shard_node.state.rollback import Rollback
+from shard_node.state.tx import OPS_MAX, Actor, Tx
+from shard_node.state.users import UpdateUser
+from shard_node.state.values import DeleteValue, SetValue, Value
+from tests.support.state import START_MS, LmdbView, World
+
+
+def test_every_operation_has_who_applies_it_and_a_tag_of_its_own() -> None:
+    kinds = AnyOp.__args__
+    assert set(kinds) == set(APPLY)
+    tags = [kind.__struct_config__.tag for kind in kinds]
+    assert len(set(tags)) == len(tags)
+    assert all(isinstance(tag, str) for tag in tags)
+
+
+def test_a_transaction_sent_again_is_not_applied_again() -> None:
+    world = World()
+    tx = world.tx(Deposit("a", 5), SetValue("v", 1))
+    first = world.submit(tx, START_MS)
+    rows = dict(world.view.rows)
+    again = world.submit(msgspec.structs.replace(tx, salt=bytes(16)), START_MS + 5)
+    assert (again.lsn, again.results) == (first.lsn, first.results)
+    assert (again.entry, again.writes) == (None, {})
+    assert (world.view.rows, world.place.lsn) == (rows, 1)
+
+
+def test_an_op_id_names_one_transaction() -> None:
+    world = World()
+    tx = world.tx(Deposit("a", 5))
+    world.submit(tx, START_MS)
+    with pytest.raises(OpIdReused) as caught:
+        world.submit(msgspec.structs.replace(tx, ops=(Deposit("a", 6),)), START_MS)
+    assert caught.value.details == {"tx": 1}
+
+
+def test_a_refused_transaction_may_be_sent_again() -> None:
+    world = World()
+    tx = world.tx(Transfer("a", "b", 5))
+    with pytest.raises(StateError):
+        world.submit(tx, START_MS)
+    world.do(Deposit("a", 5))
+    assert world.submit(tx, START_MS).results == ({"source": 0, "target": 5},)
+
+
+def test_op_ids_are_forgotten_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "DONE_KEPT", 10)
+    world = World()
+    txs = [world.tx(SetValue("v", number)) for number in range(50)]
+    for tx in txs:
+        world.submit(tx, START_MS)
+    known = [key for key in world.view.rows if key[1] == Table.DONE]
+    assert len(known) == 10
+    assert world.submit(txs[40], START_MS).lsn == 41
+    assert world.submit(txs[39], START_MS).lsn == 51  # too old: done again
+    world.submit(world.tx(ForgetUser(1)), START_MS)
+    assert sum(key[1] == Table.DONE for key in world.view.rows) == 10
+
+
+def test_log_time_never_goes_back() -> None:
+    world = World()
+    times = [5, 7, 3, 3, 9, -1]
+    for at_ms in times:
+        world.submit(world.tx(SetValue("v", at_ms)), at_ms)
+    assert [entry.at_ms for entry in world.log()] == [5, 7, 7, 7, 9, 9]
+
+
+def test_the_same_transactions_give_the_same_rows_and_digests_on_any_view(tmp_path: Path) -> None:
+    world, rows = World(), LmdbView(tmp_path)
+    place = Place(0, GENESIS, 0)
+    ops = [
+        (Deposit("a", 50), SetValue("v", 1)),
+        (Transfer("a", "b", 20),),
+        (DeleteValue("v"), UpdateUser(3, fields={"b": 1, "a": [1.5, None]})),
+        (Rollback(3),),
+        (Rollback(4),),
+        (ForgetUser(3),),
+    ]
+    for one in ops:
+        tx = world.tx(*one)
+        applied = apply(rows, world, tx, START_MS, place)
+        assert applied.entry is not None
+        rows.write(applied.writes)
+        place = Place(applied.lsn, applied.entry.digest, applied.entry.at_ms)
+        mine = world.submit(tx, START_MS)
+        assert mine == applied
+        assert list(mine.writes) == list(applied.writes)
+    assert rows.rows() == world.view.rows
+    assert place == world.place
+
+
+def test_apply_changes_nothing_itself() -> None:
+    world = World()
+    world.do(Deposit("a", 50))
+    rows, entries = dict(world.view.rows), dict(world.entries)
+    tx = world.tx(Transfer("a", "b", 20), Rollback(1))
+    with pytest.raises(StateError):
+        apply(world.view, world, tx, START_MS, world.place)
+    one = apply(world.view, world, world.tx(SetValue("a", 1)), START_MS, world.place)
+    assert one.writes
+    assert (world.view.rows, world.entries) == (rows, entries)
+
+
+def test_versions_count_on_after_a_deletion_so_that_an_old_one_fits_nothing_new() -> None:
+    world = World()
+    for _ in range(3):
+        world.do(SetValue("v", 1))
+    world.do(DeleteValue("v"))
+    assert world.result(SetValue("v", 2, if_version=0)) == {"version": 4}
+    world.do(DeleteValue("v"), SetValue("v", 3))
+    row = world.row(Value, Table.VALUE, "v")
+    assert row is not None
+    assert (row.version, row.lsn, row.value) == (5, 6, 3)
+    assert not any(key[1] == Table.GONE for key in world.view.rows)
+
+
+def test_two_changes_of_one_row_in_a_transaction_are_two_versions() -> None:
+    world = World()
+    done = world.do(SetValue("v", 1), SetValue("v", 2, if_version=1), SetValue("w", 1))
+    assert done.results == ({"version": 1}, {"version": 2}, {"version": 1})
+
+
+def tx_of(**change: object) -> Tx:
+    return msgspec.structs.replace(World().tx(SetValue("v", 1)), **change)
+
+
+@pytest.mark.parametrize(
+    ("tx", "kind"),
+    [
+        (tx_of(op_id=b""), BadValue),
+        (tx_of(op_id=bytes(17)), BadValue),
+        (tx_of(salt=bytes(15)), BadValue),
+        (tx_of(ops=()), TooLarge),
+        (tx_of(ops=(SetValue("v", 1),) * (OPS_MAX + 1)), TooLarge),
+        (tx_of(actor=Actor("n" * 201)), BadName),
+        (tx_of(actor=Actor(user=-1)), BadName),
+    ],
+)
+def test_a_transaction_that_is_none_is_refused(tx: Tx, kind: type[StateError]) -> None:
+    with pytest.raises(kind):
+        MemoryState().submit(tx, START_MS)
+
+
+def test_what_cannot_be_rolled_back_stands_alone() -> None:
+    for ops in ((SetValue("v", 1), ForgetUser(1)), (ForgetUser(1), SetValue("v", 1))):
+        with pytest.raises(BadValue):
+            World().do(*ops)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"\x94",
+        b"\xc1" * 8,
+        msgspec.msgpack.encode([bytes(16), bytes(16), [["no_such_op", 1]], ["", 0, ""]]),
+        msgspec.msgpack.encode([bytes(16), bytes(16), [["deposit", "a", 1.5]], ["", 0, ""]]),
+        msgspec.msgpack.encode([bytes(16), bytes(16), [["deposit", "a", True]], ["", 0, ""]]),
+        msgspec.msgpack.encode([bytes(16), bytes(16), [["deposit", "a"]], ["", 0, ""]]),
+        b"\x91" * 5000,
+        b"\x94\xc4\x00\xc4\x00\x91\x93\xa9set_value\xa1\xff\x01\x93\xa0\x00\xa0",
+    ],
+    ids=range(9),
+)
+def test_bytes_that_are_no_transaction_are_a_bad_value(data: bytes) -> None:
+    with pytest.raises(BadValue):
+        read_tx(data)
+
+
+def test_depth_that_no_value_has_is_a_bad_value() -> None:
+    head = msgspec.msgpack.encode([bytes(16), bytes(16)])[1:]
+    deep = b"\x94" + head + b"\x91\x93\xa9set_value\xa1v" + b"\x91" * 200_000 + b"\xc0"
+    with pytest.raises(BadValue):
+        read_tx(deep)
+    with pytest.raises(TooLarge):
+        read_tx(deep * 3)
+
+
+def test_a_transaction_goes_over_the_wire_as_it_is() -> None:
+    tx = tx_of(ops=(SetValue("v", {"a": [1, None, b"x", 2.5]}), Deposit("a", 1)))
+    assert read_tx(encode_tx(tx)) == tx
