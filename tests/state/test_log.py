@@ -7,7 +7,6 @@ import hashlib
 import msgspec
 import pytest
 
-from shard_node.state import log
 from shard_node.state.economy import Deposit, Transfer
 from shard_node.state.log import GENESIS, Entry, erased, fault, read_entry, write_entry
 from tests.support.state import START_MS, World
@@ -102,7 +101,3 @@ def test_each_bit_of_a_record_counts(world: World) -> None:
         except (msgspec.MsgspecError, UnicodeDecodeError):
             continue
         assert chain_fault(entries) != "", f"bit {bit}"
-
-
-def test_the_log_knows_its_own_genesis() -> None:
-    assert log.GENESIS == bytes(32)
