@@ -171,10 +171,17 @@ def _check_rows(txn: lmdb.Transaction, handles: dict[bytes, Any], report: Report
 def _values(
     txn: lmdb.Transaction, handles: dict[bytes, Any], name: bytes, report: Report
 ) -> Iterator[tuple[bytes, bytes]]:
-    """Keys and values whose checksums are right; the others are problems."""
-    with txn.cursor(handles[name]) as cursor:
+    """Keys and values whose checksums are right; the others are problems.
+
+    Each is looked up as well: a walk goes from page to page and does not see that a search
+    for the key would be led elsewhere.
+    """
+    database = handles[name]
+    with txn.cursor(database) as cursor:
         for key, stored in cursor.iternext():
             assert isinstance(key, bytes) and isinstance(stored, bytes)
+            if txn.get(key, db=database) != stored:
+                report.add(f"{name.decode()}: a search for {key!r} does not find it")
             try:
                 yield key, unpack(key, stored)
             except RowDamaged as error:

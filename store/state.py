@@ -1,9 +1,9 @@
 """The shared state on disk: rows, log and marks in an LMDB environment of its own.
 
-Three threads' worth of rules. The loop's thread owns ``view`` and every method that reads:
-all of them see the same committed moment, that of the last ``renew``. The writer's thread
-(``store.statewriter``) calls ``commit`` alone. Opening costs the same however long the log
-is: nothing is scanned.
+The loop's thread owns ``view`` and every method that reads: all of them see the same
+committed moment, that of the last ``renew``. The writer's thread (``store.statewriter``) calls
+``commit`` alone. Opening scans neither rows nor log; it reads the branch pages, of which there
+is one for about a hundred others (``store.pages``).
 
 How a row lies in the file, and what finds a changed bit, says ``shard_node.state.files``.
 """
@@ -42,12 +42,15 @@ from shard_node.state.files import (
 from shard_node.state.log import Entry, read_entry
 from store.engine import MAP_MAX_BYTES, open_engine, write_error
 from store.errors import StoreClosed, StoreDamaged, StoreFull
+from store.pages import fault as skeleton_fault
 from store.statecommit import Batch, put, put_batches
 
+DATA_FILE: Final = "data.mdb"
 ERA_BYTES: Final = 16
 DAMAGED_HINT: Final = "run: shardctl state check   (then: shardctl backup restore)"
 _SCHEMA: Final = str(SCHEMA).encode()
 M = TypeVar("M")
+B = TypeVar("B", bytes, bytes | None)
 
 
 class StateView:
@@ -114,6 +117,9 @@ class StateStore:
         self._handles: dict[bytes, Any] = {}
         self.view = StateView(env, self._handles)
         """The committed rows; a ``Reads``."""
+        self.on_put: Callable[[], None] = _nothing
+        """Called on the writer's thread between the puts of a commit and its flush: what comes
+        then needs no interpreter."""
 
     @classmethod
     def open(cls, folder: Path, map_max_bytes: int = MAP_MAX_BYTES) -> StateStore:
@@ -122,6 +128,9 @@ class StateStore:
         Raises StoreOpenError or one of its children, StoreFull.
         """
         try:
+            wrong = skeleton_fault(folder / DATA_FILE)
+            if wrong:
+                raise StoreDamaged(f"{folder}: {wrong}")
             store = cls(open_engine(folder, map_max_bytes, len(DATABASES)), folder)
             try:
                 store._prepare()
@@ -163,7 +172,7 @@ class StateStore:
             return
         rows = self.view.walk(LOG, b"", lsn_key(after) if after > 0 else b"")
         for count, (key, data) in enumerate(rows, 1):
-            yield _read(key_lsn(key), data)
+            yield _read(_meta(key_lsn, key), data)
             if count >= limit:
                 return
 
@@ -179,7 +188,10 @@ class StateStore:
         env = self._environment()
         try:
             with env.begin(write=True) as txn:
-                put_batches(txn, self._handles, batches)
+                try:
+                    put_batches(txn, self._handles, batches)
+                finally:
+                    self.on_put()
         except lmdb.Error as error:
             raise write_error(error) from error
         except RowDamaged as error:
@@ -238,7 +250,11 @@ class StateStore:
         self.renew()
 
 
-def _meta(reader: Callable[[bytes | None], M], data: bytes | None) -> M:
+def _nothing() -> None:
+    return
+
+
+def _meta(reader: Callable[[B], M], data: B) -> M:
     try:
         return reader(data)
     except RowDamaged as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-import lmdb
 import pytest
 
 from shard_node.state.economy import Deposit, Transfer
@@ -14,7 +13,7 @@ from shard_node.state.keys import Table, key_of
 from shard_node.state.values import SetValue
 from store.errors import StoreClosed, StoreDamaged, StoreFull
 from store.state import StateStore
-from tests.support.state_store import Rig, contents, opened
+from tests.support.state_store import Rig, contents, opened, plant
 
 
 def test_a_new_one_is_empty_and_has_an_era(tmp_path: Path) -> None:
@@ -201,14 +200,3 @@ def test_closed_is_closed(tmp_path: Path) -> None:
     rig.close()
     with pytest.raises(StoreClosed):
         rig.store.check_readers()
-
-
-def plant(folder: Path, name: bytes, key: bytes, stored: bytes | None) -> None:
-    """Bytes as they lie in the file, past all checksums."""
-    with lmdb.open(str(folder), max_dbs=3, lib_version=0) as env:
-        db = env.open_db(name)
-        with env.begin(write=True, db=db) as txn:
-            if stored is None:
-                txn.delete(key)
-            else:
-                txn.put(key, stored)

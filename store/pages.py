@@ -1,0 +1,184 @@
+"""The skeleton of an LMDB 0.9 file, looked at before the engine is given it.
+
+A changed bit in a row, a record or a key is found when it is read. One in a page's number
+within a branch page is not: the engine would follow it to another page that is whole, an old
+one perhaps, or abort the process. So at the start the branch pages (one in a hundred) are
+walked: each page that they name is named once, is none of the free ones, and their number is
+right. The layout is that of lmdb's mdb.c, which ``lmdb.verify`` describes as well.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from array import array
+from pathlib import Path
+from typing import Final, NamedTuple
+
+META_PAGES: Final = 2
+_MAGIC: Final = 0xBEEFC0DE
+_HEAD: Final = struct.Struct("=QHHHH")
+"""Number, padding, flags, end of the pointers, begin of the nodes."""
+_META: Final = struct.Struct("=IIQQ")
+_DB: Final = struct.Struct("=IHHQQQQQ")
+_TAIL: Final = struct.Struct("=QQ")
+_NODE: Final = struct.Struct("=HHHH")
+_BRANCH, _LEAF = 1, 2
+_BIG, _SUB = 1, 2
+"""Flags of a node: its data lie in pages of their own; it is a database."""
+_NO_PAGE: Final = (1 << 64) - 1
+_LIVE, _FREE = 1, 2
+_META_BYTES: Final = _HEAD.size + _META.size + 2 * _DB.size + _TAIL.size
+
+
+class Skeleton(Exception):
+    """What is wrong with it."""
+
+
+class _Tree(NamedTuple):
+    depth: int
+    branches: int
+    leaves: int
+    root: int
+
+
+def fault(path: Path) -> str:
+    """What is wrong with the skeleton of the file; "" for nothing, or where there is no file, or
+    none of this format (the engine says that itself). Nobody may write it meanwhile."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return ""
+    try:
+        _File(handle).check()
+    except Skeleton as error:
+        return str(error)
+    except (struct.error, IndexError, ValueError):
+        return "a page's own figures lead out of it"
+    finally:
+        os.close(handle)
+    return ""
+
+
+class _Meta(NamedTuple):
+    page_bytes: int
+    free: _Tree
+    main: _Tree
+    last: int
+    txn: int
+
+
+class _File:
+    def __init__(self, handle: int) -> None:
+        self._handle = handle
+        self._page_bytes = 0
+        self._seen = bytearray()
+
+    def check(self) -> None:
+        meta = self._newest_meta()
+        if meta is None:
+            return
+        self._seen = bytearray(meta.last + 1)
+        for leaf in self._leaves(meta.main):
+            for flags, data in self._nodes(leaf):
+                if flags & _SUB:
+                    self._leaves(_tree(data, 0))
+        for leaf in self._leaves(meta.free):
+            for _, data in self._nodes(leaf):
+                self._free_pages(data)
+
+    def _newest_meta(self) -> _Meta | None:
+        """None where it is no file of this format. They take turns: one of the two is that of
+        the last commit, the other that of the one before."""
+        first = _meta(os.pread(self._handle, _META_BYTES, 0))
+        if first is None:
+            return None
+        self._page_bytes = first.page_bytes
+        second = _meta(os.pread(self._handle, _META_BYTES, first.page_bytes))
+        if second is None or second.page_bytes != first.page_bytes:
+            raise Skeleton("the second meta page is none")
+        apart = abs(first.txn - second.txn)
+        if apart > 1 or (apart and (first.txn % 2 or not second.txn % 2)):
+            text = f"the meta pages are of the commits {first.txn} and {second.txn}"
+            raise Skeleton(text)
+        return max(first, second, key=lambda meta: meta.txn)
+
+    def _leaves(self, tree: _Tree) -> list[int]:
+        """The leaf pages of a tree, none of which is read."""
+        if tree.root == _NO_PAGE:
+            return []
+        level, branches = [tree.root], 0
+        self._mark(level, _LIVE)
+        for _ in range(tree.depth - 1):
+            branches += len(level)
+            level = [child for number in level for child in self._children(number)]
+            self._mark(level, _LIVE)
+        if (branches, len(level)) != (tree.branches, tree.leaves):
+            text = f"a tree has {branches} branch and {len(level)} leaf pages"
+            raise Skeleton(f"{text}, and says {tree.branches} and {tree.leaves}")
+        return level
+
+    def _children(self, number: int) -> list[int]:
+        page = self._page(number, _BRANCH)
+        return [int.from_bytes(page[at : at + 6], "little") for at in _offsets(page)]
+
+    def _nodes(self, number: int) -> list[tuple[int, bytes]]:
+        """Flags and data of what a leaf page has."""
+        page, found = self._page(number, _LEAF), []
+        for at in _offsets(page):
+            low, high, flags, key_bytes = _NODE.unpack_from(page, at)
+            size, data = low | high << 16, page[at + _NODE.size + key_bytes :]
+            if flags & _BIG:
+                start = int.from_bytes(data[:8], "little") * self._page_bytes + _HEAD.size
+                data = os.pread(self._handle, size, start)
+            found.append((flags, data[:size]))
+        return found
+
+    def _free_pages(self, data: bytes) -> None:
+        numbers = array("Q", data)
+        self._mark(numbers[1 : 1 + numbers[0]].tolist(), _FREE)
+
+    def _page(self, number: int, kind: int) -> bytes:
+        page = os.pread(self._handle, self._page_bytes, number * self._page_bytes)
+        found, _, flags, _, _ = _HEAD.unpack_from(page)
+        if found != number or not flags & kind:
+            raise Skeleton(f"page {number} is not what names it")
+        return page
+
+    def _mark(self, numbers: list[int], what: int) -> None:
+        seen = self._seen
+        for number in numbers:
+            if not META_PAGES <= number < len(seen):
+                raise Skeleton(f"page {number} is named and is not there")
+            if seen[number]:
+                raise Skeleton(f"page {number} is named twice")
+            seen[number] = what
+
+
+def _meta(page: bytes) -> _Meta | None:
+    if sys.byteorder != "little" or len(page) < _META_BYTES:
+        return None
+    at = _HEAD.size
+    if _META.unpack_from(page, at)[0] != _MAGIC:
+        return None
+    at += _META.size
+    page_bytes: int = _DB.unpack_from(page, at)[0]  # in the padding of the first tree
+    last, txn = _TAIL.unpack_from(page, at + 2 * _DB.size)
+    return _Meta(page_bytes, _tree(page, at), _tree(page, at + _DB.size), last, txn)
+
+
+def _tree(data: bytes, at: int) -> _Tree:
+    _, _, depth, branches, leaves, _, _, root = _DB.unpack_from(data, at)
+    return _Tree(depth, branches, leaves, root)
+
+
+def _offsets(page: bytes) -> tuple[int, ...]:
+    """Where the nodes of a page lie in it."""
+    _, _, _, lower, upper = _HEAD.unpack_from(page)
+    if not _HEAD.size <= lower <= upper <= len(page):
+        raise Skeleton("a page's own figures are wrong")
+    found: tuple[int, ...] = struct.unpack_from(f"={(lower - _HEAD.size) // 2}H", page, _HEAD.size)
+    if found and (min(found) < upper or max(found) + _NODE.size > len(page)):
+        raise Skeleton("a page's own figures lead out of it")
+    return found
