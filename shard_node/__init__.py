@@ -10,13 +10,18 @@ Public names:
   for code that does not await.
 - ``listen``, ``serve``: decorators for methods of cogs, bound while the cog is loaded.
 - ``once_per_fleet``: a decorator for ``tasks.loop``; its body runs on one node only.
-- ``node``: the node that this process is, or ``None`` outside a fleet: ``on``, ``serve``,
-  ``publish``, ``send``, ``request``, ``gather``.
+- ``node``: the node that this process is; ``None`` outside a fleet before ``run``, and then
+  one that is alone: ``on``, ``serve``, ``publish``, ``send``, ``request``, ``gather``; and the
+  shared state: ``guild_config``, ``members``, ``permissions``, ``users``, ``premium``,
+  ``cooldowns``, ``economy``, ``moderation``, ``state``, ``transaction``.
+- ``cooldown``: a decorator for commands, one cooldown for all shards.
+- ``GuildConfigChanged`` and the other changes of the shared state, for ``node.on``.
+- ``Tx``, ``LogRecord``, ``LogPage``, ``Allowed``, ``RetryAfter``, ``BanInfo``: what it returns.
 - ``Shard``, ``Guild``, ``Node``, ``Pool``, ``ALL``, ``BROKER``: targets.
 - ``Message``, ``Receipt``, ``Gathered``: what handlers and callers get.
 - ``ShardReady``, ``MemberUpdate``, ``CommandExec`` and so on: the bodies of the protocol's
   types and categories, which also name their topics.
-- ``ShardNodeError`` and its children.
+- ``ShardNodeError`` and its children; those of ``StateError`` are the state's refusals.
 """
 
 from __future__ import annotations
@@ -25,6 +30,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shard_node.bridge.cooldowns import cooldown as cooldown
     from shard_node.errors import BotLoadError as BotLoadError
     from shard_node.errors import BridgeError as BridgeError
     from shard_node.errors import BrokerUnavailable as BrokerUnavailable
@@ -44,6 +50,39 @@ if TYPE_CHECKING:
     from shard_node.peer.marks import serve as serve
     from shard_node.runner import run as run
     from shard_node.runtime import Node as _Runtime
+    from shard_node.shared.backend import Tx as Tx
+    from shard_node.shared.changes import AccountChanged as AccountChanged
+    from shard_node.shared.changes import BanChanged as BanChanged
+    from shard_node.shared.changes import GuildConfigChanged as GuildConfigChanged
+    from shard_node.shared.changes import MemberChanged as MemberChanged
+    from shard_node.shared.changes import PermissionsChanged as PermissionsChanged
+    from shard_node.shared.changes import PremiumChanged as PremiumChanged
+    from shard_node.shared.changes import UserChanged as UserChanged
+    from shard_node.shared.changes import ValueChanged as ValueChanged
+    from shard_node.shared.cooldowns import Allowed as Allowed
+    from shard_node.shared.cooldowns import RetryAfter as RetryAfter
+    from shard_node.shared.log import LogPage as LogPage
+    from shard_node.shared.log import LogRecord as LogRecord
+    from shard_node.shared.moderation import BanInfo as BanInfo
+    from shard_node.state.errors import AlreadyUndone as AlreadyUndone
+    from shard_node.state.errors import BadAmount as BadAmount
+    from shard_node.state.errors import BadName as BadName
+    from shard_node.state.errors import BadValue as BadValue
+    from shard_node.state.errors import InsufficientFunds as InsufficientFunds
+    from shard_node.state.errors import NotThere as NotThere
+    from shard_node.state.errors import NotUndoable as NotUndoable
+    from shard_node.state.errors import ReasonRequired as ReasonRequired
+    from shard_node.state.errors import SelfTransfer as SelfTransfer
+    from shard_node.state.errors import StateError as StateError
+    from shard_node.state.errors import StoreDamaged as StoreDamaged
+    from shard_node.state.errors import StoreFailed as StoreFailed
+    from shard_node.state.errors import StoreFull as StoreFull
+    from shard_node.state.errors import Throttled as Throttled
+    from shard_node.state.errors import TooLarge as TooLarge
+    from shard_node.state.errors import UndoConflict as UndoConflict
+    from shard_node.state.errors import UnknownAccount as UnknownAccount
+    from shard_node.state.errors import UnknownTransaction as UnknownTransaction
+    from shard_node.state.errors import VersionConflict as VersionConflict
     from shard_node.wire.bodies import ShardDisconnect as ShardDisconnect
     from shard_node.wire.bodies import ShardReady as ShardReady
     from shard_node.wire.categories import Broadcast as Broadcast
@@ -70,9 +109,19 @@ if TYPE_CHECKING:
 _BODIES = "shard_node.wire.bodies"
 _CATEGORIES = "shard_node.wire.categories"
 _TARGETS = "shard_node.wire.targets"
+_STATE_ERRORS = "shard_node.state.errors"
+_CHANGES = "shard_node.shared.changes"
 _HOMES = {
     "ALL": _TARGETS,
+    "AccountChanged": _CHANGES,
+    "Allowed": "shard_node.shared.cooldowns",
+    "AlreadyUndone": _STATE_ERRORS,
     "BROKER": _TARGETS,
+    "BadAmount": _STATE_ERRORS,
+    "BadName": _STATE_ERRORS,
+    "BadValue": _STATE_ERRORS,
+    "BanChanged": _CHANGES,
+    "BanInfo": "shard_node.shared.moderation",
     "BotLoadError": "shard_node.errors",
     "BridgeError": "shard_node.errors",
     "Broadcast": _CATEGORIES,
@@ -83,28 +132,54 @@ _HOMES = {
     "CommandResult": _CATEGORIES,
     "Gathered": "shard_node.peer.api",
     "Guild": _TARGETS,
+    "GuildConfigChanged": _CHANGES,
     "GuildInfo": _CATEGORIES,
     "GuildSync": _CATEGORIES,
+    "InsufficientFunds": _STATE_ERRORS,
+    "LogPage": "shard_node.shared.log",
+    "LogRecord": "shard_node.shared.log",
+    "MemberChanged": _CHANGES,
     "MemberUpdate": _CATEGORIES,
     "Message": "shard_node.peer.handlers",
     "NoHandler": "shard_node.errors",
     "Node": _TARGETS,
+    "NotThere": _STATE_ERRORS,
+    "NotUndoable": _STATE_ERRORS,
+    "PermissionsChanged": _CHANGES,
     "Pool": _TARGETS,
+    "PremiumChanged": _CHANGES,
     "PresenceUpdate": _CATEGORIES,
     "QueueFull": "shard_node.errors",
+    "ReasonRequired": _STATE_ERRORS,
     "Receipt": "shard_node.peer.api",
     "RemoteError": "shard_node.errors",
     "RequestFailed": "shard_node.errors",
     "RequestTimeout": "shard_node.errors",
+    "RetryAfter": "shard_node.shared.cooldowns",
+    "SelfTransfer": _STATE_ERRORS,
     "Shard": _TARGETS,
     "ShardDisconnect": _BODIES,
     "ShardNodeError": "shard_node.errors",
     "ShardReady": _BODIES,
+    "StateError": _STATE_ERRORS,
     "StateUpdate": _CATEGORIES,
     "StatsUpdate": _CATEGORIES,
+    "StoreDamaged": _STATE_ERRORS,
+    "StoreFailed": _STATE_ERRORS,
+    "StoreFull": _STATE_ERRORS,
+    "Throttled": _STATE_ERRORS,
+    "TooLarge": _STATE_ERRORS,
+    "Tx": "shard_node.shared.backend",
     "Undeliverable": "shard_node.errors",
+    "UndoConflict": _STATE_ERRORS,
+    "UnknownAccount": _STATE_ERRORS,
+    "UnknownTransaction": _STATE_ERRORS,
+    "UserChanged": _CHANGES,
     "UserUpdate": _CATEGORIES,
+    "ValueChanged": _CHANGES,
+    "VersionConflict": _STATE_ERRORS,
     "connect": "shard_node.peer.connect",
+    "cooldown": "shard_node.bridge.cooldowns",
     "listen": "shard_node.peer.marks",
     "once_per_fleet": "shard_node.leases",
     "run": "shard_node.runner",
@@ -114,6 +189,14 @@ _HOMES = {
 __all__ = [
     "ALL",
     "BROKER",
+    "AccountChanged",
+    "Allowed",
+    "AlreadyUndone",
+    "BadAmount",
+    "BadName",
+    "BadValue",
+    "BanChanged",
+    "BanInfo",
     "BotLoadError",
     "BridgeError",
     "Broadcast",
@@ -124,28 +207,54 @@ __all__ = [
     "CommandResult",
     "Gathered",
     "Guild",
+    "GuildConfigChanged",
     "GuildInfo",
     "GuildSync",
+    "InsufficientFunds",
+    "LogPage",
+    "LogRecord",
+    "MemberChanged",
     "MemberUpdate",
     "Message",
     "NoHandler",
     "Node",
+    "NotThere",
+    "NotUndoable",
+    "PermissionsChanged",
     "Pool",
+    "PremiumChanged",
     "PresenceUpdate",
     "QueueFull",
+    "ReasonRequired",
     "Receipt",
     "RemoteError",
     "RequestFailed",
     "RequestTimeout",
+    "RetryAfter",
+    "SelfTransfer",
     "Shard",
     "ShardDisconnect",
     "ShardNodeError",
     "ShardReady",
+    "StateError",
     "StateUpdate",
     "StatsUpdate",
+    "StoreDamaged",
+    "StoreFailed",
+    "StoreFull",
+    "Throttled",
+    "TooLarge",
+    "Tx",
     "Undeliverable",
+    "UndoConflict",
+    "UnknownAccount",
+    "UnknownTransaction",
+    "UserChanged",
     "UserUpdate",
+    "ValueChanged",
+    "VersionConflict",
     "connect",
+    "cooldown",
     "listen",
     "node",
     "once_per_fleet",
@@ -156,7 +265,8 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "node":
-        return importlib.import_module("shard_node.runtime").current()
+        found = importlib.import_module("shard_node.runtime").current()
+        return found or importlib.import_module("shard_node.lone").current()
     home = _HOMES.get(name)
     if home is None:
         msg = f"module {__name__!r} has no attribute {name!r}"

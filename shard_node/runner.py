@@ -20,10 +20,14 @@ def run(bot: Any, token: str | None = None) -> None:
     """Run ``bot`` until it is closed, as ``bot.run(token)`` does.
 
     In a process that `shardctl start` began, as a node of the fleet; elsewhere alone, which
-    is said once on stderr; SHARDCTL_API_BASE then names another Discord. ``token`` defaults
-    to DISCORD_TOKEN. Raises BotLoadError where there is no token, or no URL in the variable.
+    is said once on stderr: the shared state is then in this process's memory, and
+    SHARDCTL_API_BASE names another Discord. ``token`` defaults to DISCORD_TOKEN. Raises
+    BotLoadError where there is no token, or no URL in the variable.
     """
     if runtime.current() is None:
+        from shard_node import lone
+
+        lone.begin()
         sys.stderr.write(_ALONE)
         _redirect(os.environ.get(_API_BASE_ENV, "").rstrip("/"))
     secret = token or os.environ.get(TOKEN_ENV)

@@ -256,9 +256,10 @@ class Node(Peer):
         serve = self.serves.get(frame.header.topic)
         if serve is not None and frame.header.kind is Kind.REQUEST and self.client is not None:
             self.client.answer(frame.header, serve(frame.body))
-        elif frame.header.kind is Kind.EVENT:
-            if not self._state_event(frame.header, frame.body):
-                self._plane.event(frame.header, frame.body)
+        elif frame.header.kind is not Kind.EVENT:
+            return
+        elif not self._state_event(frame.header, frame.body):
+            self._plane.event(frame.header, frame.body)
 
     def _topics_changed(self) -> None:
         if self.client is not None:

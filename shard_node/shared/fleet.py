@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from shard_node.errors import RequestFailed, ShardNodeError
+from shard_node.errors import RequestFailed, RequestTimeout, ShardNodeError
 from shard_node.shared.backend import ASK_TIMEOUT_S, Logged, Tx
 from shard_node.shared.clock import LogClock
 from shard_node.shared.intake import Intake
@@ -48,6 +48,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 CATCH_UP_RETRY_S: Final = 1.0
+COPY_TIMEOUT_S: Final = 2.0
+"""How long a write waits for the copy in memory to show it."""
 
 _updates: Final = msgspec.msgpack.Decoder(StateUpdate)
 _ats: Final = msgspec.msgpack.Decoder(StateAt)
@@ -87,7 +89,10 @@ class FleetState:
         if self._reader is not None:
             self._reader.refresh()
         elif self._replica is not None and done.id:
-            await self._replica.reach(done.id, timeout_s)
+            try:
+                await self._replica.reach(done.id, COPY_TIMEOUT_S)
+            except RequestTimeout as error:  # it is committed all the same
+                _log.warning("%s", error)
         return done
 
     def get(self, key: bytes) -> bytes | None:
@@ -113,12 +118,17 @@ class FleetState:
 
     async def mark(self, wait_lsn: int = 0, *, timeout_s: float = ASK_TIMEOUT_S) -> StateAt:
         """Where the log stands, once it and the reads here have reached ``wait_lsn``."""
-        found: StateAt = await self._ask(STATE_MARK, StateMark(wait_lsn), timeout_s)
-        self.clock.set(found.now_ms) if found.now_ms else self.clock.learn(found.at_ms)
+        found = await self.where(wait_lsn, timeout_s)
         if self._reader is not None:
             self._reader.refresh()
-        elif self._replica is not None and wait_lsn:
-            await self._replica.reach(wait_lsn, timeout_s)
+        else:
+            await self._copy().reach(wait_lsn, timeout_s)
+        return found
+
+    async def where(self, wait_lsn: int = 0, timeout_s: float = ASK_TIMEOUT_S) -> StateAt:
+        """Where the broker's log stands, once it has reached ``wait_lsn``."""
+        found: StateAt = await self._ask(STATE_MARK, StateMark(wait_lsn), timeout_s)
+        self.clock.set(found.now_ms or max(found.at_ms, self.clock.at_ms()))
         return found
 
     async def read_log(

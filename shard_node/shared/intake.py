@@ -42,6 +42,7 @@ class Intake:
         self._state, self._tell = state, tell
         self._told: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._held: list[StateUpdate] | None = None
+        self._reached = 0
 
     def heard(self, update: StateUpdate) -> None:
         """A change came."""
@@ -52,6 +53,7 @@ class Intake:
 
     def reached(self, lsn: int) -> None:
         """Every change up to ``lsn`` has come."""
+        self._reached = max(self._reached, lsn)
         if self._held is None:
             self.lsn = max(self.lsn, lsn)
             if self.replica is not None:
@@ -60,7 +62,8 @@ class Intake:
     async def catch_up(self) -> None:
         """Tell what was missed; what comes meanwhile is told after it. Raises ShardNodeError."""
         held = self._held = [] if self._held is None else self._held
-        at = await self._state.mark()
+        self._reached = 0
+        at = await self._state.where()
         after = self.lsn
         if self.replica is not None and not self.replica.loaded:
             await self.replica.load()
@@ -72,13 +75,13 @@ class Intake:
                 await self._sweep(after)
             else:
                 await self._missed(after, at.lsn)
-        self.lsn, self._held = at.lsn, None
+        self.lsn, self._held = max(at.lsn, self._reached), None
         for update in held:
             self._pass_on(update)
         if len(held) >= HELD_MAX:
             await self.catch_up()
         elif self.replica is not None:
-            self.replica.reached(at.lsn)
+            self.replica.reached(self.lsn)
 
     def _pass_on(self, update: StateUpdate) -> None:
         name = (update.table, update.key)

@@ -6,11 +6,12 @@ import asyncio
 import time
 from collections import deque
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from msgspec import structs
 
 from shard_node.effects import Link
+from shard_node.peer.handlers import Handlers
 from shard_node.shared.backend import WRITE_TIMEOUT_S
 from shard_node.shared.changes import CATEGORIES, TABLE_TOPIC, category_of, table_topic
 from shard_node.shared.fleet import FleetState
@@ -121,7 +122,18 @@ class StateMember(Primitives):
             tell_handlers(self._plane, self._changes.popleft())
 
 
-def tell_handlers(plane: Plane, update: StateUpdate) -> None:
+class Tells(Protocol):
+    """Who starts handlers: a plane, or a process alone."""
+
+    @property
+    def handlers(self) -> Handlers:
+        """They."""
+
+    def event(self, head: Header, body: bytes) -> None:
+        """Starts those of an event."""
+
+
+def tell_handlers(plane: Tells, update: StateUpdate) -> None:
     """Start the handlers of a change, in each shape that somebody listens to."""
     events = plane.handlers.events
     table = _TABLES.get(update.table)
@@ -136,6 +148,6 @@ def tell_handlers(plane: Plane, update: StateUpdate) -> None:
             _start(plane, str(category), encode_body(body))
 
 
-def _start(plane: Plane, topic: str, data: bytes) -> None:
+def _start(plane: Tells, topic: str, data: bytes) -> None:
     head = header(Kind.EVENT, BROKER, topic)
     plane.event(structs.replace(head, sent_at=time.time()), data)
