@@ -32,8 +32,6 @@ from shard_node.wire.topics import GUILD_INFO, MEMBER_UPDATE, USER_UPDATE
 
 TABLE_TOPIC: Final = "state:"
 """Followed by a table's name: what the broker sends its changes to."""
-GLOBAL: Final = "global"
-_GUILD: Final = "guild:"
 
 
 class Change(Body, frozen=True, kw_only=True):
@@ -80,10 +78,11 @@ class PremiumChanged(Change, frozen=True, kw_only=True):
 
 
 class BanChanged(Change, frozen=True, kw_only=True):
-    """A user was banned or unbanned in a scope: "global", or "guild:ID"."""
+    """A user was banned or unbanned in a scope: "global", or a guild's id. That a ban ran out
+    is no change."""
 
     user: int
-    scope: str
+    scope: int | str
 
 
 class AccountChanged(Change, frozen=True, kw_only=True):
@@ -113,12 +112,16 @@ def parts_of(table: Table, name: str) -> tuple[int | str, ...]:
     )
 
 
-_PARTS: Final[dict[Table, tuple[type[int] | type[str], ...]]] = {
+def _scope(text: str) -> int | str:
+    return int(text) if text.isdecimal() else text
+
+
+_PARTS: Final[dict[Table, tuple[Callable[[str], int | str], ...]]] = {
     Table.CONFIG: (int,),
     Table.MEMBER: (int, int),
     Table.PERMISSION: (int, int),
     Table.USER: (int,),
-    Table.BAN: (int, str),
+    Table.BAN: (int, _scope),
 }
 
 CHANGES: Final[dict[Table, type[Change]]] = {
