@@ -56,7 +56,8 @@ def answered_with(topic: str, body: bytes) -> ShardNodeError:
 
 def refused(topic: str, error: ErrorBody) -> RequestFailed:
     """What a requester gets for an error of the broker's own."""
-    return RequestFailed(
+    kind = RequestTimeout if error.code == RequestTimeout.code else RequestFailed
+    return kind(
         f"{topic}: {error.message}",
         code=error.code,
         hint=error.hint,

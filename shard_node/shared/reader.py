@@ -42,13 +42,15 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self._thread = threading.get_ident()
         self._txn: Any = None
+        self._closed = False
         self._end: asyncio.Handle | None = None
-        self._env = _open(folder)
+        self._folder = folder.resolve()
+        self._env = _borrow(self._folder)
         try:
             self._rows = self._env.open_db(files.ROWS, create=False)
             self._meta = self._env.open_db(files.META, create=False)
         except lmdb.Error as error:
-            self._env.close()
+            _give_back(self._folder)
             raise CannotRead(f"{folder}: {error}") from error
 
     def get(self, key: bytes) -> bytes | None:
@@ -95,9 +97,11 @@ class Reader:
             txn.abort()
 
     def close(self) -> None:
-        """No read any more."""
+        """No read any more. Twice does nothing."""
         self.refresh()
-        self._env.close()
+        if not self._closed:
+            self._closed = True
+            _give_back(self._folder)
 
     def _chunk(self, prefix: bytes, after: bytes) -> list[tuple[bytes, bytes]]:
         try:
@@ -124,6 +128,28 @@ class Reader:
                 self.refresh()
                 self._env.set_mapsize(0)
         return self._env.begin()
+
+
+_lent: dict[Path, tuple[Any, int]] = {}
+"""An environment is opened once in a process, whoever reads: it and how many do."""
+_lending = threading.Lock()
+
+
+def _borrow(folder: Path) -> Any:
+    with _lending:
+        env, count = _lent.get(folder, (None, 0))
+        env = _open(folder) if env is None else env
+        _lent[folder] = (env, count + 1)
+        return env
+
+
+def _give_back(folder: Path) -> None:
+    with _lending:
+        env, count = _lent.pop(folder)
+        if count > 1:
+            _lent[folder] = (env, count - 1)
+        else:
+            env.close()
 
 
 def _open(folder: Path) -> Any:
