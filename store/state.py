@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Final, TypeVar
 
 import lmdb
-import msgspec
 
 from shard_node.state.files import (
     BASE_KEY,
@@ -29,6 +28,7 @@ from shard_node.state.files import (
     ROWS,
     SCHEMA,
     SCHEMA_KEY,
+    UNREADABLE,
     Base,
     Mark,
     RowDamaged,
@@ -264,7 +264,7 @@ def _meta(reader: Callable[[B], M], data: B) -> M:
 def _read(lsn: int, data: bytes) -> Entry:
     try:
         entry = read_entry(data)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         raise StoreDamaged(f"record {lsn} of the log cannot be read: {error}") from error
     if entry.lsn != lsn:
         raise StoreDamaged(f"record {lsn} of the log says that it is {entry.lsn}")

@@ -1,7 +1,9 @@
 """Rows and records that are applied and not committed yet, over those that are.
 
 Transactions are applied as they come, each on top of the one before, while the commits of
-earlier ones still run. Each commit is a layer: the oldest one goes when it is durable.
+earlier ones still run. Each commit is a layer: the oldest one goes when it is durable. Its
+rows are remembered for a while, as a few are read again and again, and so is which
+transactions were applied: to look in the file for a row that is not there costs most.
 """
 
 from __future__ import annotations
@@ -11,11 +13,17 @@ from collections.abc import Iterator
 from typing import Final
 
 from broker.core.stateport import StatePort
+from shard_node.state.keys import Table, done_key
 from shard_node.state.log import Entry
-from shard_node.state.machine import Applied, Place
+from shard_node.state.machine import DONE_KEPT, Applied, Place
 from shard_node.state.views import merged
 
+RECENT_MAX: Final = 32_768
+"""Durable rows that are remembered."""
+LOADED_AT_ONCE: Final = 256
+"""Records that are looked at for their op ids while a transaction is applied: a millisecond."""
 _NONE: Final = object()
+_DONE: Final = int(Table.DONE)
 
 
 class Layer:
@@ -37,17 +45,22 @@ class Overlay:
 
     def __init__(self, port: StatePort) -> None:
         self._port = port
+        self._recent: dict[bytes, bytes | None] = {}
+        self._done = DoneKeys(port)
         self.layer = Layer()
         self._layers = deque([self.layer])
         self.place = port.place()
 
     def get(self, key: bytes) -> bytes | None:
         """The row as it will be."""
+        if key[1] == _DONE and self._done.lacks(key):
+            return None
         for layer in self._layers:  # the newest first
             row = layer.writes.get(key, _NONE)
             if row is not _NONE:
                 return row  # type: ignore[return-value]
-        return self._port.view.get(key)
+        row = self._recent.get(key, _NONE)
+        return self._port.view.get(key) if row is _NONE else row  # type: ignore[return-value]
 
     def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """In order, as they will be. The overlay must not change meanwhile."""
@@ -69,6 +82,7 @@ class Overlay:
         assert entry is not None
         self.layer.writes.update(applied.writes)
         self.layer.entries.append(entry)
+        self._done.add(entry)
         self.place = Place(entry.lsn, entry.digest, entry.at_ms)
 
     def seal(self) -> Layer:
@@ -80,10 +94,52 @@ class Overlay:
 
     def committed(self) -> None:
         """The oldest sealed layer is durable, and the view below shows it."""
-        self._layers.pop()
+        if len(self._recent) > RECENT_MAX:
+            self._recent.clear()
+        self._recent.update(self._layers.pop().writes)
 
     def reset(self) -> None:
-        """Forget all that is not durable: it was not kept."""
+        """Forget all that is not durable: it was not kept. Also where others wrote the file."""
+        self._recent.clear()
+        self._done = DoneKeys(self._port)
         self.layer = Layer()
         self._layers = deque([self.layer])
         self.place = self._port.place()
+
+
+class DoneKeys:
+    """Which transactions of the last DONE_KEPT were applied, durable or not.
+
+    Those from before the start are read from the log bit by bit, and until that is done it
+    knows of none that it was not applied.
+    """
+
+    def __init__(self, port: StatePort) -> None:
+        self._port = port
+        self._to = port.place().lsn
+        self._read_to = max(self._to - DONE_KEPT, port.first_lsn() - 1)
+        self._keys: set[bytes] = set()
+        self._order: deque[bytes] = deque()
+        self._older: deque[bytes] = deque()
+
+    def lacks(self, key: bytes) -> bool:
+        """Whether this transaction was surely not applied."""
+        if self._read_to < self._to:
+            self._load()
+        return self._read_to >= self._to and key not in self._keys
+
+    def add(self, entry: Entry) -> None:
+        """One more was applied."""
+        key = done_key(entry.op_id)
+        self._keys.add(key)
+        self._order.append(key)
+        if self._read_to >= self._to and len(self._older) + len(self._order) > DONE_KEPT:
+            self._keys.discard((self._older or self._order).popleft())
+
+    def _load(self) -> None:
+        """The older ones lie before those that were added since."""
+        limit = min(LOADED_AT_ONCE, self._to - self._read_to)
+        found = [done_key(entry.op_id) for entry in self._port.entries(self._read_to, limit)]
+        self._keys.update(found)
+        self._older.extend(found)
+        self._read_to += limit

@@ -6,7 +6,9 @@ thread only commits.
 
 from __future__ import annotations
 
+import contextlib
 import queue
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,6 +27,8 @@ from store.state import StateStore, StateView
 from store.statewriter import StateWriter
 
 FOLDER: Final = "state"
+PUTS_MAX_S: Final = 0.25
+"""How long the loop waits for the puts of a commit; they take microseconds each."""
 READERS_CHECKED_S: Final = 5.0
 """How often the reader table is cleared of the dead while there are commits: a stale reader
 makes the file grow, and only then."""
@@ -120,10 +124,17 @@ class StateKeeper:
         self._ends: queue.SimpleQueue[tuple[tuple[int, ...], StoreError | None]]
         self._ends = queue.SimpleQueue()
         self._readers_checked_at = now
+        self._put = threading.Lock()
+        self._store.on_put = self._puts_done
         self._writer = StateWriter(self._store, self._done)
 
     def keep(self, effect: KeepState) -> StateCommitted | None:
-        """Gives a commit to the writer. An event comes back where it takes none."""
+        """Gives a commit to the writer. An event comes back where it takes none.
+
+        Returns when the writer flushes. Each put lets go of the interpreter's lock, and a busy
+        loop gives it back after a hundred times what a put takes: 400 puts took 0.3 ms beside
+        a waiting loop, and 200 ms beside one that computed.
+        """
         last, mark = effect.entries[-1], effect.mark
         at = Mark(
             last.lsn,
@@ -133,10 +144,12 @@ class StateKeeper:
             mark.boot_ms,
             time.time_ns() // 1_000_000,
         )
+        self._put.acquire(blocking=False)
         try:
             self._writer.submit(effect.token, effect.writes, tuple(effect.entries), at)
         except StoreError as error:
             return _failed(effect.token, error)
+        self._put.acquire(timeout=PUTS_MAX_S)
         return None
 
     def reset(self) -> None:
@@ -160,8 +173,14 @@ class StateKeeper:
 
     def _done(self, tokens: tuple[int, ...], error: StoreError | None) -> None:
         """On the writer's thread."""
+        self._puts_done()  # it may have failed before the puts
         self._ends.put((tokens, error))
         self._wake()
+
+    def _puts_done(self) -> None:
+        """On the writer's thread."""
+        with contextlib.suppress(RuntimeError):  # the loop waits for it no more
+            self._put.release()
 
     def _check_readers(self) -> None:
         now = time.monotonic()

@@ -1,7 +1,7 @@
 """The shared state's writes: transactions are applied as they come, committed in groups, and
 answered, told of and counted after their commit.
 
-While one commit runs, the next one waits in the writer's hand and a third one is collected.
+While one commit runs, the next one is collected.
 What was computed on top of a commit that failed fails with it; nobody has seen any of it.
 """
 
@@ -33,8 +33,6 @@ from shard_node.wire.state import StateAt, StateDo, StateDone, StateOutcome
 from shard_node.wire.topics import STATE_COMMITTED
 from store.records import Durable
 
-COMMITS_AHEAD: Final = 2
-"""Given to the writer and not durable: the one that it commits, and the next."""
 COMMITTED_TELL_S: Final = 0.005
 """How often subscribers of ``state.committed`` are told at most."""
 OPERATOR: Final = "shardctl"
@@ -165,7 +163,7 @@ class State:
     def _send(self, now: float) -> Effects:
         """Gives the writer what was collected, where it has room in its hand."""
         group = self._group
-        if not group.full or len(self._sent) >= COMMITS_AHEAD:
+        if not group.full or self._sent:
             return []
         group.token, group.began_at = self._next_token, now
         self._next_token += 1

@@ -126,7 +126,7 @@ class Context:
 
 def remember(context: Context, what: str) -> None:
     """Put the transaction into the history of an account or a user."""
-    context.put_raw(key_of(Table.HISTORY, what, context.lsn), b"", own_way=True)
+    context.view.put_new(key_of(Table.HISTORY, what, context.lsn), b"")
 
 
 def _index_key(key: bytes) -> bytes:

@@ -13,6 +13,7 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Final
 
 from shard_node.state.errors import BadName
@@ -24,6 +25,8 @@ ID_MAX: Final = (1 << 64) - 1
 _INT: Final = 1
 _TEXT: Final = 2
 _ID: Final = struct.Struct(">BQ")
+_DONE: Final = struct.Struct("BBB")
+NAMES_CACHED: Final = 16_384
 
 _OWNED: Final = re.compile(r"(?:account:)?(?:user|guild):([0-9]{1,20})(?::|$)")
 
@@ -86,7 +89,20 @@ def partition_of(first: Part) -> int:
 
 def key_of(table: Table, *parts: Part) -> bytes:
     """The key of a row. Raises BadName for an empty or too long name, or an id that is none."""
-    return bytes((partition_of(_checked(parts[0])), table)) + b"".join(map(_encoded, parts))
+    first = parts[0]
+    partition, key = _named(first) if type(first) is str else _numbered(first)
+    for part in parts[1:]:
+        if type(part) is int and 0 <= part <= ID_MAX:
+            key += _ID.pack(_INT, part)
+        else:
+            key += _named(part)[1] if type(part) is str else _encoded(part)
+    return bytes((partition, table)) + key
+
+
+def done_key(op_id: bytes) -> bytes:
+    """The key of what came of a transaction: that of DONE and the id in hexadecimal digits."""
+    text = op_id.hex().encode()
+    return _DONE.pack(zlib.crc32(text) % PARTITIONS, Table.DONE, _TEXT) + text + b"\0"
 
 
 def prefix_of(table: Table, *parts: Part) -> bytes:
@@ -127,6 +143,16 @@ def _parts(key: bytes) -> Iterator[Part]:
         else:
             msg = f"no part of a key begins with {key[at]}"
             raise ValueError(msg)
+
+
+@lru_cache(NAMES_CACHED)
+def _named(text: str) -> tuple[int, bytes]:
+    """The partition and the bytes of a name. The same few are used again and again."""
+    return partition_of(_checked(text)), _encoded(text)
+
+
+def _numbered(part: Part) -> tuple[int, bytes]:
+    return partition_of(_checked(part)), _encoded(part)
 
 
 def _checked(part: Part) -> Part:

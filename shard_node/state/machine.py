@@ -14,7 +14,7 @@ import msgspec
 from shard_node.state.context import REASON_MAX_CHARS, Context
 from shard_node.state.economy import check_amount
 from shard_node.state.errors import BadName, BadValue, OpIdReused, ReasonRequired, TooLarge
-from shard_node.state.keys import ID_MAX, Table, key_of
+from shard_node.state.keys import ID_MAX, done_key
 from shard_node.state.log import GENESIS, Entry, Payload, make_entry
 from shard_node.state.ops import APPLY
 from shard_node.state.rows import Row, read, write
@@ -65,8 +65,8 @@ class Applied(NamedTuple):
 
 def apply(view: Reads, log: Log, tx: Tx, at_ms: int, place: Place) -> Applied:
     """Apply a transaction after ``place``. Raises a StateError; nothing is written then."""
-    done_key, ops_crc = _check(tx), zlib.crc32(_encode(tx.ops))
-    done = read(Done, view.get(done_key))
+    mine, ops_crc = _check(tx), zlib.crc32(_encode(tx.ops))
+    done = read(Done, view.get(mine))
     if done is not None:
         if done.ops_crc != ops_crc:
             raise OpIdReused(f"transaction {done.lsn} has this op id", tx=done.lsn)
@@ -79,11 +79,11 @@ def apply(view: Reads, log: Log, tx: Tx, at_ms: int, place: Place) -> Applied:
         raise BadValue("what cannot be rolled back is a transaction of its own")
     payload = Payload(tx.actor, tx.ops, context.undo(), context.undoes)
     entry = make_entry(lsn, at_ms, tx.op_id, payload, tx.salt, place.digest, context.minted)
-    writes, before = dict(staged.writes), dict(staged.before)
-    writes[done_key] = write(Done(1, lsn, lsn, results, ops_crc))
+    writes, before = staged.writes, staged.before
+    writes[mine] = write(Done(1, lsn, lsn, results, ops_crc))
     old = log.entry(lsn - DONE_KEPT) if lsn > DONE_KEPT else None
     if old is not None:
-        writes[_done_key(old.op_id)] = None
+        writes[done_key(old.op_id)] = None
     return Applied(lsn, results, entry, writes, before)
 
 
@@ -97,11 +97,7 @@ def _check(tx: Tx) -> bytes:
         raise ReasonRequired(f"a reason has at most {REASON_MAX_CHARS} characters")
     if len(tx.actor.node) > ACTOR_MAX_CHARS or not 0 <= tx.actor.user <= ID_MAX:
         raise BadName(f"no actor: node {tx.actor.node[:40]!r}, user {tx.actor.user}")
-    return _done_key(tx.op_id)
-
-
-def _done_key(op_id: bytes) -> bytes:
-    return key_of(Table.DONE, op_id.hex())
+    return done_key(tx.op_id)
 
 
 class MemoryState:

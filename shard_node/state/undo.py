@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Callable, Iterable
+from typing import Any, Final
 
 import msgspec
 from msgspec import structs
@@ -62,9 +62,9 @@ def merged(instructions: Iterable[Undo]) -> list[Undo]:
     """
     found: dict[tuple[object, ...], Undo] = {}
     for new in instructions:
-        name = tuple(getattr(new, field) for field in _NAMES[type(new)])
-        known = found.get((type(new), *name))
-        found[type(new), *name] = new if known is None else _joined(known, new)
+        name = (type(new), *_NAMES[type(new)](new))
+        known = found.get(name)
+        found[name] = new if known is None else _joined(known, new)
     return [one for one in found.values() if not isinstance(one, Give | Recount) or one.amount]
 
 
@@ -76,10 +76,10 @@ def _joined(first: Undo, new: Undo) -> Undo:
     return first
 
 
-_NAMES: Final[dict[type[Undo], tuple[str, ...]]] = {
-    Restore: ("key",),
-    Give: ("account",),
-    Recount: ("side", "name"),
-    Mark: ("tx",),
-    Floor: ("account",),
+_NAMES: Final[dict[type[Undo], Callable[[Any], tuple[object, ...]]]] = {
+    Restore: lambda undo: (undo.key,),
+    Give: lambda undo: (undo.account,),
+    Recount: lambda undo: (undo.side, undo.name),
+    Mark: lambda undo: (undo.tx,),
+    Floor: lambda undo: (undo.account,),
 }

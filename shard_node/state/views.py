@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from collections.abc import Iterator, Mapping
-from typing import Protocol
+from typing import Final, Protocol
+
+_NONE: Final = object()
 
 
 class Reads(Protocol):
@@ -52,24 +54,35 @@ class DictView:
 
 
 class Staged:
-    """Changes over another view. ``before`` holds what each changed row was there."""
+    """Changes over another view, which must not change meanwhile. ``before`` holds what each
+    changed row was there."""
 
     def __init__(self, base: Reads) -> None:
         self._base = base
+        self._read: dict[bytes, bytes | None] = {}
         self.writes: dict[bytes, bytes | None] = {}
         self.before: dict[bytes, bytes | None] = {}
 
     def get(self, key: bytes) -> bytes | None:
         """The row as it is with the changes."""
-        if key in self.writes:
-            return self.writes[key]
-        return self._base.get(key)
+        row = self.writes.get(key, _NONE)
+        return self._there(key) if row is _NONE else row  # type: ignore[return-value]
 
     def put(self, key: bytes, row: bytes | None) -> None:
         """Writes a row; None deletes it."""
         if key not in self.before:
-            self.before[key] = self._base.get(key)
+            self.before[key] = self._there(key)
         self.writes[key] = row
+
+    def put_new(self, key: bytes, row: bytes) -> None:
+        """Writes a row that never was there before, and of which nothing is told."""
+        self.writes[key] = row
+
+    def _there(self, key: bytes) -> bytes | None:
+        row = self._read.get(key, _NONE)
+        if row is _NONE:
+            row = self._read[key] = self._base.get(key)
+        return row  # type: ignore[return-value]
 
     def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """In order, with the changes. The view must not change meanwhile."""
