@@ -15,11 +15,9 @@ from typing import Any
 from shard_node.peer.api import encode
 from shard_node.peer.handlers import Handlers, Message, TopicName, topic_name
 from shard_node.shared.alone import Alone
-from shard_node.shared.backend import WRITE_TIMEOUT_S
 from shard_node.shared.member import tell_handlers
 from shard_node.shared.primitives import Primitives
 from shard_node.shared.sinks import Direct
-from shard_node.shared.transaction import Transaction
 from shard_node.shared.watch import Watches
 from shard_node.state.deltas import delta_of, name_of
 from shard_node.state.machine import Applied
@@ -56,23 +54,6 @@ class LoneNode(Primitives):
         self._backend = Alone(self._applied)
         self._tasks: set[asyncio.Task[Any]] = set()
         super().__init__(Direct(self._backend), Watches(self))
-
-    def transaction(
-        self,
-        *,
-        user: int = 0,
-        reason: str = "",
-        idempotency_key: str | None = None,
-        timeout_s: float = WRITE_TIMEOUT_S,
-    ) -> Transaction:
-        """As ``Peer.transaction``."""
-        return Transaction(
-            self._backend,
-            user=user,
-            reason=reason,
-            idempotency_key=idempotency_key,
-            timeout_s=timeout_s,
-        )
 
     def on(self, topic: TopicName, handler: Callable[[Message], Any] | None = None) -> Any:
         """As ``Peer.on``."""

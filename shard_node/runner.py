@@ -24,10 +24,11 @@ def run(bot: Any, token: str | None = None) -> None:
     SHARDCTL_API_BASE names another Discord. ``token`` defaults to DISCORD_TOKEN. Raises
     BotLoadError where there is no token, or no URL in the variable.
     """
+    node = None
     if runtime.current() is None:
         from shard_node import lone
 
-        lone.begin()
+        node = lone.begin()
         sys.stderr.write(_ALONE)
         _redirect(os.environ.get(_API_BASE_ENV, "").rstrip("/"))
     secret = token or os.environ.get(TOKEN_ENV)
@@ -37,7 +38,18 @@ def run(bot: Any, token: str | None = None) -> None:
             code="E_BOT_TOKEN",
             hint=f"set {TOKEN_ENV} in the environment or in the folder's .env",
         )
+    if node is not None:
+        _feed(node, bot)
     bot.run(secret)
+
+
+def _feed(node: Any, bot: Any) -> None:
+    """What a node's bridge does when it is installed."""
+    state = getattr(bot, "_connection", None)
+    if state is not None and hasattr(state, "parsers"):
+        from shard_node.bridge.feeds import Feeds
+
+        Feeds(node, state)
 
 
 def _redirect(api_base: str) -> None:

@@ -37,6 +37,7 @@ from shard_node.peer.api import (
 )
 from shard_node.peer.connect import CONNECT_TIMEOUT_S, FLUSH_TIMEOUT_S, Client, Connection
 from shard_node.peer.handlers import Message, TopicName
+from shard_node.shared.blocking import Blocking, BlockingTransaction
 from shard_node.wire.targets import Target
 
 _log = logging.getLogger(__name__)
@@ -164,6 +165,56 @@ class SyncClient:
         return self._thread.call(
             lambda: self._client.nodes(timeout_s=timeout_s), timeout_s=timeout_s
         )
+
+    # --- the shared state: the same names and arguments, and every call blocks
+
+    def guild_config(self, guild_id: int, kind: Any = dict) -> Blocking:
+        """As ``Peer.guild_config``."""
+        return Blocking(self._client.guild_config(guild_id, kind), self._thread.call)
+
+    def transaction(self, **said: Any) -> BlockingTransaction:
+        """As ``Peer.transaction``, for ``with``."""
+        return BlockingTransaction(self._client.transaction(**said), self._thread.call)
+
+    @property
+    def state(self) -> Blocking:
+        """As ``Peer.state``."""
+        return Blocking(self._client.state, self._thread.call)
+
+    @property
+    def members(self) -> Blocking:
+        """As ``Peer.members``."""
+        return Blocking(self._client.members, self._thread.call)
+
+    @property
+    def permissions(self) -> Blocking:
+        """As ``Peer.permissions``."""
+        return Blocking(self._client.permissions, self._thread.call)
+
+    @property
+    def users(self) -> Blocking:
+        """As ``Peer.users``."""
+        return Blocking(self._client.users, self._thread.call)
+
+    @property
+    def premium(self) -> Blocking:
+        """As ``Peer.premium``."""
+        return Blocking(self._client.premium, self._thread.call)
+
+    @property
+    def cooldowns(self) -> Blocking:
+        """As ``Peer.cooldowns``."""
+        return Blocking(self._client.cooldowns, self._thread.call)
+
+    @property
+    def economy(self) -> Blocking:
+        """As ``Peer.economy``."""
+        return Blocking(self._client.economy, self._thread.call)
+
+    @property
+    def moderation(self) -> Blocking:
+        """As ``Peer.moderation``."""
+        return Blocking(self._client.moderation, self._thread.call)
 
 
 class SyncConnection:

@@ -110,6 +110,22 @@ NEEDS: Final[tuple[Need | Sets | Takes, ...]] = (
     Need(_STATE, "parse_guild_create"),
     Need(_STATE, "parse_guild_delete"),
     Need(_STATE, "_remove_guild"),
+    # feeds
+    Need(_STATE, "_get_guild"),
+    *(
+        Need(_STATE, f"parse_{event}")
+        for event in (
+            "guild_member_add",
+            "guild_member_update",
+            "guild_member_remove",
+            "guild_role_create",
+            "guild_role_update",
+            "guild_role_delete",
+            "entitlement_create",
+            "entitlement_update",
+            "entitlement_delete",
+        )
+    ),
     Sets(f"{_STATE}.__init__", "parsers"),
     Sets(f"{_STATE}.__init__", "dispatch"),
     Sets(f"{_STATE}.clear", "_guilds"),

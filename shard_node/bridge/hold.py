@@ -16,6 +16,7 @@ from disnake.gateway import ReconnectWebSocket
 from disnake.shard import AutoShardedClient, EventItem, EventType
 
 from shard_node.bridge import permits
+from shard_node.bridge.feeds import Feeds
 from shard_node.bridge.gateway import (
     HOLD_KEY,
     Attempt,
@@ -50,6 +51,7 @@ class Hold:
         self._assign()
         client.__dict__[HOLD_KEY] = self
         self.reports = Reports(self)
+        self.feeds = Feeds(self.node, client._connection)
 
     @property
     def shards(self) -> dict[int, NodeShard]:

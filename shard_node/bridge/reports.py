@@ -61,7 +61,7 @@ class Reports:
             ("GUILD_CREATE", self._guild_created),
             ("GUILD_DELETE", self._guild_deleted),
         ):
-            parsers[event] = _and_then(parsers[event], seen)
+            parsers[event] = and_then(parsers[event], seen)
 
     def _ready(self, data: Any) -> None:
         shard = data["__shard_id__"]
@@ -122,7 +122,7 @@ class Reports:
         self._set_timer()
 
 
-def _and_then(parse: Parser, seen: Parser) -> Parser:
+def and_then(parse: Parser, seen: Parser) -> Parser:
     """``parse``, then ``seen``. A fault of ours is logged and harms no event."""
 
     def parser(data: Any) -> None:

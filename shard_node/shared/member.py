@@ -12,12 +12,10 @@ from msgspec import structs
 
 from shard_node.effects import Link
 from shard_node.peer.handlers import Handlers
-from shard_node.shared.backend import WRITE_TIMEOUT_S
 from shard_node.shared.changes import CATEGORIES, TABLE_TOPIC, category_of, table_topic
 from shard_node.shared.fleet import FleetState
 from shard_node.shared.primitives import Primitives
 from shard_node.shared.sinks import Direct
-from shard_node.shared.transaction import Transaction
 from shard_node.shared.watch import Watches
 from shard_node.state.keys import Table
 from shard_node.wire.categories import StateUpdate
@@ -48,27 +46,6 @@ class StateMember(Primitives):
         self._fleet_state = FleetState(self, name, folder, self._changed, self._always_hear)
         super().__init__(Direct(self._fleet_state), Watches(self))
         self._changes: deque[StateUpdate] = deque()
-
-    def transaction(
-        self,
-        *,
-        user: int = 0,
-        reason: str = "",
-        idempotency_key: str | None = None,
-        timeout_s: float = WRITE_TIMEOUT_S,
-    ) -> Transaction:
-        """Several operations, all or nothing, in one record of the log: ``async with``.
-
-        ``user`` and ``reason`` say on whose behalf and why. With an ``idempotency_key`` it
-        happens once, however often it is committed.
-        """
-        return Transaction(
-            self._fleet_state,
-            user=user,
-            reason=reason,
-            idempotency_key=idempotency_key,
-            timeout_s=timeout_s,
-        )
 
     if TYPE_CHECKING:
 

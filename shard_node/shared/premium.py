@@ -24,6 +24,8 @@ class Premium:
 
     def __init__(self, sink: Sink, watching: Watching) -> None:
         self._sink, self._watching = sink, watching
+        self.tier_of_sku: dict[int, str] = {}
+        """What an entitlement to one of Discord's SKUs gives; else it is "sku:ID"."""
 
     def grant(
         self,

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cached_property
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from shard_node.shared.backend import WRITE_TIMEOUT_S
 from shard_node.shared.cooldowns import Cooldowns
 from shard_node.shared.economy import Economy
+from shard_node.shared.feeds import Interests
 from shard_node.shared.guild_config import GuildConfig
 from shard_node.shared.members import Members
 from shard_node.shared.moderation import Moderation
@@ -17,6 +20,9 @@ from shard_node.shared.state import SharedState
 from shard_node.shared.users import Users
 from shard_node.shared.watch import Watching
 
+if TYPE_CHECKING:
+    from shard_node.shared.transaction import Transaction
+
 C = TypeVar("C")
 
 
@@ -25,6 +31,46 @@ class Primitives:
 
     def __init__(self, sink: Sink, watching: Watching) -> None:
         self._sink, self._watching = sink, watching
+        self.interests = Interests()
+
+    def transaction(
+        self,
+        *,
+        user: int = 0,
+        reason: str = "",
+        idempotency_key: str | None = None,
+        timeout_s: float = WRITE_TIMEOUT_S,
+    ) -> Transaction:
+        """Several operations, all or nothing, in one record of the log: ``async with``.
+
+        ``user`` and ``reason`` say on whose behalf and why. With an ``idempotency_key`` it
+        happens once, however often it is committed.
+        """
+        from shard_node.shared.transaction import Transaction
+
+        return Transaction(
+            self._sink.backend,
+            user=user,
+            reason=reason,
+            idempotency_key=idempotency_key,
+            timeout_s=timeout_s,
+        )
+
+    def feed(
+        self,
+        *,
+        members: Iterable[str] = (),
+        users: Iterable[str] = (),
+        permissions: Iterable[str] = (),
+    ) -> None:
+        """Keep these fields of what Discord's events tell in ``members``, ``users`` and (of
+        roles) ``permissions``, from now on, for all shards to read.
+
+        Of members: nick, roles, permissions (in the whole guild), avatar, joined_at,
+        timeout_at, pending; of users: name, global_name, avatar, bot; of roles: name,
+        permissions, position, color. The bot needs the intents for the events. Raises BadValue.
+        """
+        self.interests.declare(members, users, permissions)
 
     def guild_config(self, guild_id: int, kind: type[C] = dict) -> GuildConfig[C]:  # type: ignore[assignment]
         """A guild's configuration: ``kind`` is a msgspec.Struct or a dataclass whose fields

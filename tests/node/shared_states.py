@@ -45,6 +45,7 @@ class StateBroker(FakeBroker):
         self.first = 1
         self.tells = True
         self.answers |= {
+            topics.CLIENT_REGISTER: self._register,
             topics.STATE_DO: self._do,
             topics.STATE_READ: lambda seen: state.StateRows(
                 self.memory.place.lsn, tuple(map(self.memory.view.get, seen.body.keys))

@@ -1,0 +1,221 @@
+"""Discord's events into the shared state: members, users, roles, entitlements.
+
+Only the fields that a bot declared (``node.feed``), and of those only what changed, become
+transactions; every shard can read them then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Final
+
+from disnake import Permissions
+
+from shard_node.bridge.reports import and_then
+from shard_node.errors import ShardNodeError
+from shard_node.shared.feeds import entitled, member_fields, role_fields, user_fields
+from shard_node.shared.primitives import Primitives
+from shard_node.shared.records import Records
+from shard_node.state.errors import NotThere
+
+_log = logging.getLogger(__name__)
+
+WAITING_MAX: Final = 50_000
+"""Changes that wait to be told; beyond, the oldest are dropped and counted."""
+AT_ONCE: Final = 128
+"""Changes that are on their way."""
+SKU_TIER: Final = "sku:"
+
+Change = tuple[Records, tuple[int, ...], dict[str, Any] | None]
+
+
+class Feeds:
+    """Watches the events of one bot for ``node``. ``state`` is disnake's ConnectionState."""
+
+    def __init__(self, node: Primitives, state: Any) -> None:
+        self._node, self._state = node, state
+        self.dropped = 0
+        self._waiting: deque[Change] = deque()
+        self._worker: asyncio.Task[None] | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        for event, seen in self._seen().items():
+            if event in state.parsers:
+                state.parsers[event] = and_then(state.parsers[event], seen)
+
+    def _seen(self) -> dict[str, Callable[[Any], None]]:
+        return {
+            "GUILD_CREATE": self._guild,
+            "GUILD_MEMBER_ADD": self._member,
+            "GUILD_MEMBER_UPDATE": self._member,
+            "GUILD_MEMBER_REMOVE": self._member_gone,
+            "GUILD_ROLE_CREATE": self._role,
+            "GUILD_ROLE_UPDATE": self._role,
+            "GUILD_ROLE_DELETE": self._role_gone,
+            "ENTITLEMENT_CREATE": self._entitlement,
+            "ENTITLEMENT_UPDATE": self._entitlement,
+            "ENTITLEMENT_DELETE": self._entitlement_gone,
+        }
+
+    # --- events
+
+    def _guild(self, data: Any) -> None:
+        """Everything that the guild brings along: what changed while nobody looked."""
+        if data.get("unavailable") or not self._node.interests:
+            return
+        guild_id = int(data["id"])
+        for role in data.get("roles", ()):
+            self._role_of(guild_id, role)
+        for member in data.get("members", ()):
+            self._member_of(guild_id, member)
+
+    def _member(self, data: Any) -> None:
+        self._member_of(int(data["guild_id"]), data)
+
+    def _member_of(self, guild_id: int, data: Any) -> None:
+        wants, user = self._node.interests, data["user"]
+        if wants.members:
+            fields = member_fields(data, wants.members)
+            if "permissions" in wants.members:
+                fields |= self._permissions(guild_id, data.get("roles", ()), int(user["id"]))
+            self._changed(self._node.members, (guild_id, int(user["id"])), fields)
+        if wants.users:
+            self._changed(self._node.users, (int(user["id"]),), user_fields(user, wants.users))
+
+    def _member_gone(self, data: Any) -> None:
+        if self._node.interests.members:
+            ids = (int(data["guild_id"]), int(data["user"]["id"]))
+            self._put((self._node.members, ids, None))
+
+    def _role(self, data: Any) -> None:
+        guild_id = int(data["guild_id"])
+        self._role_of(guild_id, data["role"])
+        if "permissions" in self._node.interests.members:
+            self._members_of_role(guild_id, int(data["role"]["id"]))
+
+    def _role_of(self, guild_id: int, role: Any) -> None:
+        fields = role_fields(role, self._node.interests.permissions)
+        self._changed(self._node.permissions, (guild_id, int(role["id"])), fields)
+
+    def _role_gone(self, data: Any) -> None:
+        if self._node.interests.permissions:
+            ids = (int(data["guild_id"]), int(data["role_id"]))
+            self._put((self._node.permissions, ids, None))
+
+    def _members_of_role(self, guild_id: int, role_id: int) -> None:
+        """Their permissions follow from their roles."""
+        guild = self._state._get_guild(guild_id)
+        for member in () if guild is None else guild.members:
+            roles = [role.id for role in member.roles]
+            if role_id in roles:
+                fields = self._permissions(guild_id, roles, member.id)
+                self._changed(self._node.members, (guild_id, member.id), fields)
+
+    def _permissions(self, guild_id: int, roles: Any, user_id: int) -> dict[str, Any]:
+        """In the whole guild (Discord, Topics: Permissions, "computing base permissions")."""
+        guild = self._state._get_guild(guild_id)
+        if guild is None:
+            return {}
+        held = [guild.default_role, *(guild.get_role(int(role)) for role in roles)]
+        bits = 0
+        for role in held:
+            bits |= 0 if role is None else role.permissions.value
+        if guild.owner_id == user_id or Permissions(bits).administrator:
+            bits = Permissions.all().value
+        return {"permissions": bits}
+
+    # --- entitlements
+
+    def _entitlement(self, data: Any) -> None:
+        self._entitle(data, gone=False)
+
+    def _entitlement_gone(self, data: Any) -> None:
+        self._entitle(data, gone=True)
+
+    def _entitle(self, data: Any, *, gone: bool) -> None:
+        found = entitled(data, time.time())
+        if found is None:
+            return
+        premium = self._node.premium
+        tier = premium.tier_of_sku.get(found.sku, f"{SKU_TIER}{found.sku}")
+        source = f"entitlement:{found.id}"
+
+        async def tell() -> None:
+            until = found.until
+            active = premium.is_active(found.subject, tier)
+            if gone or found.over:
+                if active:
+                    await premium.revoke(found.subject, tier, reason=source)
+                return
+            async with self._node.transaction(
+                reason=source, idempotency_key=f"{source}:{until}:{active}"
+            ) as tx:
+                if active:  # a grant alone would only lengthen it
+                    tx.premium.revoke(found.subject, tier)
+                tx.premium.grant(found.subject, tier, until, source=source)
+
+        self._begin(_quietly(tell))
+
+    # --- on their way
+
+    def _changed(self, target: Records, ids: tuple[int, ...], fields: dict[str, Any]) -> None:
+        if fields:
+            self._put((target, ids, fields))
+
+    def _put(self, change: Change) -> None:
+        if len(self._waiting) >= WAITING_MAX:
+            self._waiting.popleft()
+            self.dropped += 1
+        self._waiting.append(change)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.get_running_loop().create_task(self._work())
+
+    async def _work(self) -> None:
+        while self._waiting:
+            count = min(AT_ONCE, len(self._waiting))
+            changes = [self._waiting.popleft() for _ in range(count)]
+            await asyncio.gather(*(_quietly(_telling(change)) for change in changes))
+
+    def _begin(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+def _telling(change: Change) -> Callable[[], Any]:
+    """Tells a change, as far as it is one."""
+
+    async def tell() -> None:
+        target, ids, fields = change
+        known = _known(target, ids)
+        if fields is None:
+            if known is not None:
+                await target.delete(*ids)
+            return
+        new = {n: v for n, v in fields.items() if known is None or n not in known or known[n] != v}
+        if new:
+            await target.update(*ids, **new)
+
+    return tell
+
+
+def _known(target: Records, ids: tuple[int, ...]) -> dict[str, Any] | None:
+    try:
+        return target.get(*ids)
+    except ShardNodeError:  # not readable yet: the whole change is told
+        return {}
+
+
+async def _quietly(tell: Callable[[], Any]) -> None:
+    """A change that cannot be told is logged and harms no event."""
+    try:
+        await tell()
+    except NotThere:
+        pass
+    except ShardNodeError as error:
+        _log.warning("a change of Discord's did not get into the state: %s", error)
+    except Exception:
+        _log.exception("a change of Discord's could not be read")
