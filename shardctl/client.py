@@ -39,7 +39,12 @@ LETTER_PAGES_MAX: Final = DEAD_LETTERS_MAX
 """More letters than there can be: new ones may come while the pages are read."""
 _EXITS: Final = {
     "E_NOT_FOUND": EXIT_NOT_FOUND,
+    "E_NOT_THERE": EXIT_NOT_FOUND,
+    "E_NO_ACCOUNT": EXIT_NOT_FOUND,
+    "E_NO_TX": EXIT_NOT_FOUND,
     "E_TIMEOUT": EXIT_TEMPFAIL,
+    "E_BUSY": EXIT_TEMPFAIL,
+    "E_STORE_FULL": EXIT_TEMPFAIL,
     "E_IDENTIFY_BUDGET": EXIT_TEMPFAIL,
     "E_GATEWAY_INFO": EXIT_TEMPFAIL,
 }
@@ -144,6 +149,10 @@ class Client:
         """Begin to stop the fleet."""
         reply: StopReply = self._request(topics.STOP, StopRequest(discard_sessions), StopReply)
         return reply
+
+    def ask(self, topic: str, body: Any) -> Any:
+        """The reply to a request of the vocabulary, such as those of the state."""
+        return self._request(topic, body, topics.TOPICS[topic].reply or dict)
 
     def _request(self, topic: str, body: Any, reply_type: type[Any]) -> Any:
         correlation = next(self._correlations)

@@ -25,7 +25,7 @@ class Entry(NamedTuple):
     group: str = "Fleet"
 
 
-GROUPS: Final = ("Fleet", "Messages", "Tools")
+GROUPS: Final = ("Fleet", "Messages", "State", "Tools")
 
 COMMANDS: Final[dict[str, Entry]] = {
     "start": Entry("shardctl.cli.start", "start", "Start a bot as a fleet."),
@@ -42,6 +42,12 @@ COMMANDS: Final[dict[str, Entry]] = {
         "What reached nobody: list, retry, drop.",
         "Messages",
     ),
+    "state": Entry("shardctl.cli.state", "state", "Rows, the log, rollback, checks.", "State"),
+    "economy": Entry("shardctl.cli.economy", "economy", "Money, and its audit.", "State"),
+    "ban": Entry("shardctl.cli.ban", "ban", "Bans: add, rm, list.", "State"),
+    "premium": Entry("shardctl.cli.premium", "premium", "Premium: grant, revoke, list.", "State"),
+    "cooldown": Entry("shardctl.cli.cooldown", "cooldown", "Cooldowns: show, clear.", "State"),
+    "backup": Entry("shardctl.cli.backup", "backup", "Create, verify, restore copies.", "State"),
     "invoke": Entry("shardctl.cli.invoke", "invoke", "Run a command of the bot in a guild."),
     "logs": Entry("shardctl.cli.logs", "logs", "Print or follow the logs."),
     "dev": Entry("shardctl.cli.dev", "dev", "Run one node and restart it on save."),

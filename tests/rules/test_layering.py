@@ -39,7 +39,18 @@ ALLOWED: dict[str, set[str]] = {
     "shardctl.cli.invoke": {"shardctl", "shard_node", "click"},
     # Measures through the public API, as a program of a bot's author does.
     "shardctl.bench": {"shardctl", "shard_node", "msgspec"},
-    "shardctl": {"shardctl", "shard_node.wire", "click", "rich", "zmq", "msgspec", "dotenv"},
+    # Works on the state's files, in a process of its own that the command line starts.
+    "shardctl.offline": {"shardctl", "shard_node.state", "store", "lmdb"},
+    "shardctl": {
+        "shardctl",
+        "shard_node.wire",
+        "shard_node.state",
+        "click",
+        "rich",
+        "zmq",
+        "msgspec",
+        "dotenv",
+    },
 }
 
 PURE = ("broker.core", "broker.services", "shard_node.wire", "shard_node.state")

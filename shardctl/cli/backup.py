@@ -1,0 +1,97 @@
+"""`shardctl backup create|verify|restore`."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import click
+
+from shardctl.cli.common import (
+    chosen_fleet,
+    dry_run_option,
+    echo_json,
+    fleet_option,
+    json_option,
+)
+from shardctl.cli.offline import at_rest
+from shardctl.cli.report import counted, size
+from shardctl.cli.state_files import backup_path, replay_option, tell_report
+from shardctl.cli.transact import confirmed
+from shardctl.errors import EXIT_FAILED, EXIT_OK
+
+FOLDER: Final = "backups"
+"""In the data folder; where a backup goes that is given no place."""
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def backup() -> None:
+    """Copies of the shared state: rows, log, and a manifest with its digest."""
+
+
+@backup.command()
+@click.argument("folder", type=click.Path(path_type=Path), required=False)
+@json_option
+@fleet_option
+def create(folder: Path | None, as_json: bool, fleet: str | None) -> None:
+    """Copy the state into the new FOLDER, while the fleet runs or not.
+
+    Without FOLDER it goes into the data folder's `backups`, named by the moment.
+    """
+    paths = chosen_fleet(fleet)
+    target = folder or paths.data_dir / FOLDER / f"{datetime.now().astimezone():%Y%m%dT%H%M%S%f}"
+    done = at_rest(paths, "backup", target=str(target.absolute()))
+    if as_json:
+        echo_json(done)
+        return
+    click.echo(done["folder"])
+    said = f"{counted(done['rows'], 'row')}, {size(done['size_bytes'])}, up to transaction"
+    click.echo(f"{said} {done['lsn']}\nnext: shardctl backup verify {done['folder']}", err=True)
+
+
+@backup.command()
+@click.argument("folder", type=backup_path)
+@replay_option
+@json_option
+@fleet_option
+@click.pass_context
+def verify(
+    ctx: click.Context, folder: Path, replay_max: int | None, as_json: bool, fleet: str | None
+) -> None:
+    """Check every byte of a backup. Exits with 1 where something is wrong."""
+    source = str(folder.absolute())
+    report = at_rest(chosen_fleet(fleet), "verify", source=source, replay_max=replay_max)
+    if as_json:
+        echo_json(report)
+    else:
+        tell_report(report)
+    ctx.exit(EXIT_OK if report["ok"] else EXIT_FAILED)
+
+
+@backup.command()
+@click.argument("folder", type=backup_path)
+@click.option("--yes", "-y", is_flag=True, help="Do not ask.")
+@dry_run_option("Verify the backup; change nothing.")
+@json_option
+@fleet_option
+def restore(folder: Path, yes: bool, dry_run: bool, as_json: bool, fleet: str | None) -> None:
+    """Put a backup, verified first, in the place of the state. The fleet must not run.
+
+    What was there stays beside it, until the next restore.
+    """
+    paths = chosen_fleet(fleet)
+    if not (yes or dry_run):
+        confirmed(
+            f"Replace the state of {paths.fleet} by {folder}?",
+            "a restore takes back all that was done since the backup",
+            f"shardctl backup restore {folder} --yes",
+        )
+    done = at_rest(paths, "restore", source=str(folder.absolute()), dry_run=dry_run)
+    if as_json:
+        echo_json(done)
+        return
+    what = f"{folder}: {counted(done['rows'], 'row')}, up to transaction {done['lsn']}"
+    click.echo(f"would restore {what}" if dry_run else f"restored {what}")
+    if not dry_run:
+        click.echo(f"what was there: {done['kept']}", err=True)

@@ -1,0 +1,68 @@
+"""Ends that people type: a moment (``--until``) or a length (``--for``)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+if TYPE_CHECKING:
+    from shardctl.state import Clock
+
+_UNITS_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
+_LENGTH: Final = re.compile(r"(?:[0-9]{1,6}[smhdw])+")
+_PART: Final = re.compile(r"([0-9]+)([smhdw])")
+LENGTH_MAX_MS: Final = 100 * 366 * _UNITS_MS["d"]
+
+
+def length_ms(value: Any) -> int:
+    """A click type: ``30d``, ``12h``, ``1d12h``, in ms."""
+    text = str(value)
+    if _LENGTH.fullmatch(text):
+        total = sum(int(count) * _UNITS_MS[unit] for count, unit in _PART.findall(text))
+        if 0 < total <= LENGTH_MAX_MS:
+            return total
+    msg = f"{text[:40]!r} is not a length; such as 45s, 90m, 12h, 30d, 2w or 1d12h (100 years)."
+    raise click.BadParameter(msg)
+
+
+def moment_ms(value: Any) -> int:
+    """A click type: an ISO date or moment, local unless it has an offset; wall time in ms."""
+    text = str(value)
+    try:
+        return int(datetime.fromisoformat(text).timestamp() * 1000)
+    except (ValueError, OverflowError, OSError):
+        msg = f"{text[:40]!r} is not a moment; such as 2027-01-31 or 2027-01-31T18:00+01:00."
+        raise click.BadParameter(msg) from None
+
+
+def end_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """``--until`` and ``--for``, as ``until_ms`` (wall time) and ``for_ms``; None where not
+    given."""
+    command = click.option(
+        "--for", "for_ms", type=length_ms, metavar="LENGTH", help="For so long, such as 30d."
+    )(command)
+    return click.option(
+        "--until", "until_ms", type=moment_ms, metavar="MOMENT", help="Until then (local time)."
+    )(command)
+
+
+def end_of(clock: Clock, until_ms: int | None, for_ms: int | None) -> int:
+    """The end by log time; 0: for ever. Raises UsageError for two ends, or a past one."""
+    if until_ms is not None and for_ms is not None:
+        raise click.UsageError("--until and --for exclude each other.")
+    if for_ms is not None:
+        return clock.log_ms + for_ms
+    if until_ms is None:
+        return 0
+    if until_ms <= clock.wall_ms:
+        raise click.UsageError("--until: that is over already.")
+    return clock.to_log(until_ms)
+
+
+def until_text(clock: Clock, end_ms: int) -> str:
+    """An end by log time, for people."""
+    return f"until {clock.shown(end_ms)}" if end_ms else "for ever"

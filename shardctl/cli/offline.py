@@ -1,0 +1,82 @@
+"""Has ``shardctl.offline`` work on the state's files, in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import Any, Final
+
+import click
+
+from shardctl.errors import (
+    EXIT_CONFIG,
+    EXIT_FAILED,
+    EXIT_INTERRUPTED,
+    EXIT_REFUSED,
+    EXIT_TEMPFAIL,
+    ShardctlError,
+)
+from shardctl.launch import LaunchError, daemon_folder
+from shardctl.paths import FleetPaths
+
+STATE: Final = "state"
+"""The state's folder in the data folder, as the broker calls it (broker/ports/state.py)."""
+_BOOTSTRAP: Final = (
+    "import runpy, sys; "
+    "sys.path.insert(0, {folder!r}); "
+    "runpy.run_module('shardctl.offline', run_name='__main__', alter_sys=True)"
+)
+_EXITS: Final = {"E_STORE_IN_USE": EXIT_REFUSED, "E_STORE_FULL": EXIT_TEMPFAIL}
+_TAIL_LINES: Final = 5
+
+
+def at_rest(paths: FleetPaths, verb: str, **how: Any) -> dict[str, Any]:
+    """What came of it. Raises ShardctlError for what the store refuses."""
+    asked = json.dumps({"folder": str(paths.data_dir / STATE), **how})
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", _bootstrap(), verb, asked],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == EXIT_INTERRUPTED:
+        raise click.Abort
+    try:
+        words = json.loads(done.stdout)
+    except ValueError:
+        raise _died(verb, done) from None
+    if "error" in words:
+        raise _refused(paths, words["error"])
+    found: dict[str, Any] = words["done"]
+    return found
+
+
+def _bootstrap() -> str:
+    try:
+        return _BOOTSTRAP.format(folder=str(daemon_folder()))
+    except LaunchError as error:
+        raise ShardctlError(f"{error}.", code="E_INSTALL", exit_code=EXIT_CONFIG) from error
+
+
+def _refused(paths: FleetPaths, error: dict[str, str]) -> ShardctlError:
+    hint = error["hint"]
+    if error["code"] == "E_STORE_IN_USE":
+        hint = f"shardctl stop --fleet {paths.fleet}"
+    return ShardctlError(
+        error["message"],
+        hint=hint,
+        code=error["code"],
+        exit_code=_EXITS.get(error["code"], EXIT_FAILED),
+    )
+
+
+def _died(verb: str, done: subprocess.CompletedProcess[str]) -> ShardctlError:
+    """It ended without a word: killed, or a bug."""
+    how = f"with {done.returncode}" if done.returncode >= 0 else f"by signal {-done.returncode}"
+    return ShardctlError(
+        f"the process that works on the state's files ({verb}) ended {how}.",
+        consequence="\n".join(done.stderr.splitlines()[-_TAIL_LINES:]),
+        code="E_BUG",
+    )

@@ -1,0 +1,459 @@
+"""`state`, `economy`, `ban`, `premium`, `cooldown` against the broker's own core."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from shard_node.state.cooldowns import AcquireCooldown
+from shard_node.state.economy import Deposit
+from shard_node.state.log import erased
+from shard_node.state.tx import Actor
+from shard_node.wire import topics
+from shard_node.wire.bodies import ErrorBody
+from shard_node.wire.state import StateAt, StateDo
+from shardctl import client
+from shardctl.cli import cli
+from shardctl.errors import NoBroker
+from shardctl.state import Clock, local, login
+from tests.support.state_world import OP, WALL_MS, StateWorld
+
+DAY_MS = 86_400_000
+USER = 80351110224678912
+
+
+class Direct(client.Client):
+    """The operator's client with a broker's core at the other end, and no socket."""
+
+    world: StateWorld
+    on_ask: Callable[[str, Any], None]
+
+    def __init__(self, *_args: Any, **_how: Any) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+    def _request(self, topic: str, body: Any, reply_type: type[Any]) -> Any:
+        Direct.on_ask(topic, body)
+        answer = self.world.ask(topic, body, OP)
+        if isinstance(answer, ErrorBody):
+            raise client.refused(answer)
+        assert isinstance(answer, reply_type)
+        return answer
+
+
+@pytest.fixture
+def world(monkeypatch: pytest.MonkeyPatch) -> StateWorld:
+    Direct.world = StateWorld(auto=True)
+    Direct.on_ask = staticmethod(lambda topic, body: None)
+    monkeypatch.setattr(client, "Client", Direct)
+    monkeypatch.setenv("SHARDCTL_FLEET", "test")
+    monkeypatch.setenv("TZ", "UTC")
+    monkeypatch.delenv("COLUMNS", raising=False)
+    return Direct.world
+
+
+def run(*args: str, **how: Any) -> Result:
+    return CliRunner().invoke(cli, args, **how)
+
+
+def done(*args: str) -> str:
+    result = run(*args)
+    assert result.exit_code == 0, result.output
+    return result.stdout
+
+
+def shown(*args: str) -> Any:
+    value = json.loads(done(*args, "--json"))
+    assert value["schema"] == 1
+    return value
+
+
+def refused(code: str, exit_code: int, *args: str) -> str:
+    result = run(*args)
+    assert (result.exit_code, result.stdout) == (exit_code, ""), result.output
+    assert result.stderr.startswith(f"error[{code}]: "), result.stderr
+    return result.stderr
+
+
+def last(world: StateWorld) -> int:
+    return world.port.place().lsn
+
+
+# --- rows
+
+
+def test_a_value_is_set_read_listed_and_deleted(world: StateWorld) -> None:
+    assert done("state", "set", "motd", '{"text": "hi", "n": [1, 2.5, null]}') == (
+        "value motd has version 1 (transaction 1)\n"
+    )
+    assert json.loads(done("state", "get", "motd")) == {"text": "hi", "n": [1, 2.5, None]}
+    row = shown("state", "get", "motd")
+    assert (row["table"], row["name"], row["version"], row["tx"]) == ("value", "motd", 1, 1)
+    done("state", "set", "name", "as it stands", "--text")
+    assert shown("state", "get", "name")["value"] == "as it stands"
+    assert [row["name"] for row in shown("state", "get")["rows"]] == ["name", "motd"]
+    assert shown("state", "get", "--limit", "1")["more"]
+    assert "motd" in done("state", "get")
+    done("state", "delete", "motd")
+    refused("E_NOT_FOUND", 4, "state", "get", "motd")
+    refused("E_NOT_THERE", 4, "state", "delete", "motd")
+
+
+@pytest.mark.parametrize(
+    ("table", "name", "what"),
+    [("config", "41", "config"), ("member", "41/7", "member"), ("user", "7", "user"),
+     ("permission", "41/7", "permission")],
+)  # fmt: skip
+def test_a_record_is_updated_by_fields(world: StateWorld, table: str, name: str, what: str) -> None:
+    at = ("--table", table)
+    done("state", "set", name, '{"prefix": "!", "lang": "de"}', *at)
+    done("state", "set", name, '{"prefix": "?"}', *at)
+    assert shown("state", "get", name, *at)["value"] == {"prefix": "?", "lang": "de"}
+    done("state", "set", name, "--remove", "lang", *at)
+    row = shown("state", "get", name, *at)
+    assert (row["value"], row["version"], row["name"]) == ({"prefix": "?"}, 3, name)
+    assert [row["name"] for row in shown("state", "get", *at)["rows"]] == [name]
+    done("state", "delete", name, *at)
+    assert what in refused("E_NOT_FOUND", 4, "state", "get", name, *at)
+
+
+def test_a_version_that_does_not_match_is_refused_with_both(world: StateWorld) -> None:
+    done("state", "set", "motd", "1", "--if-version", "0")
+    said = refused("E_VERSION", 77, "state", "set", "motd", "2", "--if-version", "7")
+    assert "has version 1, not 7" in said
+    assert last(world) == 1
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("state", "set", "motd", "no json"),
+        ("state", "set", "motd", "NaN"),
+        ("state", "set", "motd", '{"a": 1, "a": 2}'),
+        ("state", "set", "motd", "[" * 100_000),
+        ("state", "set", "motd"),
+        ("state", "set", "motd", "1", "--remove", "x"),
+        ("state", "set", "41", "1", "-t", "config"),
+        ("state", "set", "41", "{}", "-t", "config"),
+        ("state", "set", "41", "{}", "-t", "member"),
+        ("state", "set", "x", "{}", "-t", "user"),
+        ("state", "get", "a\nb"),
+        ("state", "rollback", "1"),
+        ("state", "rollback", "1", "--reason", "  "),
+        ("state", "rollback", "0", "--reason", "x"),
+        ("state", "forget", "0"),
+        ("state", "forget", "me"),
+        ("state", "log", "--kind", "nothing"),
+        ("economy", "transfer", "a", "b", "0"),
+        ("economy", "transfer", "a", "b", "+5"),
+        ("economy", "transfer", "a", "b", "5.0"),
+        ("economy", "transfer", "a", "b", "1_000"),
+        ("economy", "transfer", "a", "b", "٥"),
+        ("economy", "transfer", "a", "b", "9223372036854775808"),
+        ("economy", "transfer", "--", "a", "b", "-5"),
+        ("economy", "floor", "a", "1"),
+        ("ban", "add", "7"),
+        ("ban", "add", "7", "--reason", "x", "--until", "2020-01-01"),
+        ("ban", "add", "7", "--reason", "x", "--until", "2099-01-01", "--for", "1d"),
+        ("ban", "add", "7", "--reason", "x", "--for", "1 day"),
+        ("ban", "add", "7", "--reason", "x", "--scope", "here"),
+        ("ban", "list", "--history"),
+        ("premium", "grant", "7", "gold"),
+        ("premium", "grant", "user:7", "gold", "--for", "0d"),
+    ],
+)
+def test_bad_input_is_wrong_usage_and_nothing_is_written(
+    world: StateWorld, args: tuple[str, ...]
+) -> None:
+    refused("E_USAGE", 2, *args)
+    assert last(world) == 0
+
+
+# --- the log, rollback, dry runs
+
+
+def test_the_log_says_who_what_when_and_why(world: StateWorld) -> None:
+    done("economy", "deposit", "ann", "5", "--reason", "start", "--user", str(USER))
+    done("state", "set", "zero", "0")
+    line, other = done("state", "log").splitlines()
+    assert line == (
+        f"1  {_now()}  shardctl for {USER}  deposit account=ann amount=5 source=deposit"
+        f"  ({login()}: start)"
+    )
+    assert "set_value name=zero value=0" in other
+    first = shown("state", "log")["records"][0]
+    assert first["actor"] == {
+        "node": "shardctl", "user": str(USER), "reason": f"{login()}: start",
+    }  # fmt: skip
+    assert first["ops"] == [{"op": "deposit", "account": "ann", "amount": 5, "source": "deposit"}]
+    assert (first["tx"], first["minted"], first["undoes"]) == (1, 5, None)
+
+
+def _now() -> str:
+    return f"{local(WALL_MS):%Y-%m-%d %H:%M:%S}"
+
+
+def test_the_log_is_filtered(world: StateWorld) -> None:
+    done("economy", "deposit", "ann", "5")
+    done("economy", "deposit", "bob", "5")
+    done("ban", "add", str(USER), "--reason", "spam")
+    done("economy", "transfer", "ann", "bob", "1", "--user", str(USER))
+
+    def records(*args: str) -> list[int]:
+        return [record["tx"] for record in shown("state", "log", *args)["records"]]
+
+    assert records() == [1, 2, 3, 4]
+    assert records("-n", "2") == [3, 4]
+    assert records("--after", "1", "-n", "2") == [2, 3]
+    assert records("--kind", "transfer", "--kind", "ban") == [3, 4]
+    assert records("--user", str(USER)) == [3, 4]
+    assert records("--account", "ann") == [1, 4]
+    assert "no such records" in run("state", "log", "--user", "9").stderr
+
+
+def test_a_rollback_names_what_it_overwrote(world: StateWorld) -> None:
+    done("state", "set", "motd", "1")
+    done("state", "set", "motd", "2")
+    said = refused("E_CONFLICT", 77, "state", "rollback", "1", "--reason", "wrong")
+    assert "followed by 2" in said
+    dry = run("state", "rollback", "1", "--reason", "wrong", "--force", "--dry-run")
+    assert dry.stdout == "would be done: transaction 1 is rolled back; it overwrote 2\n"
+    assert last(world) == 2
+    forced = run("state", "rollback", "1", "--reason", "wrong", "--force")
+    assert forced.stdout.startswith("transaction 1 is rolled back; it overwrote 2 (transaction 3)")
+    assert "shardctl state rollback 3" in forced.stderr
+    assert "rolled back by 3" in refused(
+        "E_UNDONE", 77, "state", "rollback", "1", "--reason", "again"
+    )
+    refused("E_NO_TX", 4, "state", "rollback", "99", "--reason", "what")
+    done("state", "rollback", "3", "--reason", "redo")
+    assert shown("state", "get", "motd")["value"] == 2
+    assert shown("state", "log")["records"][-1]["undoes"] == 3
+
+
+def test_a_dry_run_says_the_same_as_the_deed_and_writes_nothing(world: StateWorld) -> None:
+    done("economy", "deposit", "ann", "5")
+    transfer = ("economy", "transfer", "ann", "bob", "2")
+    dry = shown(*transfer, "--dry-run")
+    assert dry["dry_run"]
+    assert dry["rows"]
+    assert last(world) == 1
+    assert shown(*transfer)["results"] == dry["results"] == [{"source": 3, "target": 2}]
+    too_much = ("economy", "transfer", "ann", "bob", "4")
+    assert refused("E_FUNDS", 77, *too_much, "--dry-run") == refused("E_FUNDS", 77, *too_much)
+
+
+def test_a_person_is_forgotten_once_confirmed(world: StateWorld) -> None:
+    done("state", "set", str(USER), '{"name": "x"}', "-t", "user")
+    done("state", "set", f"41/{USER}", '{"nick": "x"}', "-t", "member")
+    refused("E_CONFIRM", 2, "state", "forget", str(USER))
+    assert shown("state", "forget", str(USER), "--dry-run")["results"] == [{"rows": 2}]
+    assert done("state", "forget", str(USER), "--yes") == (
+        f"user {USER} is forgotten: 2 rows erased (transaction 3)\n"
+    )
+    refused("E_NOT_FOUND", 4, "state", "get", str(USER), "-t", "user")
+
+
+def test_an_erased_record_says_so(world: StateWorld) -> None:
+
+    done("state", "set", "motd", "1")
+    world.port._entries[1] = erased(world.port._entries[1])
+    assert done("state", "log").endswith("  SetValue: erased\n")
+    assert shown("state", "log")["records"][0]["ops"] is None
+
+
+def test_the_log_is_followed_through_a_broker_s_death_and_a_restore(
+    world: StateWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shardctl.running.supervisor_pid", lambda _paths: 1)
+    done("state", "set", "motd", "1")
+    script: list[Any] = [
+        lambda: world.outcome(Deposit("ann", 1)),
+        NoBroker("no answer"),
+        lambda: world.outcome(Deposit("ann", 2)),
+        KeyboardInterrupt(),
+    ]
+
+    def on_ask(topic: str, body: Any) -> None:
+        if topic == topics.STATE_MARK and body.wait_lsn:
+            step = script.pop(0)
+            if isinstance(step, BaseException):
+                raise step
+            step()
+
+    Direct.on_ask = staticmethod(on_ask)
+    lines = done("state", "log", "-f", "--json").splitlines()
+    assert [json.loads(line)["tx"] for line in lines] == [1, 2, 3]
+    assert not script
+
+
+def test_following_ends_where_the_fleet_is_down(
+    world: StateWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("shardctl.running.supervisor_pid", lambda _paths: None)
+
+    def on_ask(topic: str, body: Any) -> None:
+        if topic == topics.STATE_MARK and body.wait_lsn:
+            raise NoBroker("no answer")
+
+    Direct.on_ask = staticmethod(on_ask)
+    refused("E_NO_BROKER", 69, "state", "log", "-f")
+
+
+def test_a_log_that_was_put_back_is_followed_from_there(
+    world: StateWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done("state", "set", "motd", "1")
+    answers = [StateAt(0, WALL_MS, 1, WALL_MS), KeyboardInterrupt()]
+    ask = Direct._request
+
+    def request(self: Direct, topic: str, body: Any, reply_type: type[Any]) -> Any:
+        if topic == topics.STATE_MARK and body.wait_lsn:
+            answer = answers.pop(0)
+            if isinstance(answer, BaseException):
+                raise answer
+            return answer
+        return ask(self, topic, body, reply_type)
+
+    monkeypatch.setattr(Direct, "_request", request)
+    assert "put back to 0" in run("state", "log", "-f").stderr
+
+
+# --- sent once
+
+
+def test_a_transaction_without_an_answer_is_sent_again_and_happens_once(world: StateWorld) -> None:
+    sent: list[bytes] = []
+
+    def on_ask(topic: str, body: Any) -> None:
+        if isinstance(body, StateDo):
+            sent.extend(body.txs)
+            if len(sent) == 1:
+                world.answer(world.do(*body.txs))
+                raise NoBroker("no answer")
+
+    Direct.on_ask = staticmethod(on_ask)
+    done("economy", "deposit", "ann", "5")
+    assert sent == [sent[0]] * 2
+    assert shown("economy", "balance", "ann")["accounts"][0]["balance"] == 5
+
+
+def test_without_any_answer_it_says_that_nothing_is_known(world: StateWorld) -> None:
+    def on_ask(topic: str, body: Any) -> None:
+        if isinstance(body, StateDo):
+            raise NoBroker("no answer")
+
+    Direct.on_ask = staticmethod(on_ask)
+    assert "not known" in refused("E_NO_BROKER", 69, "economy", "deposit", "ann", "5")
+
+
+def test_a_full_disk_is_told_and_may_be_tried_later(world: StateWorld) -> None:
+    world.auto = False
+
+    def request(self: Direct, topic: str, body: Any, reply_type: type[Any]) -> Any:
+        number = world.send(OP, topic, body)
+        world.fail()
+        raise client.refused(world.answer(number))
+
+    Direct._request, kept = request, Direct._request
+    try:
+        said = refused("E_STORE_FULL", 75, "economy", "deposit", "ann", "5")
+    finally:
+        Direct._request = kept
+    assert "make room" in said
+
+
+# --- money
+
+
+def test_money_moves_and_its_history_is_shown(world: StateWorld) -> None:
+    assert done("economy", "deposit", "ann", "10", "--source", "daily") == (
+        "ann has 10 (transaction 1)\n"
+    )
+    assert "ann (has 7) to bob (has 3)" in done("economy", "transfer", "ann", "bob", "3")
+    assert "bob has 2" in done("economy", "withdraw", "bob", "1", "--sink", "shop")
+    done("economy", "floor", "bob", "-5")
+    assert "bob has -3" in done("economy", "withdraw", "bob", "5")
+    found = shown("economy", "balance", "ann", "bob")["accounts"]
+    assert [(one["balance"], one["floor"]) for one in found] == [(7, 0), (-3, -5)]
+    assert done("economy", "balance", "ann").splitlines()[1].split() == ["ann", "7", "0"]
+    records = shown("economy", "history", "bob")["records"]
+    assert [record["tx"] for record in records] == [2, 3, 4, 5]
+    assert [r["tx"] for r in shown("economy", "history", "bob", "-n", "1")["records"]] == [5]
+    refused("E_NO_ACCOUNT", 4, "economy", "balance", "nobody")
+    refused("E_NO_ACCOUNT", 4, "economy", "transfer", "nobody", "ann", "1")
+    refused("E_SELF_TRANSFER", 77, "economy", "transfer", "ann", "ann", "1")
+
+
+def test_with_the_same_key_it_happens_once(world: StateWorld) -> None:
+    pay = ("economy", "deposit", "ann", "5", "--idempotency-key", "salary-11")
+    assert shown(*pay) == shown(*pay)
+    assert shown("economy", "balance", "ann")["accounts"][0]["balance"] == 5
+    refused("E_OP_ID", 77, "economy", "deposit", "ann", "6", "--idempotency-key", "salary-11")
+
+
+# --- bans, premium, cooldowns
+
+
+def test_bans_are_added_listed_and_lifted(world: StateWorld) -> None:
+    said = done("ban", "add", str(USER), "--reason", "spam", "--user", "9")
+    assert said.startswith(f"user {USER} is banned everywhere for ever")
+    done("ban", "add", "7", "--scope", "41", "--reason", "rude", "--for", "1d12h")
+    by_user = {row["user"]: row for row in shown("ban", "list")["bans"]}
+    assert by_user[str(USER)] | {"since": 0} == {
+        "user": str(USER), "scope": "global", "reason": "spam", "by": "9", "since": 0,
+        "until": None, "until_ms": 0, "tx": 1,
+    }  # fmt: skip
+    assert by_user["7"]["scope"] == "41"
+    end = world.shared.clock.at_ms(world.now) + DAY_MS * 3 // 2
+    assert abs(by_user["7"]["until_ms"] - end) < 1000
+    assert "rude" in done("ban", "list", "7")
+    world.now += DAY_MS * 2 / 1000
+    assert shown("ban", "list", "7")["bans"] == []
+    done("ban", "rm", str(USER), "--reason", "appeal")
+    assert shown("ban", "list")["bans"] == []
+    refused("E_NOT_THERE", 4, "ban", "rm", str(USER))
+    history = shown("ban", "list", str(USER), "--history")["records"]
+    assert [record["ops"][0]["op"] for record in history] == ["ban", "unban"]
+
+
+def test_an_end_by_the_wall_clock_becomes_one_by_log_time() -> None:
+    clock = Clock(1_000_000, 9_000_000)
+    assert clock.to_log(9_500_000) == 1_500_000
+    assert clock.to_wall(1_500_000) == 9_500_000
+
+
+def test_premium_is_granted_prolonged_listed_and_revoked(world: StateWorld) -> None:
+    grant = ("premium", "grant", "user:7", "gold", "--for", "30d")
+    assert done(*grant).startswith("user:7 has gold until ")
+    first = shown("premium", "list")["premium"][0]["until_ms"]
+    done(*grant)
+    row = shown("premium", "list", "user:7")["premium"][0]
+    assert (row["tier"], row["until_ms"] - first) == ("gold", 30 * DAY_MS)
+    done("premium", "grant", "user:7", "silver")
+    assert "silver  for ever" in done("premium", "list")
+    done("premium", "grant", "guild:41", "gold", "--until", "2099-01-01")
+    assert len(shown("premium", "list")["premium"]) == 3
+    assert "no more gold (tr" in done("premium", "revoke", "user:7", "gold")
+    assert "no more silver" in done("premium", "revoke", "user:7")
+    assert shown("premium", "list", "user:7")["premium"] == []
+    refused("E_NOT_THERE", 4, "premium", "revoke", "user:7")
+
+
+def test_long_cooldowns_are_shown_and_cleared(world: StateWorld) -> None:
+    world.outcome(AcquireCooldown("daily:7", 1, DAY_MS), actor=Actor("a"))
+    (row,) = shown("cooldown", "show", "daily:")["cooldowns"]
+    assert (row["key"], row["used"], row["kept_in"]) == ("daily:7", 1, "log")
+    assert row["ends_in_s"] == pytest.approx(DAY_MS / 1000)
+    assert "daily:7" in done("cooldown", "show")
+    assert shown("cooldown", "show", "weekly")["cooldowns"] == []
+    assert "would be done" in done("cooldown", "clear", "daily:7", "--dry-run")
+    done("cooldown", "clear", "daily:7")
+    assert shown("cooldown", "show")["cooldowns"] == []
+    refused("E_NOT_THERE", 4, "cooldown", "clear", "daily:7")
