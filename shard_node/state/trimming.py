@@ -24,5 +24,5 @@ def outlived(key: bytes, row: bytes, first: int) -> bool:
         return isinstance(lsn, int) and lsn < first
     if key[1] == Table.UNDONE:
         mark = read(Undone, row)
-        return mark is not None and mark.by < first
+        return mark is not None and mark.lsn < first
     return False

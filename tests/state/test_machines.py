@@ -287,5 +287,6 @@ TestAnySequence.settings = settings(
     stateful_step_count=60,
     deadline=None,
     suppress_health_check=list(HealthCheck),
+    report_multiple_bugs=False,
 )
 TestAnySequence = pytest.mark.slow(TestAnySequence)
