@@ -104,7 +104,7 @@ if TYPE_CHECKING:
     from shard_node.wire.targets import Pool as Pool
     from shard_node.wire.targets import Shard as Shard
 
-    node: _Runtime | None
+    node: _Runtime  # None outside a fleet before `run`
 
 _BODIES = "shard_node.wire.bodies"
 _CATEGORIES = "shard_node.wire.categories"

@@ -10,6 +10,14 @@ from tests.rules.source import ROOT
 PRIMITIVES: dict[str, tuple[str, ...]] = {
     "leases": ("shard_node", "broker/services"),
     "commands": ("shard_node/bridge", "broker/services"),
+    "economy": ("shard_node/state", "shard_node/shared"),
+    "guild_config": ("shard_node/state", "shard_node/shared"),
+    "members": ("shard_node/state", "shard_node/shared"),
+    "permissions": ("shard_node/state", "shard_node/shared"),
+    "users": ("shard_node/state", "shard_node/shared"),
+    "premium": ("shard_node/state", "shard_node/shared"),
+    "cooldowns": ("shard_node/state", "shard_node/shared", "shard_node/bridge"),
+    "moderation": ("shard_node/state", "shard_node/shared"),
 }
 
 
