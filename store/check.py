@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Final
 
 import lmdb
-import msgspec
 from lmdb import verify as structure
 
 from shard_node.state.files import (
@@ -25,6 +24,7 @@ from shard_node.state.files import (
     ROWS,
     SCHEMA,
     SCHEMA_KEY,
+    UNREADABLE,
     Base,
     Mark,
     RowDamaged,
@@ -144,7 +144,7 @@ def _entry(key: bytes, data: bytes, lsn: int, report: Report) -> Entry | None:
     try:
         entry = read_entry(data)
         found = key_lsn(key)
-    except (msgspec.MsgspecError, RowDamaged) as error:
+    except (*UNREADABLE, RowDamaged) as error:
         report.add(f"log: record {lsn} cannot be read: {error}")
         return None
     if not found == entry.lsn == lsn:
@@ -159,7 +159,7 @@ def _check_rows(txn: lmdb.Transaction, handles: dict[bytes, Any], report: Report
         try:
             _, parts = parse_key(key)
             version, lsn = head(data) if data else (1, report.mark.lsn)
-        except (ValueError, IndexError, TypeError, msgspec.MsgspecError) as error:
+        except (IndexError, TypeError, *UNREADABLE) as error:
             report.add(f"rows: {key!r} cannot be read: {error}")
             continue
         if key[0] != partition_of(parts[0]):

@@ -16,7 +16,7 @@ import lmdb
 import msgspec
 
 from shard_node.state.context import Context
-from shard_node.state.files import META, REPLAY_KEY, ROWS, lsn_key
+from shard_node.state.files import META, REPLAY_KEY, ROWS, UNREADABLE
 from shard_node.state.keys import BOOKKEEPING, PARTITIONS, parse_key
 from shard_node.state.rows import head
 from shard_node.state.undo import Restore
@@ -34,6 +34,7 @@ PIECE_MAX_BYTES: Final = 1 << 20
 KEY_MAX_BYTES: Final = 511
 """LMDB's own limit."""
 _SIZE_BYTES: Final = 4
+IMPORT_ID_BYTES: Final = 16
 
 
 class Head(msgspec.Struct, array_like=True, frozen=True, tag="shardctl-partition"):
@@ -156,7 +157,7 @@ def _replace(store: StateStore, about: Head, source: Path) -> Imported:
     with store.env.begin(write=True) as txn:
         for key, row in staged.writes.items():
             put(txn, store.handles[ROWS], key, row)
-        put(txn, store.handles[META], REPLAY_KEY, lsn_key(mark.lsn + 1))
+        put(txn, store.handles[META], REPLAY_KEY, os.urandom(IMPORT_ID_BYTES))
     store.renew()
     return Imported(about.partition, written, len(gone), left_out)
 
@@ -180,7 +181,7 @@ def _read(source: Path) -> Iterator[Head | Exported]:
                     rows += 1
                 digest.update(data)
                 yield piece
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise ExportRefused(f"{source} cannot be read as an export: {error}") from error
 
 
@@ -194,7 +195,7 @@ def _check_piece(piece: Head | Exported, partition: int, source: Path) -> None:
             right = piece.key[0] == partition and len(piece.key) <= KEY_MAX_BYTES
             if piece.key[1] not in BOOKKEEPING:
                 head(piece.row)
-        except (ValueError, IndexError, msgspec.MsgspecError):
+        except (IndexError, *UNREADABLE):
             right = False
     if not right:
         raise ExportRefused(f"{source} has a piece that belongs to no partition of ours")

@@ -21,7 +21,6 @@ from shard_node.state.files import (
     ROWS,
     Mark,
     get,
-    key_lsn,
     lsn_key,
     read_mark,
     scan,
@@ -119,7 +118,7 @@ class _Past:
 def _compare(
     source: Source, base: Reads, start: Source, mark: Mark, report: Report, replay_max: int
 ) -> None:
-    why = _hindrance(source, mark, report, replay_max)
+    why = _hindrance(source, start, mark, report, replay_max)
     if why:
         report.notes.append(f"rows were not compared with the log: {why}")
         return
@@ -135,12 +134,11 @@ def _compare(
     report.replayed = True
 
 
-def _hindrance(source: Source, mark: Mark, report: Report, replay_max: int) -> str:
-    imported = source.read(META, REPLAY_KEY)
+def _hindrance(source: Source, start: Source, mark: Mark, report: Report, replay_max: int) -> str:
     if report.base.lsn > mark.lsn:
         return f"it was trimmed up to {report.base.lsn}; give a snapshot of that time or later"
-    if imported is not None and key_lsn(imported) > mark.lsn:
-        return f"rows were imported after record {key_lsn(imported) - 1}; give a later snapshot"
+    if source.read(META, REPLAY_KEY) != start.read(META, REPLAY_KEY):
+        return "rows were imported; give a snapshot of after that"
     if report.mark.lsn - mark.lsn > replay_max:
         return f"it has {report.mark.lsn - mark.lsn} records, more than {replay_max}"
     return ""

@@ -22,6 +22,7 @@ from shard_node.state.files import (
     MARK_KEY,
     META,
     ROWS,
+    UNREADABLE,
     RowDamaged,
     read_base,
     read_mark,
@@ -92,7 +93,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST_FILE
     try:
         manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-    except (OSError, msgspec.MsgspecError) as error:
+    except (OSError, *UNREADABLE) as error:
         raise SnapshotRefused(f"{folder} is no snapshot: {error}") from error
     if manifest.schema != MANIFEST_SCHEMA:
         raise SnapshotRefused(f"{path}: schema {manifest.schema}; this is {MANIFEST_SCHEMA}")

@@ -96,12 +96,20 @@ class StateView:
 
     def cursor(self, name: bytes) -> lmdb.Cursor:
         """A cursor of this moment. Its bytes are as they lie in the file."""
+        return self._moment().cursor(self._handles[name])
+
+    def begin(self) -> None:
+        """From now on, what is committed now."""
+        self.end()
+        self._moment()
+
+    def _moment(self) -> lmdb.Transaction:
         if self._txn is None:
             self._txn = self._env.begin()
-        return self._txn.cursor(self._handles[name])
+        return self._txn
 
     def end(self) -> None:
-        """Let go of the moment; the next read takes the newest one."""
+        """Let go of the moment."""
         self._cursors.clear()
         if self._txn is not None:
             self._txn.abort()
@@ -145,7 +153,7 @@ class StateStore:
     def renew(self) -> None:
         """See what was committed since. Call it on the loop's thread when the writer reports a
         commit, before anything is computed or answered from it. Scans must have ended."""
-        self.view.end()
+        self.view.begin()
 
     def place(self) -> Mark:
         """Where the committed log stands (``.place`` is what ``apply`` takes), and the clocks

@@ -32,11 +32,14 @@ MARK_KEY: Final = b"mark"
 BASE_KEY: Final = b"base"
 ERA_KEY: Final = b"era"
 REPLAY_KEY: Final = b"replay"
-"""The lsn of the first record after rows were imported: the log alone explains no row of before
-it."""
+"""Names the last import of rows: the log alone explains no row of before it."""
 NOTE_PREFIX: Final = b"note/"
 _CRC: Final = struct.Struct(">I")
 _LSN: Final = struct.Struct(">Q")
+
+
+UNREADABLE: Final = (msgspec.MsgspecError, ValueError, RecursionError)
+"""What msgspec raises for bytes that are none of ours; not all of it is its own."""
 
 
 class RowDamaged(ValueError):
@@ -182,7 +185,7 @@ M = TypeVar("M", Mark, Base)
 def _decoded(decoder: msgspec.msgpack.Decoder[M], data: bytes) -> M:
     try:
         return decoder.decode(data)
-    except msgspec.MsgspecError as error:
+    except UNREADABLE as error:
         msg = f"a mark of the state cannot be read: {error}"
         raise RowDamaged(msg) from error
 
