@@ -25,6 +25,7 @@ from broker.core.effects import (
     Commit,
     Effect,
     Effects,
+    KeepNote,
     KeepState,
     Log,
     Order,
@@ -316,10 +317,8 @@ class Daemon:
         match effect:
             case Commit(token=token, changes=changes):
                 self._commit(token, changes)
-            case KeepState():
-                refused = self._state.keep(effect)
-                if refused is not None:
-                    self._inner.append(refused)
+            case KeepState() | KeepNote():
+                self._keep_state(effect)
             case ResetState():
                 self._state.reset()
             case Order(line=line):
@@ -342,6 +341,12 @@ class Daemon:
             self._writer.submit(token, changes)  # type: ignore[arg-type]
         except StoreError as error:
             self._inner.append(Committed(token, str(error)))
+
+    def _keep_state(self, effect: KeepState | KeepNote) -> None:
+        keeper = self._state
+        refused = keeper.keep(effect) if isinstance(effect, KeepState) else keeper.note(effect)
+        if refused is not None:
+            self._inner.append(refused)
 
     def _committed(self, group: tuple[Done, ...]) -> None:
         """On the writer's thread."""

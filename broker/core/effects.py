@@ -133,6 +133,14 @@ class KeepState(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class KeepNote(Effect):
+    """Bytes to be kept beside the state's rows and log, under a name."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class ResetState(Effect):
     """After a commit that failed: what was computed on top of it is forgotten, and the state's
     writer may take new commits."""

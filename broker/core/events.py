@@ -147,8 +147,8 @@ class Committed(Event):
 
 @dataclass(frozen=True, slots=True)
 class StateCommitted(Event):
-    """The state's rows under ``token`` are durable, and the port shows them; or, with the
-    ``code`` and words of an error, they are not kept, nor is what was given after them."""
+    """The state's rows under ``token`` (0: a note) are durable, and the port shows them; or,
+    with the ``code`` and words of an error, they are not kept, nor is what was given after."""
 
     token: int
     code: str = ""

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from broker.core.logtime import LogClock, LogMark
+from shard_node.state.buckets import Buckets
 from shard_node.state.log import GENESIS, Entry
 from shard_node.state.machine import Place
 from shard_node.state.views import DictView, Reads
+
+COOLDOWNS_NOTE: Final = "cooldowns"
+"""Under which name the checkpoint of the short cooldowns is kept beside rows and log."""
 
 
 class StatePort(Protocol):
@@ -81,13 +85,14 @@ class MemoryPort:
 
 @dataclass(slots=True)
 class SharedState:
-    """The state's port and clock, and its figures for `status`.
+    """The state's port and clock, the short cooldowns, and figures for `status`.
 
     ``waiting`` counts transactions that are applied and not durable; ``commit_ms`` is how
     long the last commit took from the writer's hand to the word of its end.
     """
 
     port: StatePort = field(default_factory=MemoryPort)
+    buckets: Buckets = field(default_factory=Buckets)
     clock: LogClock = field(default_factory=lambda: LogClock(LogMark(), 0.0))
     commits: int = 0
     failed: int = 0

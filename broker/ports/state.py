@@ -12,12 +12,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from broker.core.effects import KeepState
+import msgspec
+
+from broker.core.effects import KeepNote, KeepState
 from broker.core.events import StateCommitted
 from broker.core.logtime import LogClock, LogMark
-from broker.core.stateport import SharedState
+from broker.core.stateport import COOLDOWNS_NOTE, SharedState
 from shard_node.state.errors import StateError
 from shard_node.state.files import Mark
 from shard_node.state.log import Entry
@@ -119,7 +121,8 @@ class StateKeeper:
             boot_ms=time.clock_gettime_ns(_BOOT_CLOCK) // 1_000_000,
             wall_ms=time.time_ns() // 1_000_000,
         )
-        self.shared = SharedState(self._port, clock)
+        self.shared = SharedState(self._port, clock=clock)
+        self._restore_cooldowns(clock.at_ms(now))
         self._wake = wake
         self._ends: queue.SimpleQueue[tuple[tuple[int, ...], StoreError | None]]
         self._ends = queue.SimpleQueue()
@@ -152,6 +155,14 @@ class StateKeeper:
         self._put.acquire(timeout=PUTS_MAX_S)
         return None
 
+    def note(self, effect: KeepNote) -> StateCommitted | None:
+        """Has bytes kept; nobody waits for them."""
+        try:
+            self._writer.submit(0, notes={effect.name: effect.data})
+        except StoreError as error:
+            return _failed(0, error)
+        return None
+
     def reset(self) -> None:
         """What is given from now on was computed on what the store has."""
         self._writer.reset()
@@ -170,6 +181,13 @@ class StateKeeper:
         thread would crash."""
         if self._writer.close(timeout_s):
             self._store.close()
+
+    def _restore_cooldowns(self, at_ms: int) -> None:
+        """A checkpoint that cannot be read is no reason not to start."""
+        saved = self._store.note(COOLDOWNS_NOTE)
+        with contextlib.suppress(StateError, msgspec.MsgspecError):
+            windows = msgspec.msgpack.decode(saved, type=list[tuple[Any, ...]]) if saved else []
+            self.shared.buckets.restore(windows, at_ms)
 
     def _done(self, tokens: tuple[int, ...], error: StoreError | None) -> None:
         """On the writer's thread."""

@@ -50,6 +50,7 @@ from broker.services.registry import SERVED, SERVED_TO_CLIENTS, SERVICES, Servic
 from shard_node.wire import bodies
 from shard_node.wire.identity import heartbeat_id, node_id
 from shard_node.wire.topics import (
+    COOLDOWN_ACQUIRE,
     HEARTBEAT,
     NODE_GONE,
     STATE_DO,
@@ -63,7 +64,7 @@ from store.records import Durable
 NOTHING: Final[Effects] = []
 """Of a frame that only passes through; nobody appends to it."""
 OWN_DEADLINE: Final = frozenset(
-    {HEARTBEAT, STATE_DO, STATE_READ, STATE_SCAN, STATE_LOG, STATE_MARK}
+    {HEARTBEAT, COOLDOWN_ACQUIRE, STATE_DO, STATE_READ, STATE_SCAN, STATE_LOG, STATE_MARK}
 )
 """There are many of them, and each moves the deadline of its own service only."""
 REJECTS_LOGGED_S: Final = 1.0

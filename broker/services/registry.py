@@ -10,6 +10,7 @@ from broker.core.fleet import Fleet
 from broker.core.router import Served
 from broker.services.clients import Clients
 from broker.services.commands import Commands
+from broker.services.cooldowns import Cooldowns
 from broker.services.identify import Identify
 from broker.services.leases import Leases
 from broker.services.lifecycle import Lifecycle
@@ -52,6 +53,7 @@ SERVICES: Final[dict[str, type[Service]]] = {
     "where": Where,
     "state": State,
     "statereads": StateReads,
+    "cooldowns": Cooldowns,
 }
 
 _NODE = frozenset({"node"})
@@ -88,6 +90,9 @@ SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.STATE_SCAN: ("statereads", Served(_ANYBODY)),
     topics.STATE_LOG: ("statereads", Served(_ANYBODY)),
     topics.STATE_MARK: ("statereads", Served(_ANYBODY)),
+    topics.COOLDOWN_ACQUIRE: ("cooldowns", Served(_ANYBODY)),
+    topics.COOLDOWN_SHOW: ("cooldowns", Served(_ANYBODY)),
+    topics.COOLDOWN_CLEAR: ("cooldowns", Served(_ANYBODY)),
 }
 
 SERVED_TO_CLIENTS: Final[dict[str, tuple[str, Served]]] = {

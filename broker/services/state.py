@@ -17,6 +17,7 @@ from broker.core.events import Asked, Event, StateCommitted
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
 from broker.core.overlay import Overlay
+from broker.core.quick import quick
 from broker.core.stateport import SharedState
 from broker.services.deltas import Change, Deltas
 from shard_node.state.errors import StateError
@@ -35,6 +36,8 @@ from store.records import Durable
 
 COMMITTED_TELL_S: Final = 0.005
 """How often subscribers of ``state.committed`` are told at most."""
+NOTE: Final = 0
+"""The token of what is kept beside the state: a failure of it is the writer's as well."""
 OPERATOR: Final = "shardctl"
 """How the log names every command line."""
 _ACTOR_OF_ROLE: Final = {"operator": OPERATOR}
@@ -71,6 +74,7 @@ class State:
         self._group = Group(self._overlay.place)
         self._sent: deque[Group] = deque()
         self._waiting_bytes = 0
+        self._read = False
         self._next_token = 1
         self._durable = self._told = self._overlay.place
         self._told_at = 0.0
@@ -98,9 +102,11 @@ class State:
             return [Refuse(ref, refusal)]
         actor = _ACTOR_OF_ROLE.get(ref.peer.role, ref.peer.name)
         at_ms = self._shared.clock.at_ms(now)
+        self._read = False
         outcomes, effects = self._apply_all(body.txs, actor, at_ms)
         group = self._group
-        if not group.full and not self._sent:  # nothing waits, so nothing was read that may fail
+        # Where nothing waits, or nothing was read, no failure can take the answer back.
+        if not self._read or (not group.full and not self._sent):
             return [*effects, Reply(ref, StateDone(tuple(outcomes)))]
         if not group.full:
             group = self._sent[-1]
@@ -147,6 +153,10 @@ class State:
         return outcomes, effects
 
     def _apply(self, tx: Tx, actor: str, at_ms: int) -> StateOutcome:
+        result = quick(self._shared.buckets, tx, at_ms)
+        if result is not None:
+            return StateOutcome(0, (result,))
+        self._read = True
         if tx.actor.node != actor:  # who it was is the socket's word, not the sender's
             tx = structs.replace(tx, actor=structs.replace(tx.actor, node=actor))
         overlay = self._overlay
@@ -175,10 +185,11 @@ class State:
         return [KeepState(group.token, layer.writes, layer.entries, mark)]
 
     def _committed(self, event: StateCommitted, now: float) -> Effects:
-        if not self._sent or self._sent[0].token != event.token:
-            return []  # it failed with one before it
-        if event.code:
+        mine = bool(self._sent) and self._sent[0].token == event.token
+        if event.code and (mine or event.token == NOTE):
             return self._failed(event)
+        if not mine:
+            return []  # it failed with one before it
         self._fleet.warn("state", None)
         group = self._sent.popleft()
         self._overlay.committed()

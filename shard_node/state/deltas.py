@@ -7,13 +7,20 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from shard_node.state import economy, values
+from shard_node.state import cooldowns, economy, moderation, premium, records, values
 from shard_node.state.keys import Part, Table, parse_key
 from shard_node.state.rows import Row, read
 
 ROWS: Final[dict[Table, type[Row]]] = {
     Table.VALUE: values.Value,
+    Table.CONFIG: records.Record,
+    Table.MEMBER: records.Record,
+    Table.PERMISSION: records.Record,
+    Table.USER: records.Record,
+    Table.PREMIUM: premium.Premium,
+    Table.COOLDOWN: cooldowns.Cooldown,
     Table.ACCOUNT: economy.Account,
+    Table.BAN: moderation.Ban,
 }
 """The tables whose changes are told, and the kind of their rows."""
 

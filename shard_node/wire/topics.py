@@ -52,6 +52,9 @@ STATE_SCAN: Final = "state.scan"
 STATE_LOG: Final = "state.log"
 STATE_MARK: Final = "state.mark"
 STATE_COMMITTED: Final = "state.committed"
+COOLDOWN_ACQUIRE: Final = "cooldown.acquire"
+COOLDOWN_SHOW: Final = "cooldown.show"
+COOLDOWN_CLEAR: Final = "cooldown.clear"
 DEAD_LETTERS: Final = "dead-letters.list"
 DEAD_LETTERS_RETRY: Final = "dead-letters.retry"
 DEAD_LETTERS_DROP: Final = "dead-letters.drop"
@@ -113,6 +116,11 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     STATE_SCAN: TopicSpec(Kind.REQUEST, Lane.NORMAL, state.StateScan, state.StateScanned),
     STATE_LOG: TopicSpec(Kind.REQUEST, Lane.NORMAL, state.StateLog, state.StateLogged),
     STATE_MARK: TopicSpec(Kind.REQUEST, Lane.HIGH, state.StateMark, state.StateAt),
+    COOLDOWN_ACQUIRE: TopicSpec(
+        Kind.REQUEST, Lane.HIGH, state.CooldownAcquire, state.CooldownSteps
+    ),
+    COOLDOWN_SHOW: TopicSpec(Kind.REQUEST, Lane.HIGH, state.CooldownShow, state.CooldownShown),
+    COOLDOWN_CLEAR: TopicSpec(Kind.REQUEST, Lane.HIGH, state.CooldownClear, state.CooldownCleared),
     STATE_COMMITTED: TopicSpec(Kind.EVENT, Lane.NORMAL, state.StateAt),
     GUILD_HELD: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.WhereReply, bodies.WhereReply),
 }

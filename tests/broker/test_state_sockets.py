@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ import msgspec
 import pytest
 
 from broker.ports.state import FOLDER
+from broker.services.cooldowns import CHECKPOINT_S
+from shard_node.state.cooldowns import AcquireCooldown
 from shard_node.state.economy import Account, Deposit, Total, Transfer
 from shard_node.state.keys import Table, key_of
 from shard_node.state.log import GENESIS, fault, read_entry
@@ -246,3 +249,22 @@ def test_a_kill_in_the_middle_loses_nothing_and_applies_nothing_twice(
     assert min(balances(peer)) >= 0
     rows = asked(peer, topics.STATE_READ, StateRead((key_of(Table.TOTAL, "source", "deposit"),)))
     assert read(Total, rows.rows[0]).amount == ACCOUNTS * START
+
+
+def test_short_cooldowns_outlive_a_crash_as_far_as_they_were_kept(rig: Rig) -> None:
+    peer = rig.operator()
+    use = tx(1, AcquireCooldown("x", 1, 60_000))
+    assert do(peer, use).outcomes[0].error is None
+    assert do(peer, tx(2, AcquireCooldown("x", 1, 60_000))).outcomes[0].error is not None
+    deadline = time.monotonic() + 2 * CHECKPOINT_S
+    while time.monotonic() < deadline:  # nothing tells of a checkpoint but the file
+        if b"cooldowns" in (rig.data / FOLDER / "data.mdb").read_bytes():
+            break
+        time.sleep(0.1)
+    time.sleep(0.1)
+    rig.kill()
+    rig.launch()
+    rig.hear("serving")
+    refused = do(rig.operator(), tx(3, AcquireCooldown("x", 1, 60_000))).outcomes[0]
+    assert refused.error is not None
+    assert refused.error.code == "E_COOLDOWN"

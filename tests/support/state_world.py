@@ -52,7 +52,7 @@ class StateWorld:
         self.now = 100.0
         self.port = port or MemoryPort()
         clock = LogClock(LogMark(), self.now, boot_id="boot", wall_ms=WALL_MS)
-        self.shared = SharedState(self.port, clock)
+        self.shared = SharedState(self.port, clock=clock)
         settings = Settings("f", application="app", boot_id="boot")
         self.broker = Broker(settings, Durable(), self.now, self.shared)
         self.keeps: deque[KeepState] = deque()

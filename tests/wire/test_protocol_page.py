@@ -12,9 +12,15 @@ from msgspec import structs
 
 from broker.core.batches import START_WINDOW_MESSAGES
 from broker.core.inflight import REQUEST_DEFAULT_S
+from broker.services.cooldowns import CHECKPOINT_KEYS_MAX
 from broker.services.registry import SERVED
 from shard_node.peer import asks, inbox
-from shard_node.wire import bodies, categories, limits, topics
+from shard_node.state.cooldowns import LOGGED_OVER_MS
+from shard_node.state.log import Entry
+from shard_node.state.machine import DONE_KEPT
+from shard_node.state.rows import Row
+from shard_node.state.tx import Actor, Tx
+from shard_node.wire import bodies, categories, limits, state, topics
 from shard_node.wire.batch import Flag, Message, Receipts, encode_batch
 from shard_node.wire.codec import decode_body, decode_header, encode_body
 from shard_node.wire.credit import Handled
@@ -58,7 +64,19 @@ def test_an_entry_has_the_fields_in_order(body: type[msgspec.Struct]) -> None:
 
 @pytest.mark.parametrize(
     "part",
-    [categories.Record, categories.RoleInfo, categories.ShardStats, categories.CommandReply],
+    [
+        categories.Record,
+        categories.RoleInfo,
+        categories.ShardStats,
+        categories.CommandReply,
+        state.StateOutcome,
+        state.CooldownUse,
+        state.CooldownStep,
+        Tx,
+        Actor,
+        Row,
+        Entry,
+    ],
     ids=lambda part: part.__name__,
 )
 def test_what_a_body_is_made_of_has_its_fields_in_order(part: type[msgspec.Struct]) -> None:
@@ -197,6 +215,17 @@ def test_limits_are_the_pages() -> None:
         limits.PARKED_MAX_BYTES,
         limits.CLIENTS_MAX,
         limits.FRAME_MAX_BYTES,
+        limits.STATE_TXS_MAX,
+        limits.STATE_OPS_MAX,
+        limits.STATE_WAITING_MAX,
+        limits.STATE_WAITING_MAX_BYTES,
+        limits.STATE_KEYS_MAX,
+        limits.STATE_RECORDS_MAX,
+        limits.STATE_SCANNED_MAX,
+        limits.STATE_MARKS_MAX,
+        DONE_KEPT,
+        CHECKPOINT_KEYS_MAX,
+        LOGGED_OVER_MS,
         asks.SPAN_MAX,
         inbox.SPAN_MAX,
         inbox.REQUESTS_REMEMBERED_MAX,
