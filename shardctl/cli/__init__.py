@@ -115,8 +115,8 @@ class LazyGroup(click.Group):
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name, COMMANDS, n=1)
-    meant = f" Did you mean {near[0]!r}?" if near else ""
+    near = difflib.get_close_matches(name, COMMANDS, n=2)
+    meant = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return f"there is no command {name!r}.{meant}"
 
 

@@ -154,7 +154,7 @@ def test_a_version_that_does_not_match_is_refused_with_both(world: StateWorld) -
         ("economy", "transfer", "a", "b", "+5"),
         ("economy", "transfer", "a", "b", "5.0"),
         ("economy", "transfer", "a", "b", "1_000"),
-        ("economy", "transfer", "a", "b", "٥"),
+        ("economy", "transfer", "a", "b", "\u0665"),
         ("economy", "transfer", "a", "b", "9223372036854775808"),
         ("economy", "transfer", "--", "a", "b", "-5"),
         ("economy", "floor", "a", "1"),
