@@ -65,7 +65,9 @@ def _wrap(
     @functools.wraps(func)
     async def limited(*args: Any, **kwargs: Any) -> Any:
         node = runtime.current() or lone.begin()
-        outcome = await node.cooldowns.acquire(_key(name, kind, _context(args)), rate, per_s)
+        outcome = await node.cooldowns.acquire(
+            _key(name, kind, _context((*args, *kwargs.values()))), rate, per_s
+        )
         if isinstance(outcome, RetryAfter):
             bucket: Any = kind
             raise commands.CommandOnCooldown(stock.copy(), float(outcome), bucket)
@@ -75,8 +77,9 @@ def _wrap(
 
 
 def _context(args: tuple[Any, ...]) -> Any:
-    """What the command was called with: behind the cog, if it has one."""
-    for arg in args[:2]:
+    """What the command was called with: behind the cog, if it has one; slash commands get it
+    by name."""
+    for arg in args:
         if isinstance(arg, commands.Context | Interaction):
             return arg
     raise TypeError("a command with a cooldown takes a context or an interaction first")

@@ -84,7 +84,7 @@ async def test_a_slash_command_keeps_its_options() -> None:
 
         assert [option.name for option in pay.body.options] == ["to", "amount"]
         inter: Any = object.__new__(disnake.ApplicationCommandInteraction)
-        await pay.callback(inter, None, 1)
+        await pay.callback(inter=inter, to=None, amount=1)
         with pytest.raises(commands.CommandOnCooldown):
             await pay.callback(inter, None, 1)
     finally:
