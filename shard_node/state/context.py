@@ -101,13 +101,22 @@ class Context:
         """All that undoes the transaction: by instruction, and by what was there before."""
         if self.final:
             return ()
-        view = self.view
-        restores = [
-            Restore(key, before, self.origin(key), 0 if before is not None else self._was_gone(key))
-            for key, before in view.before.items()
-            if key not in self._own_way and before != view.writes[key]
-        ]
+        changed = (self._restoring(*one) for one in self.view.before.items())
+        restores = (one for one in changed if one is not None)
         return (*merged(self._undo), *restores)
+
+    def _restoring(self, key: bytes, before: bytes | None) -> Restore | None:
+        """How to undo what became of a row; None where nothing did, or it goes its own way.
+
+        A row that was made and deleted at once is as absent as before, and yet decided anew.
+        """
+        if key in self._own_way:
+            return None
+        gone = 0 if before is not None else self._was_gone(key)
+        left = self.origin(key)
+        if before == self.view.writes[key] and (before is not None or left == gone):
+            return None
+        return Restore(key, before, left, gone)
 
     def _vacate(self, key: bytes, version: int, origin: int) -> None:
         self._bury(key, write(Row(version, self.lsn, origin)))

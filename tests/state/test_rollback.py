@@ -193,9 +193,15 @@ def test_a_row_that_was_made_and_deleted_at_once_is_nothing(world: World) -> Non
     world.do(SetValue("v", 1), DeleteValue("v"), SetValue("w", 1))
     undo(world, 1)
     assert (value(world), value(world, "w")) == (None, None)
-    world.do(SetValue("x", 1), DeleteValue("x"))
-    with pytest.raises(NotUndoable):
-        undo(world, 3)
+    world.do(SetValue("x", 1))
+    world.do(DeleteValue("x"))  # 4
+    world.do(SetValue("x", 2), DeleteValue("x"))  # 5
+    with pytest.raises(UndoConflict) as caught:
+        undo(world, 4)
+    assert caught.value.details["conflicts"] == [5]
+    undo(world, 5)
+    undo(world, 4)
+    assert value(world, "x") == 1
 
 
 def test_a_use_of_a_cooldown_is_not_given_back(world: World) -> None:
