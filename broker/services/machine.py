@@ -37,6 +37,7 @@ from broker.core.events import (
     NodeRegistered,
     Outcome,
     PeerUnreachable,
+    StateCommitted,
     Tick,
     WrongParts,
 )
@@ -67,6 +68,8 @@ OWN_DEADLINE: Final = frozenset(
     {HEARTBEAT, COOLDOWN_ACQUIRE, STATE_DO, STATE_READ, STATE_SCAN, STATE_LOG, STATE_MARK}
 )
 """There are many of them, and each moves the deadline of its own service only."""
+STATE_SERVICES: Final = ("state", "statereads")
+"""Who has to do with the state's commits, of which there are many."""
 REJECTS_LOGGED_S: Final = 1.0
 """Garbage is logged at most once in this; the line carries the counts."""
 
@@ -151,8 +154,8 @@ class Broker:
         return out
 
     def _look_at_deadlines(self, first: Event, *, several: bool) -> None:
-        if isinstance(first, Asked) and first.topic in OWN_DEADLINE and not several:
-            name = _service_of(first)
+        name = _alone(first) if not several else ""
+        if name:
             due = self._deadlines[name]
             self._deadlines[name] = new = self._services[name].next_deadline()
             if due == new:
@@ -178,8 +181,8 @@ class Broker:
         if isinstance(event, Asked):
             return self._services[_service_of(event)].on(event, now)
         effects: Effects = []
-        for service in self._services.values():
-            effects += service.on(event, now)
+        for name in STATE_SERVICES if isinstance(event, StateCommitted) else self._services:
+            effects += self._services[name].on(event, now)
         return effects
 
     def _carry_out(self, effect: Effect, events: deque[Event], out: Effects, now: float) -> None:
@@ -221,6 +224,13 @@ class Broker:
         if outcome is not None:
             effects += self._work(replace(outcome, error=event.error), now)
         return effects
+
+
+def _alone(event: Event) -> str:
+    """The service whose deadline alone an event can move; "" where it may be any."""
+    if isinstance(event, Asked) and event.topic in OWN_DEADLINE:
+        return _service_of(event)
+    return STATE_SERVICES[0] if isinstance(event, StateCommitted) else ""
 
 
 def _service_of(event: Asked) -> str:

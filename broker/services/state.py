@@ -16,7 +16,7 @@ from broker.core.effects import Effects, KeepState, Log, Publish, Refuse, Reply,
 from broker.core.events import Asked, Event, StateCommitted
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
-from broker.core.overlay import Overlay
+from broker.core.overlay import Layer, Overlay
 from broker.core.quick import quick
 from broker.core.stateport import SharedState
 from broker.services.deltas import Change, Deltas
@@ -34,6 +34,9 @@ from shard_node.wire.state import StateAt, StateDo, StateDone, StateOutcome
 from shard_node.wire.topics import STATE_COMMITTED
 from store.records import Durable
 
+GROUP_MAX_TXS: Final = 1024
+GROUP_MAX_BYTES: Final = 4 << 20
+"""Of one commit, about: its puts hold up the loop, some 5 us for each transaction."""
 COMMITTED_TELL_S: Final = 0.005
 """How often subscribers of ``state.committed`` are told at most."""
 NOTE: Final = 0
@@ -53,7 +56,17 @@ class Answer(NamedTuple):
 class Group:
     """What one commit takes with it: who waits for it, and what it changes."""
 
-    __slots__ = ("answers", "began_at", "changes", "full", "place", "size_bytes", "token", "txs")
+    __slots__ = (
+        "answers",
+        "began_at",
+        "changes",
+        "full",
+        "layer",
+        "place",
+        "size_bytes",
+        "token",
+        "txs",
+    )
 
     def __init__(self, place: Place) -> None:
         self.answers: list[Answer] = []
@@ -61,6 +74,7 @@ class Group:
         self.full = False
         self.txs = self.size_bytes = self.token = 0
         self.place = place
+        self.layer = Layer()
         self.began_at = 0.0
 
 
@@ -72,7 +86,7 @@ class State:
         self._overlay = Overlay(fleet.shared.port)
         self._deltas = Deltas(fleet)
         self._group = Group(self._overlay.place)
-        self._sent: deque[Group] = deque()
+        self._sealed: deque[Group] = deque()
         self._waiting_bytes = 0
         self._read = False
         self._next_token = 1
@@ -106,13 +120,15 @@ class State:
         outcomes, effects = self._apply_all(body.txs, actor, at_ms)
         group = self._group
         # Where nothing waits, or nothing was read, no failure can take the answer back.
-        if not self._read or (not group.full and not self._sent):
+        if not self._read or (not group.full and not self._sealed):
             return [*effects, Reply(ref, StateDone(tuple(outcomes)))]
         if not group.full:
-            group = self._sent[-1]
+            group = self._sealed[-1]
         group.answers.append(Answer(ref, outcomes))
         group.size_bytes += size_bytes
         group.txs += len(outcomes)
+        if group.txs >= GROUP_MAX_TXS or group.size_bytes >= GROUP_MAX_BYTES:
+            self._seal()
         self._shared.waiting += len(outcomes)
         self._waiting_bytes += size_bytes
         return effects + self._send(now)
@@ -172,26 +188,33 @@ class State:
 
     def _send(self, now: float) -> Effects:
         """Gives the writer what was collected, where it has room in its hand."""
-        group = self._group
-        if not group.full or self._sent:
+        if not self._sealed:
+            self._seal()
+        if not self._sealed or self._sealed[0].token:
             return []
+        group = self._sealed[0]
         group.token, group.began_at = self._next_token, now
         self._next_token += 1
-        self._sent.append(group)
-        self._group = Group(self._overlay.place)
-        group.place = self._overlay.place
-        layer = self._overlay.seal()
+        layer = group.layer
         mark = self._shared.clock.mark(now)._replace(at_ms=layer.entries[-1].at_ms)
         return [KeepState(group.token, layer.writes, layer.entries, mark)]
 
+    def _seal(self) -> None:
+        """What was collected is one commit; what is applied from now on is another."""
+        if self._group.full:
+            self._group.place = self._overlay.place
+            self._group.layer = self._overlay.seal()
+            self._sealed.append(self._group)
+            self._group = Group(self._overlay.place)
+
     def _committed(self, event: StateCommitted, now: float) -> Effects:
-        mine = bool(self._sent) and self._sent[0].token == event.token
+        mine = bool(self._sealed) and self._sealed[0].token == event.token
         if event.code and (mine or event.token == NOTE):
             return self._failed(event)
-        if not mine:
+        if not mine or event.token == NOTE:
             return []  # it failed with one before it
         self._fleet.warn("state", None)
-        group = self._sent.popleft()
+        group = self._sealed.popleft()
         self._overlay.committed()
         self._durable = group.place
         shared = self._shared
@@ -207,8 +230,8 @@ class State:
 
     def _failed(self, event: StateCommitted) -> Effects:
         """All that waits was computed on top of what is not kept."""
-        groups = [*self._sent, self._group]
-        self._sent.clear()
+        groups = [*self._sealed, self._group]
+        self._sealed.clear()
         self._overlay.reset()
         self._durable = self._overlay.place
         self._group = Group(self._durable)

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from broker.core.events import StateCommitted
 from broker.core.logtime import LogClock, LogMark
 from broker.services import state
 from shard_node.state.deltas import delta_of
@@ -54,6 +55,42 @@ def test_what_comes_during_a_commit_is_the_next_one() -> None:
     assert balances == list(range(1, 11))
     assert world.shared.commits == 2
     assert world.shared.waiting == 0
+
+
+def test_a_commit_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "GROUP_MAX_TXS", 4)
+    world = StateWorld()
+    numbers = [world.do(world.tx(Deposit("ann", 1))) for _ in range(11)]
+    refused = world.do(world.tx(Transfer("ann", "bob", 12)))
+    sizes = []
+    while world.keeps:
+        sizes.append(len(world.keeps[0].entries))
+        assert len(world.keeps) == 1
+        world.commit()
+    assert sizes == [1, 4, 4, 2]
+    assert [world.answer(number).outcomes[0].lsn for number in numbers] == list(range(1, 12))
+    assert world.answer(refused).outcomes[0].error.code == "E_FUNDS"
+    assert world.shared.waiting == 0
+
+
+def test_all_that_was_sealed_fails_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state, "GROUP_MAX_TXS", 2)
+    world = StateWorld()
+    numbers = [world.do(world.tx(Deposit("ann", 1))) for _ in range(9)]
+    world.fail()
+    assert {world.answer(number).code for number in numbers} == {"E_STORE_FULL"}
+    number = world.do(world.tx(Deposit("ann", 1)))
+    world.commit()
+    assert world.answer(number).outcomes == (StateOutcome(1, ({"balance": 1},)),)
+
+
+def test_a_note_that_is_not_kept_fails_what_the_writer_fails_with_it() -> None:
+    world = StateWorld()
+    number = world.do(world.tx(Deposit("ann", 1)))
+    world.give(StateCommitted(state.NOTE))
+    assert world.answer(number) is None
+    world.give(StateCommitted(state.NOTE, "E_STORE_FULL", "no room"))
+    assert (world.answer(number).code, world.resets) == ("E_STORE_FULL", 1)
 
 
 def test_a_group_holds_the_last_of_each_row_and_the_chain_is_whole() -> None:
