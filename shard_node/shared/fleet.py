@@ -86,9 +86,7 @@ class FleetState:
     async def commit(self, tx: Submitted, *, timeout_s: float, quick: bool = False) -> Tx:
         """Returns once it is durable, and what it wrote can be read here."""
         done = await self._submitter.submit(tx, timeout_s=timeout_s, quick=quick)
-        if self._reader is not None:
-            self._reader.refresh()
-        elif self._replica is not None and done.id:
+        if self._reader is None and self._replica is not None and done.id:
             try:
                 await self._replica.reach(done.id, COPY_TIMEOUT_S)
             except RequestTimeout as error:  # it is committed all the same
@@ -119,9 +117,7 @@ class FleetState:
     async def mark(self, wait_lsn: int = 0, *, timeout_s: float = ASK_TIMEOUT_S) -> StateAt:
         """Where the log stands, once it and the reads here have reached ``wait_lsn``."""
         found = await self.where(wait_lsn, timeout_s)
-        if self._reader is not None:
-            self._reader.refresh()
-        else:
+        if self._reader is None:
             await self._copy().reach(wait_lsn, timeout_s)
         return found
 
@@ -201,8 +197,6 @@ class FleetState:
 
     def updated(self, body: bytes) -> None:
         """A STATE_UPDATE of the broker's."""
-        if self._reader is not None:
-            self._reader.refresh()
         try:
             self._intake.heard(_updates.decode(body))
         except (msgspec.MsgspecError, ValueError):
@@ -225,6 +219,7 @@ class FleetState:
         if self._reader is not None:
             self._reader.close()
             self._reader = None
+            vars(self).pop("get", None)
 
     # --- within
 
@@ -264,6 +259,7 @@ class FleetState:
             _log.info("the state is read through the broker: %s", error)
             return
         self.clock.carry_on(mark.at_ms, mark.boot_id, mark.boottime_ms)
+        self.get = self._reader.get  # type: ignore[method-assign]
 
 
 def _next_wanted(key: bytes) -> bytes:

@@ -1,17 +1,17 @@
 """The state's file, read by this process itself: microseconds, no word to the broker.
 
-A read transaction lasts at most one turn of the loop: reads of a turn see one moment, and no
-reader makes the file grow. Other threads read each in a transaction of its own.
+Each read is a transaction of its own, so that it sees the newest commit and no reader makes
+the file grow; a scan is many.
 """
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
+from zlib import crc32
 
 import lmdb
 
@@ -26,8 +26,7 @@ LMDB_MAJOR: Final = 0
 CHUNK_ROWS: Final = 512
 """Rows of a scan in one read transaction."""
 RESIZES_MAX: Final = 3
-
-T = TypeVar("T")
+CRC_BYTES: Final = 4
 
 
 class CannotRead(ShardNodeError):
@@ -37,13 +36,10 @@ class CannotRead(ShardNodeError):
 
 
 class Reader:
-    """One process's reader. Raises CannotRead where it cannot be one."""
+    """One process's reader; any thread may call it. Raises CannotRead where it cannot be one."""
 
     def __init__(self, folder: Path) -> None:
-        self._thread = threading.get_ident()
-        self._txn: Any = None
         self._closed = False
-        self._end: asyncio.Handle | None = None
         self._folder = folder.resolve()
         self._env = _borrow(self._folder)
         try:
@@ -54,21 +50,20 @@ class Reader:
             raise CannotRead(f"{folder}: {error}") from error
 
     def get(self, key: bytes) -> bytes | None:
-        """A committed row. Raises StoreDamaged."""
-        own = threading.get_ident() == self._thread
-        txn = self._txn if own else None
+        """A committed row, the newest one. Raises StoreDamaged."""
         try:
-            if txn is None:
-                txn = self._begin()
-                if own:
-                    self._keep(txn)
-            stored = txn.get(key, db=self._rows)
-            if stored is not None:
-                return files.unpack(key, stored)
-            with txn.cursor(self._rows) as cursor:
-                return files.get(cursor, key)
-        except (files.RowDamaged, lmdb.Error) as error:
+            # A transaction costs less than what would keep it for the next read.
+            stored = self._env.begin(db=self._rows).get(key)
+        except lmdb.MapResizedError:
+            stored = self._begin().get(key, db=self._rows)
+        except lmdb.Error as error:
             raise StoreDamaged(str(error)) from error
+        if stored is None:
+            return self._missing(key)
+        value: bytes = stored[CRC_BYTES:]
+        if crc32(value, crc32(key)) != int.from_bytes(stored[:CRC_BYTES], "big"):
+            raise StoreDamaged(f"the checksum of {key!r} is not that of its bytes")
+        return value
 
     def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Committed rows in order; many of them are of several moments. Raises StoreDamaged."""
@@ -87,18 +82,8 @@ class Reader:
         except (files.RowDamaged, lmdb.Error) as error:
             raise StoreDamaged(str(error)) from error
 
-    def refresh(self) -> None:
-        """The next read sees what is committed by then."""
-        txn, self._txn = self._txn, None
-        if self._end is not None:
-            self._end.cancel()
-            self._end = None
-        if txn is not None:
-            txn.abort()
-
     def close(self) -> None:
         """No read any more. Twice does nothing."""
-        self.refresh()
         if not self._closed:
             self._closed = True
             _give_back(self._folder)
@@ -111,21 +96,19 @@ class Reader:
         except (files.RowDamaged, lmdb.Error) as error:
             raise StoreDamaged(str(error)) from error
 
-    def _keep(self, txn: Any) -> None:
-        """Until the end of the loop's turn; without a loop, for this read alone."""
+    def _missing(self, key: bytes) -> bytes | None:
+        """Not found is no proof before its neighbours were looked at."""
         try:
-            loop = asyncio.get_running_loop()
-        except RuntimeError:
-            return  # it ends when nobody refers to it
-        self._txn = txn
-        self._end = loop.call_soon(self.refresh)
+            with self._begin() as txn, txn.cursor(self._rows) as cursor:
+                return files.get(cursor, key)
+        except (files.RowDamaged, lmdb.Error) as error:
+            raise StoreDamaged(str(error)) from error
 
     def _begin(self) -> Any:
         for _ in range(RESIZES_MAX):
             try:
                 return self._env.begin()
             except lmdb.MapResizedError:
-                self.refresh()
                 self._env.set_mapsize(0)
         return self._env.begin()
 
