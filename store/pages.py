@@ -28,7 +28,6 @@ _BRANCH, _LEAF = 1, 2
 _BIG, _SUB = 1, 2
 """Flags of a node: its data lie in pages of their own; it is a database."""
 _NO_PAGE: Final = (1 << 64) - 1
-_LIVE, _FREE = 1, 2
 _META_BYTES: Final = _HEAD.size + _META.size + 2 * _DB.size + _TAIL.size
 
 
@@ -83,10 +82,11 @@ class _File:
         for leaf in self._leaves(meta.main):
             for flags, data in self._nodes(leaf):
                 if flags & _SUB:
-                    self._leaves(_tree(data, 0))
+                    self._count(_tree(data, 0))
         for leaf in self._leaves(meta.free):
             for _, data in self._nodes(leaf):
-                self._free_pages(data)
+                numbers = array("Q", data)
+                self._mark(numbers[1 : 1 + numbers[0]].tolist())
 
     def _newest_meta(self) -> _Meta | None:
         """None where it is no file of this format. They take turns: one of the two is that of
@@ -105,23 +105,39 @@ class _File:
         return max(first, second, key=lambda meta: meta.txn)
 
     def _leaves(self, tree: _Tree) -> list[int]:
-        """The leaf pages of a tree, none of which is read."""
+        """The leaf pages of a small tree."""
         if tree.root == _NO_PAGE:
             return []
-        level, branches = [tree.root], 0
-        self._mark(level, _LIVE)
+        level = [tree.root]
+        self._mark(level)
         for _ in range(tree.depth - 1):
-            branches += len(level)
             level = [child for number in level for child in self._children(number)]
-            self._mark(level, _LIVE)
-        if (branches, len(level)) != (tree.branches, tree.leaves):
-            text = f"a tree has {branches} branch and {len(level)} leaf pages"
-            raise Skeleton(f"{text}, and says {tree.branches} and {tree.leaves}")
         return level
 
+    def _count(self, tree: _Tree) -> None:
+        """That a tree has as many pages as it says. Its leaves, which are many, are not kept."""
+        if tree.root == _NO_PAGE:
+            return
+        level, branches, leaves = [tree.root], 0, 1
+        self._mark(level)
+        for depth in range(tree.depth - 1, 0, -1):
+            branches, leaves, below = branches + len(level), 0, []
+            for number in level:
+                children = self._children(number)
+                leaves += len(children)
+                if depth > 1:
+                    below += children
+            level = below
+        if (branches, leaves) != (tree.branches, tree.leaves):
+            text = f"a tree has {branches} branch and {leaves} leaf pages"
+            raise Skeleton(f"{text}, and says {tree.branches} and {tree.leaves}")
+
     def _children(self, number: int) -> list[int]:
-        page = self._page(number, _BRANCH)
-        return [int.from_bytes(page[at : at + 6], "little") for at in _offsets(page)]
+        """What a branch page names, each for the first time."""
+        page, read = self._page(number, _BRANCH), int.from_bytes
+        children = [read(page[at : at + 6], "little") for at in _offsets(page)]
+        self._mark(children)
+        return children
 
     def _nodes(self, number: int) -> list[tuple[int, bytes]]:
         """Flags and data of what a leaf page has."""
@@ -135,10 +151,6 @@ class _File:
             found.append((flags, data[:size]))
         return found
 
-    def _free_pages(self, data: bytes) -> None:
-        numbers = array("Q", data)
-        self._mark(numbers[1 : 1 + numbers[0]].tolist(), _FREE)
-
     def _page(self, number: int, kind: int) -> bytes:
         page = os.pread(self._handle, self._page_bytes, number * self._page_bytes)
         found, _, flags, _, _ = _HEAD.unpack_from(page)
@@ -146,14 +158,15 @@ class _File:
             raise Skeleton(f"page {number} is not what names it")
         return page
 
-    def _mark(self, numbers: list[int], what: int) -> None:
+    def _mark(self, numbers: list[int]) -> None:
+        """They are named now. Whole lists at once: there are hundreds of thousands."""
         seen = self._seen
+        if numbers and not META_PAGES <= min(numbers) <= max(numbers) < len(seen):
+            raise Skeleton("a page is named that is not there")
+        if any(map(seen.__getitem__, numbers)) or len(set(numbers)) < len(numbers):
+            raise Skeleton("a page is named twice")
         for number in numbers:
-            if not META_PAGES <= number < len(seen):
-                raise Skeleton(f"page {number} is named and is not there")
-            if seen[number]:
-                raise Skeleton(f"page {number} is named twice")
-            seen[number] = what
+            seen[number] = 1
 
 
 def _meta(page: bytes) -> _Meta | None:

@@ -7,7 +7,6 @@ python -m tests.support.state_fill FOLDER              opens it and says what th
 from __future__ import annotations
 
 import json
-import os
 import random
 import sys
 import time
@@ -76,7 +75,7 @@ def measure(folder: Path) -> dict[str, float]:
     read_us = (time.perf_counter() - start) / 4000 * 1e6
     grown = anonymous_bytes() - before
     store.close()
-    size = os.path.getsize(folder / "data.mdb")
+    size = (folder / "data.mdb").stat().st_size
     return {
         "records": mark.lsn,
         "file_mib": size >> 20,
