@@ -25,6 +25,7 @@ from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.state import (
     CooldownClear,
     CooldownShow,
+    CooldownShown,
     StateAt,
     StateDo,
     StateLog,
@@ -42,8 +43,6 @@ COOLDOWNS_MAX: Final = 1000
 """Of those in memory that are asked for; more do not fit into an answer."""
 SENDS_MAX: Final = 2
 """Of one transaction: under its op id it happens once."""
-_COOLDOWN_SHOW: Final = "cooldown.show"
-_COOLDOWN_CLEAR: Final = "cooldown.clear"
 _KEY: Final = b"idempotency:"
 """As in shard_node/shared/backend.py: one key is one transaction, whoever sends it."""
 
@@ -146,16 +145,16 @@ class State:
         at = self.mark()
         return Clock(at.now_ms or at.at_ms, int(time.time() * 1000))
 
-    def short_cooldowns(self, prefix: str) -> list[tuple[str, int, int, int]]:
-        """Those in the broker's memory: key, start and end (log time), uses that are gone."""
-        if _COOLDOWN_SHOW not in topics.TOPICS:
-            return []
-        shown = self._client.ask(_COOLDOWN_SHOW, CooldownShow(prefix, COOLDOWNS_MAX))
-        return list(shown.windows)
+    def short_cooldowns(self, prefix: str) -> CooldownShown:
+        """Those in the broker's memory."""
+        shown: CooldownShown = self._client.ask(
+            topics.COOLDOWN_SHOW, CooldownShow(prefix, COOLDOWNS_MAX)
+        )
+        return shown
 
     def clear_short_cooldowns(self, keys: tuple[str, ...]) -> int:
         """Forget them; how many there were."""
-        count: int = self._client.ask(_COOLDOWN_CLEAR, CooldownClear(keys)).count
+        count: int = self._client.ask(topics.COOLDOWN_CLEAR, CooldownClear(keys)).count
         return count
 
     # --- writing
@@ -182,7 +181,7 @@ class State:
     def _tx(self, ops: Sequence[AnyOp], actor: Actor, key: str | None) -> Tx:
         op_id = os.urandom(OP_ID_BYTES)
         if key is not None:
-            op_id = hashlib.sha256(_KEY + key.encode()).digest()[:OP_ID_BYTES]
+            op_id = hashlib.sha256(_KEY + key.encode(errors="surrogatepass")).digest()[:OP_ID_BYTES]
         return Tx(op_id, os.urandom(SALT_BYTES), tuple(ops), actor)
 
     def _encoded(self, tx: Tx) -> bytes:

@@ -13,11 +13,21 @@ from shardctl.cli.report import counted
 from shardctl.cli.transact import Change, changes, commit, opened
 
 if TYPE_CHECKING:
+    from shard_node.wire.state import CooldownShown
     from shardctl.state import Clock, State
 
 ROWS_SHOWN: Final = 1000
 LOG: Final = "log"
 MEMORY: Final = "memory"
+
+
+def key_of(value: Any) -> str:
+    """A click type: the key of a cooldown, or how it begins."""
+    text = str(value)
+    if text.isprintable():
+        return text
+    msg = f"{text!r} is no key: it is not printable."
+    raise click.BadParameter(msg)
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -30,7 +40,7 @@ def cooldown() -> None:
 
 
 @cooldown.command()
-@click.argument("prefix", default="")
+@click.argument("prefix", type=key_of, default="")
 @click.option(
     "--limit", "-n", type=click.IntRange(1), default=ROWS_SHOWN, show_default=True,
     help="How many cooldowns.",
@@ -40,9 +50,10 @@ def cooldown() -> None:
 def show(prefix: str, limit: int, as_json: bool, fleet: str | None) -> None:
     """Show the cooldowns that run, of the keys that begin with PREFIX."""
     with opened(fleet) as state:
-        clock = state.clock()
-        rows = sorted(_running(state, prefix, clock), key=lambda row: str(row["key"]))
-    more, rows = len(rows) > limit, rows[:limit]
+        clock, short = state.clock(), state.short_cooldowns(prefix)
+        found = [*_short(short, clock), *_long(state, prefix, clock)]
+    rows = sorted(found, key=lambda row: str(row["key"]))[:limit]
+    more = short.more or len(found) > limit
     if as_json:
         echo_json({"cooldowns": rows, "more": more})
         return
@@ -57,13 +68,16 @@ def show(prefix: str, limit: int, as_json: bool, fleet: str | None) -> None:
     click.echo(said, err=True)
 
 
-def _running(state: State, prefix: str, clock: Clock) -> Iterator[dict[str, Any]]:
+def _short(short: CooldownShown, clock: Clock) -> Iterator[dict[str, Any]]:
+    for key, start_ms, end_ms, used in short.windows:
+        yield _row(key, start_ms, end_ms, used, MEMORY, clock)
+
+
+def _long(state: State, prefix: str, clock: Clock) -> Iterator[dict[str, Any]]:
     from shard_node.state.cooldowns import Cooldown
     from shard_node.state.keys import Table, parse_key
     from shard_node.state.rows import read
 
-    for key, start_ms, end_ms, used in state.short_cooldowns(prefix):
-        yield _row(key, start_ms, end_ms, used, MEMORY, clock)
     for name, data in state.table(Table.COOLDOWN):
         key, row = str(parse_key(name)[1][0]), read(Cooldown, data)
         if row is not None and key.startswith(prefix) and row.end_ms > clock.log_ms:
@@ -85,7 +99,7 @@ def _row(
 
 
 @cooldown.command()
-@click.argument("key")
+@click.argument("key", type=key_of)
 @changes()
 def clear(key: str, change: Change) -> None:
     """Forget a key's uses: the next use is allowed."""
@@ -93,19 +107,16 @@ def clear(key: str, change: Change) -> None:
     from shardctl.errors import Refused
 
     with opened(change.fleet) as state:
-        short = _short(state, key)
-        if short and not change.dry_run:
-            state.clear_short_cooldowns((key,))
+        if change.dry_run:
+            short = any(found[0] == key for found in state.short_cooldowns(key).windows)
+        else:
+            short = state.clear_short_cooldowns((key,)) > 0
         try:
             commit(state, change, (ClearCooldown(key),), lambda _: _cleared(key), undo=False)
         except Refused as error:
             if error.code != "E_NOT_THERE" or not short:
                 raise
             _tell(key, change)
-
-
-def _short(state: State, key: str) -> bool:
-    return any(found[0] == key for found in state.short_cooldowns(key))
 
 
 def _tell(key: str, change: Change) -> None:

@@ -12,7 +12,15 @@ from shardctl.cli import state_log
 from shardctl.cli.columns import columns
 from shardctl.cli.common import chosen_fleet, echo_json, fleet_option, json_option
 from shardctl.cli.report import counted
-from shardctl.cli.transact import AMOUNT_MAX, Change, amount, changes, commit, opened
+from shardctl.cli.transact import (
+    AMOUNT_MAX,
+    Change,
+    amount,
+    changes,
+    commit,
+    named_account,
+    opened,
+)
 from shardctl.errors import EXIT_FAILED, EXIT_NOT_FOUND, EXIT_OK, ShardctlError
 
 FINDINGS_SHOWN_MAX: Final = 32
@@ -35,17 +43,6 @@ def economy() -> None:
     """
 
 
-def account_key(name: str) -> bytes:
-    """The key of an account. Raises BadParameter for a name that none can have."""
-    from shard_node.state.errors import StateError
-    from shard_node.state.keys import Table, key_of
-
-    try:
-        return key_of(Table.ACCOUNT, name)
-    except StateError as error:
-        raise click.BadParameter(f"{error}.") from error
-
-
 @economy.command()
 @click.argument("accounts", nargs=-1, required=True, metavar="ACCOUNT...")
 @json_option
@@ -55,7 +52,7 @@ def balance(accounts: tuple[str, ...], as_json: bool, fleet: str | None) -> None
     from shard_node.state.economy import Account
     from shard_node.state.rows import read
 
-    keys = [account_key(name) for name in accounts]
+    keys = [named_account(name) for name in accounts]
     with opened(fleet) as state:
         rows = [read(Account, state.get(key)) for key in keys]
     found: list[dict[str, Any]] = []
@@ -166,7 +163,7 @@ def history(account: str, after: int | None, limit: int, as_json: bool, fleet: s
     """Show the newest records of the log that moved an account's money, oldest first."""
     from shard_node.wire.state import StateLog
 
-    account_key(account)
+    named_account(account)
     wanted = StateLog(after=after or 0, limit=limit, newest=after is None, account=account)
     with opened(fleet) as state:
         state_log.show(state, wanted, as_json)

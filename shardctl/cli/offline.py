@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from typing import Any, Final
@@ -29,18 +30,14 @@ _BOOTSTRAP: Final = (
 )
 _EXITS: Final = {"E_STORE_IN_USE": EXIT_REFUSED, "E_STORE_FULL": EXIT_TEMPFAIL}
 _TAIL_LINES: Final = 5
+CLEAN_UP_S: Final = 10.0
+"""After a Ctrl-C: to the end of what cannot be stopped half way, and its files removed."""
 
 
 def at_rest(paths: FleetPaths, verb: str, **how: Any) -> dict[str, Any]:
     """What came of it. Raises ShardctlError for what the store refuses."""
     asked = json.dumps({"folder": str(paths.data_dir / STATE), **how})
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", _bootstrap(), verb, asked],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = _finished([sys.executable, "-P", "-c", _bootstrap(), verb, asked])
     if done.returncode == EXIT_INTERRUPTED:
         raise click.Abort
     try:
@@ -51,6 +48,28 @@ def at_rest(paths: FleetPaths, verb: str, **how: Any) -> dict[str, Any]:
         raise _refused(paths, words["error"])
     found: dict[str, Any] = words["done"]
     return found
+
+
+def _finished(argv: list[str]) -> subprocess.CompletedProcess[str]:
+    """Run it to its end. A Ctrl-C is passed on once, so that it can clean up after itself."""
+    with subprocess.Popen(
+        argv,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,  # of a terminal's Ctrl-C it hears from here alone
+    ) as process:
+        try:
+            out, err = process.communicate()
+        except KeyboardInterrupt:
+            process.send_signal(signal.SIGINT)
+            try:
+                process.communicate(timeout=CLEAN_UP_S)
+            except subprocess.TimeoutExpired:
+                process.kill()
+            raise
+    return subprocess.CompletedProcess(argv, process.returncode, out, err)
 
 
 def _bootstrap() -> str:

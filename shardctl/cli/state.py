@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import click
 
+from shardctl.cli.columns import columns, json_text
 from shardctl.cli.common import echo_json, fleet_option, json_option
 from shardctl.cli.report import counted
 from shardctl.cli.state_files import FILE_VERBS
@@ -114,7 +115,7 @@ def get(name: str | None, table: str, limit: int, as_json: bool, fleet: str | No
     if as_json:
         echo_json(row)
         return
-    click.echo(json.dumps(row["value"], indent=2, ensure_ascii=False))
+    click.echo(json_text(row["value"], indent=2))
     click.echo(f"version {row['version']}, transaction {row['tx']}", err=True)
 
 
@@ -133,7 +134,6 @@ def shown(meant: Named, data: bytes) -> dict[str, Any]:
 
 def _list(found: State, table: str, limit: int, as_json: bool) -> None:
     from shard_node.state.keys import Table, parse_key
-    from shardctl.cli.columns import columns
 
     rows: list[dict[str, Any]] = []
     more = False
@@ -152,7 +152,7 @@ def _list(found: State, table: str, limit: int, as_json: bool) -> None:
 
 
 def _short(value: Any) -> str:
-    text = json.dumps(value, ensure_ascii=False)
+    text = json_text(value)
     cut = len(text) > VALUE_SHOWN_MAX_CHARS
     return text[: VALUE_SHOWN_MAX_CHARS - 3] + "..." if cut else text
 

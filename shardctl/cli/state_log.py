@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from shardctl.cli.columns import json_text, safe
 from shardctl.cli.common import JSON_SCHEMA, chosen_fleet, echo_json, fleet_option, json_option
-from shardctl.cli.transact import plain, user_id
+from shardctl.cli.transact import named_account, plain, user_id
 from shardctl.errors import NoBroker
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def log(
     from shardctl.client import Client
     from shardctl.state import State
 
+    if account is not None:
+        named_account(account)
     paths = chosen_fleet(fleet)
     wanted = StateLog(
         after=after or 0,
@@ -199,7 +202,8 @@ def line(shown: dict[str, Any]) -> str:
         return f"{shown['tx']}  {moment}  {', '.join(shown['kinds'])}: erased"
     user = f" for {actor['user']}" if actor["user"] else ""
     why = f"  ({actor['reason']})" if actor["reason"] else ""
-    return f"{shown['tx']}  {moment}  {actor['node']}{user}  {'; '.join(map(_words, ops))}{why}"
+    words = "; ".join(map(_words, ops))
+    return safe(f"{shown['tx']}  {moment}  {actor['node']}{user}  {words}{why}")
 
 
 def _words(op: dict[str, Any]) -> str:
@@ -210,6 +214,6 @@ def _fields(op: dict[str, Any]) -> Iterator[str]:
     for name, value in op.items():
         if name == "op" or (name != "value" and not value):
             continue
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        text = value if isinstance(value, str) else json_text(value)
         cut = len(text) > VALUE_SHOWN_MAX_CHARS
         yield f"{name}={text[: VALUE_SHOWN_MAX_CHARS - 3] + '...' if cut else text}"

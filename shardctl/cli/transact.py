@@ -57,6 +57,17 @@ def amount(value: Any) -> int:
     raise click.BadParameter(msg)
 
 
+def named_account(name: str) -> bytes:
+    """The key of an account. Raises BadParameter for a name that none can have."""
+    from shard_node.state.errors import StateError
+    from shard_node.state.keys import Table, key_of
+
+    try:
+        return key_of(Table.ACCOUNT, name)
+    except StateError as error:
+        raise click.BadParameter(f"{error}.") from error
+
+
 def reason(value: Any) -> str:
     """A click type: a reason that says something."""
     text = str(value).strip()

@@ -12,10 +12,12 @@ from click.testing import CliRunner, Result
 from shard_node.state.cooldowns import AcquireCooldown
 from shard_node.state.economy import Deposit
 from shard_node.state.log import erased
+from shard_node.state.moderation import BanUser
 from shard_node.state.tx import Actor
+from shard_node.state.values import SetValue
 from shard_node.wire import topics
 from shard_node.wire.bodies import ErrorBody
-from shard_node.wire.state import StateAt, StateDo
+from shard_node.wire.state import CooldownAcquire, CooldownUse, StateAt, StateDo
 from shardctl import client
 from shardctl.cli import cli
 from shardctl.errors import NoBroker
@@ -164,6 +166,10 @@ def test_a_version_that_does_not_match_is_refused_with_both(world: StateWorld) -
         ("ban", "add", "7", "--reason", "x", "--for", "1 day"),
         ("ban", "add", "7", "--reason", "x", "--scope", "here"),
         ("ban", "list", "--history"),
+        ("state", "log", "--account", "\udcff"),
+        ("economy", "history", "\udcff"),
+        ("cooldown", "show", "\udcff"),
+        ("cooldown", "clear", "\udcff"),
         ("premium", "grant", "7", "gold"),
         ("premium", "grant", "user:7", "gold", "--for", "0d"),
     ],
@@ -444,6 +450,31 @@ def test_premium_is_granted_prolonged_listed_and_revoked(world: StateWorld) -> N
     assert "no more silver" in done("premium", "revoke", "user:7")
     assert shown("premium", "list", "user:7")["premium"] == []
     refused("E_NOT_THERE", 4, "premium", "revoke", "user:7")
+
+
+def test_short_cooldowns_are_shown_and_cleared(world: StateWorld) -> None:
+    uses = tuple(CooldownUse(f"ping:{number}", 2, 30_000) for number in (1, 1, 2))
+    world.ask(topics.COOLDOWN_ACQUIRE, CooldownAcquire(uses))
+    world.outcome(AcquireCooldown("ping:1", 1, DAY_MS), actor=Actor("a"))
+    rows = shown("cooldown", "show", "ping:")["cooldowns"]
+    assert [(row["key"], row["used"], row["kept_in"]) for row in rows] == [
+        ("ping:1", 2, "memory"), ("ping:1", 1, "log"), ("ping:2", 1, "memory"),
+    ]  # fmt: skip
+    assert shown("cooldown", "show", "--limit", "1")["more"]
+    assert shown("cooldown", "clear", "ping:2", "--dry-run")["dry_run"]
+    assert shown("cooldown", "clear", "ping:2")["tx"] is None
+    refused("E_NOT_THERE", 4, "cooldown", "clear", "ping:2")
+    assert shown("cooldown", "clear", "ping:1")["tx"] == 2
+    assert shown("cooldown", "show")["cooldowns"] == []
+
+
+def test_what_users_wrote_does_nothing_to_the_terminal(world: StateWorld) -> None:
+    evil = "\x1b[2J\u202e"
+    world.outcome(BanUser(7, "global", f"x{evil}"), SetValue("motd", evil), actor=Actor("a"))
+    for args in (("ban", "list"), ("state", "log"), ("state", "get"), ("state", "get", "motd")):
+        assert "\x1b" not in done(*args)
+        assert "\u202e" not in done(*args)
+    assert shown("ban", "list")["bans"][0]["reason"] == f"x{evil}"
 
 
 def test_long_cooldowns_are_shown_and_cleared(world: StateWorld) -> None:

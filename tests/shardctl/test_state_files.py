@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from store.offline import DATA_FILE, LOCK_FILE
 from store.snapshot import KEPT_FILE
 from store.statecommit import put
 from tests.support.state_store import Rig, opened
+from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
 
@@ -236,6 +241,20 @@ def test_what_the_log_cannot_prove_is_said(rig: Rig) -> None:
 def test_one_that_dies_is_told(rest: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shardctl.cli.offline._BOOTSTRAP", "import os; os.kill(os.getpid(), 9)")
     assert "by signal 9" in refused("E_BUG", 1, "state", "stats")
+
+
+def test_ctrl_c_leaves_nothing_half_done(rest: Path, tmp_path: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "shardctl", "state", "check", "--copy", "--json"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=os.environ | {"XDG_RUNTIME_DIR": str(tmp_path)},
+    )
+    wait_for("the copy has begun", lambda: list(rest.glob("check-*")), 20.0)
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=20)
+    assert process.returncode in (0, 130)  # 0: it was done at that moment
+    assert not list(rest.glob("check-*"))
 
 
 def test_an_installation_without_a_broker_is_told(
