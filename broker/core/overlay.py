@@ -8,6 +8,7 @@ transactions were applied: to look in the file for a row that is not there costs
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Iterator
 from typing import Final
@@ -29,11 +30,22 @@ _DONE: Final = int(Table.DONE)
 class Layer:
     """What one commit will hold: the last of each row, and the records in order."""
 
-    __slots__ = ("entries", "writes")
+    __slots__ = ("_keys", "entries", "writes")
 
     def __init__(self) -> None:
         self.writes: dict[bytes, bytes | None] = {}
         self.entries: list[Entry] = []
+        self._keys: list[bytes] = []
+
+    def under(self, prefix: bytes) -> Iterator[tuple[bytes, bytes | None]]:
+        """Its rows whose keys begin so. Keys only come, so they are sorted again if they did."""
+        if len(self._keys) != len(self.writes):
+            self._keys = sorted(self.writes)
+        for place in range(bisect_left(self._keys, prefix), len(self._keys)):
+            key = self._keys[place]
+            if not key.startswith(prefix):
+                return
+            yield key, self.writes[key]
 
 
 class Overlay:
@@ -66,7 +78,7 @@ class Overlay:
         """In order, as they will be. The overlay must not change meanwhile."""
         writes: dict[bytes, bytes | None] = {}
         for layer in reversed(self._layers):
-            writes.update(layer.writes)
+            writes.update(layer.under(prefix))
         return merged(self._port.view, writes, prefix, after)
 
     def entry(self, lsn: int) -> Entry | None:

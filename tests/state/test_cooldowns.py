@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import pytest
-from disnake.ext.commands import BucketType
 from disnake.ext.commands.cooldowns import Cooldown as Disnakes
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shard_node.state import cooldowns
 from shard_node.state.cooldowns import (
     AcquireCooldown,
     ClearCooldown,
@@ -16,9 +16,8 @@ from shard_node.state.cooldowns import (
 )
 from shard_node.state.errors import NotThere, Throttled
 from shard_node.state.keys import Table
-from tests.support.state import START_MS, World
-
-assert BucketType.user
+from shard_node.state.values import SetValue
+from tests.support.state import World
 
 
 @given(
@@ -97,13 +96,15 @@ def test_a_key_is_cleared() -> None:
         world.do(ClearCooldown("k"))
 
 
-def test_windows_that_are_over_are_swept_by_and_by() -> None:
+def test_windows_that_are_over_are_swept_by_and_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cooldowns, "SWEEP_EVERY", 4)
     world = World()
-    for number in range(2000):
+    for number in range(6000):
+        world.now_ms += 100  # 600 of them run at a time
         world.do(AcquireCooldown(f"key:{number}", 1, 60_001))
-    world.now_ms = START_MS + 60_001
-    for number in range(2000):
-        world.do(AcquireCooldown(f"other:{number}", 1, 60_001))
-    rows = [key for key in world.view.rows if key[1] == Table.COOLDOWN]
-    assert len(rows) < 2200
-    assert world.row(Cooldown, Table.COOLDOWN, "other:1999") is not None
+        if number % 2:
+            world.do(SetValue("between", 1))
+    assert sum(key[1] == Table.COOLDOWN for key in world.view.rows) < 3000
+    assert world.row(Cooldown, Table.COOLDOWN, "key:5999") is not None
+    with pytest.raises(Throttled):
+        world.do(AcquireCooldown("key:5500", 1, 60_001))
