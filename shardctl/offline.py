@@ -24,8 +24,8 @@ from shard_node.state.files import DATABASES, META, REPLAY_KEY, RowDamaged, key_
 from shard_node.state.keys import PARTITIONS
 from shardctl.errors import EXIT_INTERRUPTED
 from store import check, partitions, snapshot
-from store.engine import LMDB_MAJOR
-from store.errors import SnapshotRefused, StoreDamaged, StoreError, StoreOpenError
+from store.engine import FILE_MODE, LMDB_MAJOR, MAP_MAX_BYTES, READERS_MAX
+from store.errors import SnapshotRefused, StoreDamaged, StoreError, StoreMemory, StoreOpenError
 from store.offline import DATA_FILE, open_databases, opened_at_rest
 from store.state import StateStore
 from store.statestats import PartitionStats, partition_stats, sizes
@@ -42,10 +42,18 @@ def beside(folder: Path) -> Iterator[StateStore]:
         raise StoreOpenError(f"{folder}: there is no state", hint="run: shardctl start")
     try:
         env = lmdb.open(
-            str(folder), readonly=True, create=False, max_dbs=len(DATABASES),
+            str(folder),
+            map_size=MAP_MAX_BYTES,  # the broker's: it may grow meanwhile
+            mode=FILE_MODE,
+            readonly=True,
+            create=False,
+            max_dbs=len(DATABASES),
+            max_readers=READERS_MAX,
             lib_version=LMDB_MAJOR,
-        )  # fmt: skip
-    except (lmdb.Error, MemoryError) as error:
+        )
+    except (lmdb.MemoryError, MemoryError) as error:
+        raise StoreMemory(f"{folder}: {error}") from error
+    except lmdb.Error as error:
         raise StoreDamaged(f"{folder}: {error}") from error
     store = StateStore(env, folder)
     try:

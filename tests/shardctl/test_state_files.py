@@ -181,6 +181,12 @@ def test_a_partition_goes_out_and_in(data: Path, tmp_path: Path) -> None:
     refused("E_EXPORT", 1, "state", "import", str(file), "--yes")
 
 
+def test_looking_at_it_leaves_its_files_private(rest: Path) -> None:
+    (rest / "state" / "lock.mdb").unlink()
+    shown("state", "stats")
+    assert {path.stat().st_mode & 0o777 for path in (rest / "state").iterdir()} == {0o600}
+
+
 def test_the_figures(rig: Rig) -> None:
     found = shown("state", "stats", "--partitions")
     assert found["log"] == {"first": 1, "last": RECORDS}
