@@ -73,7 +73,7 @@ def balance(accounts: tuple[str, ...], as_json: bool, fleet: str | None) -> None
         click.echo(line)
 
 
-@economy.command()
+@economy.command(short_help="Move money from SOURCE to TARGET.")
 @click.argument("source")
 @click.argument("target")
 @click.argument("sum_", type=amount, metavar="AMOUNT")
@@ -150,7 +150,7 @@ def floor(account: str, lowest: int, change: Change) -> None:
         commit(state, change, (op,), lambda _: f"{account} may go down to {lowest}")
 
 
-@economy.command()
+@economy.command(short_help="Show what moved an account's money.")
 @click.argument("account")
 @click.option("--after", type=click.IntRange(0), metavar="TX", help="The first ones after it.")
 @click.option(
@@ -169,7 +169,7 @@ def history(account: str, after: int | None, limit: int, as_json: bool, fleet: s
         state_log.show(state, wanted, as_json)
 
 
-@economy.command()
+@economy.command(short_help="Prove that no money is missing.")
 @click.option(
     "--since",
     type=click.Path(exists=True, file_okay=False, path_type=Path),

@@ -35,7 +35,7 @@ def premium() -> None:
     """Premium: which users and guilds have which tiers until when."""
 
 
-@premium.command()
+@premium.command(short_help="Give SUBJECT (user:ID, guild:ID) a tier.")
 @click.argument("subject", type=subject_of)
 @click.argument("tier")
 @end_options

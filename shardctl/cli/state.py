@@ -166,7 +166,7 @@ def _missing(meant: Named) -> ShardctlError:
     )
 
 
-@state.command("set", epilog=_EPILOG)
+@state.command("set", epilog=_EPILOG, short_help="Set a value, or fields of a row.")
 @click.argument("name")
 @click.argument("value", required=False)
 @table_option
@@ -294,7 +294,7 @@ def rollback(tx: int, force: bool, change: Change) -> None:
         commit(found, change, (Rollback(tx, force),), said)
 
 
-@state.command()
+@state.command(short_help="Erase a person. Cannot be undone.")
 @click.argument("user", type=user_id)
 @click.option("--keep-bans", is_flag=True, help="Leave the bans, without their reasons.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")

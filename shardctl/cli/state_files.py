@@ -31,7 +31,7 @@ replay_option = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Write the rows of a partition to a file.")
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 @click.option(
     "--partition", "-p", type=click.IntRange(0, PARTITION_LAST), metavar="N",
@@ -62,7 +62,7 @@ def _partition_of(owner: int) -> int:
     return partition_of(owner)
 
 
-@click.command("import")
+@click.command("import", short_help="Replace the rows of a partition.")
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @dry_run_option("Look at the file; change nothing.")
@@ -88,7 +88,7 @@ def import_rows(file: Path, yes: bool, dry_run: bool, as_json: bool, fleet: str 
         click.echo("next: shardctl backup create", err=True)
 
 
-@click.command()
+@click.command(short_help="Check file, log and rows.")
 @replay_option
 @click.option(
     "--since", type=backup_path, metavar="BACKUP", help="Replay from it, where the log is trimmed."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -82,13 +83,19 @@ def log(
 
 def _kinds(names: tuple[str, ...]) -> tuple[str, ...]:
     """What the log calls these operations. Raises BadParameter for an unknown one."""
-    from shard_node.state.ops import APPLY
-
-    known = {tag_of(kind): kind.__name__ for kind in APPLY}
+    known = {tag: kind for kind, tag in _tags().items()}
     for name in names:
         if name not in known:
             raise click.BadParameter(f"--kind {name!r} is none of {', '.join(sorted(known))}.")
     return tuple(known[name] for name in names)
+
+
+@functools.cache
+def _tags() -> dict[str, str]:
+    """What travels as the name of an operation, by what the log calls it."""
+    from shard_node.state.ops import APPLY
+
+    return {kind.__name__: tag_of(kind) for kind in APPLY}
 
 
 def tag_of(kind: type[Any]) -> str:
@@ -176,7 +183,7 @@ def record(entry: Entry) -> dict[str, Any]:
         "tx": entry.lsn,
         "at_ms": entry.at_ms,
         "at": iso(entry.at_ms),
-        "kinds": list(entry.kinds),
+        "kinds": [_tags().get(kind, kind) for kind in entry.kinds],
         "digest": entry.digest.hex(),
         "minted": entry.minted,
     }
@@ -211,8 +218,13 @@ def _words(op: dict[str, Any]) -> str:
 
 
 def _fields(op: dict[str, Any]) -> Iterator[str]:
+    from shardctl.state import local
+
     for name, value in op.items():
         if name == "op" or (name != "value" and not value):
+            continue
+        if name == "until_ms":
+            yield f"until={local(value):%Y-%m-%dT%H:%M:%S}"
             continue
         text = value if isinstance(value, str) else json_text(value)
         cut = len(text) > VALUE_SHOWN_MAX_CHARS

@@ -270,7 +270,7 @@ def test_an_erased_record_says_so(world: StateWorld) -> None:
 
     done("state", "set", "motd", "1")
     world.port._entries[1] = erased(world.port._entries[1])
-    assert done("state", "log").endswith("  SetValue: erased\n")
+    assert done("state", "log").endswith("  set_value: erased\n")
     assert shown("state", "log")["records"][0]["ops"] is None
 
 
