@@ -42,15 +42,18 @@ class Context:
         """Write a row as the next version of what is, or was, there. Returns that version.
 
         ``own_way``: undone by an instruction of its own (``undo_by``) or not at all, and so in
-        every transaction that writes this row; not by what was there. Raises TooLarge.
+        every transaction that writes this row; not by what was there. The versions of such a
+        row begin anew after a deletion. Raises TooLarge.
         """
         old = self.view.get(key)
-        version = 1 + (self.version(key) if old is None else head(old)[0])
+        may_be_gone = old is None and not own_way
+        before = self.version(key) if may_be_gone else 0 if old is None else head(old)[0]
+        version = before + 1
         data = write(structs.replace(row, version=version, lsn=self.lsn, origin=self.lsn))
         if len(data) > ROW_MAX_BYTES:
             text = f"a row of {len(data)} bytes; the limit is {ROW_MAX_BYTES}"
             raise TooLarge(text, size=len(data), limit=ROW_MAX_BYTES)
-        if old is None:
+        if may_be_gone:
             self._bury(key, None)
         self.put_raw(key, data, own_way=own_way)
         return version
