@@ -303,6 +303,8 @@ class Plane:
                     self._tell(inbox.credit())
                 elif self._credit_timer is None:
                     self._watch_credit()
+            if self.blocked and not outbox.ready and not inbox.due:
+                self.blocked = False  # what was not taken is nobody's wish any more
         if self._room:
             self._give_room()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from broker.core.settings import Settings
+from broker.core.stateport import MemoryPort
 from broker.services.machine import Broker
 from shard_node.wire.bodies import RespawnRequest
 from shard_node.wire.codec import encode_body, encode_header
@@ -72,6 +73,7 @@ class Fleet:
             "sim", "app", "boot", shards=shards, nodes=nodes, nodes_max=nodes, seed=seed
         )
         self.durable = Durable()
+        self.state = MemoryPort()
         self.book = Book(self.world)
         self.watch = Watch(self.world, self.net, self.book.disturbed)
         self.host: Host | None = None

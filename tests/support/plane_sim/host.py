@@ -10,20 +10,23 @@ import contextlib
 import json
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import broker.daemon
-from broker.core.events import GatewayInfo
+from broker.core.effects import KeepNote, KeepState
+from broker.core.events import GatewayInfo, StateCommitted
+from broker.core.logtime import LogClock, LogMark
 from broker.core.settings import Settings
+from broker.core.stateport import SharedState
 from broker.services.machine import Broker
 from store.records import Durable, Forget, LeaseRecord, collect
 from store.writer import Done
 from tests.support.plane_sim.net import POLLIN, Router
 from tests.support.plane_sim.stage import Stage
-from tests.support.plane_sim.world import Process
+from tests.support.plane_sim.world import WALL_S, Process
 
 if TYPE_CHECKING:
     from tests.support.plane_sim.fleet import Fleet
@@ -247,9 +250,46 @@ class _Writer:
         return True
 
 
-def _machine(settings: Settings, durable: Durable, now: float) -> Broker:
+class _Keeper:
+    """The state's store: kept on dicts, as ``Host.commit`` keeps the other records."""
+
+    def __init__(self, data_dir: Path, boot_id: str, wake: Callable[[], None]) -> None:
+        del data_dir, boot_id
+        self._host, self._wake = Host.current, wake
+        self._port = self._host.fleet.state
+        now = self._host.world.clock()
+        mark = LogMark(self._port.place().at_ms)
+        self.shared = SharedState(self._port, clock=LogClock(mark, now, wall_ms=int(WALL_S * 1000)))
+        self._ends: deque[StateCommitted] = deque()
+
+    def keep(self, effect: KeepState) -> None:
+        host = self._host
+        kept_s = host.world.random.uniform(0.0005, COMMIT_MAX_S)
+        survives = host.world.random.random() < 0.5
+
+        def done() -> None:
+            if host.alive or survives:
+                self._port.commit(effect.writes, effect.entries)
+            if host.alive:
+                self._ends.append(StateCommitted(effect.token))
+                host.attend()
+
+        host.world.after(kept_s, done)
+
+    def note(self, effect: KeepNote) -> None: ...
+
+    def reset(self) -> None: ...
+
+    def ends(self) -> Iterator[StateCommitted]:
+        while self._ends:
+            yield self._ends.popleft()
+
+    def close(self, timeout_s: float) -> None: ...
+
+
+def _machine(settings: Settings, durable: Durable, now: float, shared: SharedState) -> Broker:
     host = Host.current
-    host.machine = Broker(settings, durable, now)
+    host.machine = Broker(settings, durable, now, shared)
     host.fleet.broker_born(host.machine)
     return host.machine
 
@@ -263,6 +303,7 @@ PARTS: dict[str, Any] = {
     "SupervisorPort": _Supervisor,
     "GatewayPort": _Gateway,
     "Environment": _Environment,
+    "StateKeeper": _Keeper,
     "Writer": _Writer,
     "Broker": _machine,
     "select": SimpleNamespace(poll=_Poll, POLLIN=1, POLLOUT=4),
