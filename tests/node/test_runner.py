@@ -6,12 +6,16 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import shard_node
+from shard_node import lone
 from shard_node.errors import BotLoadError
 from tests.node.processes import EXIT_S, ROOT
+from tests.peer.nodes import until
+from tests.support.aio import async_test
 from tests.support.sandbox import sandbox_process
 
 BOT = """\
@@ -93,3 +97,36 @@ def test_assets_come_from_this_machine_only_with_the_api(
     with pytest.raises(AssertionError, match="token"):
         shard_node.run(NoBot(), "token")
     assert seen == [(base, is_with_cdn)]
+
+
+@async_test
+async def test_alone_the_state_is_in_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Bot:
+        def run(self, token: str) -> None:
+            ran.append(token)
+
+    ran: list[str] = []
+    monkeypatch.setattr(lone, "_current", None)
+    shard_node.run(Bot(), "secret")
+    node = shard_node.node
+    assert (ran, node.name) == (["secret"], "alone")
+    heard: list[Any] = []
+    node.on("x", lambda message: heard.append(message.body))
+
+    async def late(message: Any) -> None:
+        heard.append((message.topic, message.sender))
+
+    def broken(message: Any) -> None:
+        raise LookupError
+
+    node.on("x", broken)
+    node.on("x")(late)
+    await node.publish("x", {"a": 1})
+    await until(lambda: len(heard) == 2)
+    assert heard == [{"a": 1}, ("x", "alone")]
+    node.off("x", late)
+    assert (await node.economy.deposit("a", 5)).id == 1
+    assert node.economy.balance("a") == 5
+    assert await node.state.sync(1) == 1
+    shard_node.run(Bot(), "again")
+    assert shard_node.node is node

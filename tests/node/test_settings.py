@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import shard_node
+from shard_node import lone
 from shard_node.memory import rss_bytes
 from shard_node.settings import NotANode, read_settings
 
@@ -48,7 +49,8 @@ def test_wrong_settings_are_named(change: dict[str, str], words: str) -> None:
         read_settings({**GOOD, **change})
 
 
-def test_a_process_outside_a_fleet_is_no_node() -> None:
+def test_a_process_outside_a_fleet_is_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lone, "_current", None)
     assert shard_node.node is None
     with pytest.raises(AttributeError):
         _ = shard_node.nothing
