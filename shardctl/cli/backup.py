@@ -15,7 +15,7 @@ from shardctl.cli.common import (
     fleet_option,
     json_option,
 )
-from shardctl.cli.offline import at_rest
+from shardctl.cli.offline import at_rest, must_be_down
 from shardctl.cli.report import counted, size
 from shardctl.cli.state_files import backup_path, replay_option, tell_report
 from shardctl.cli.transact import confirmed
@@ -81,6 +81,8 @@ def restore(folder: Path, yes: bool, dry_run: bool, as_json: bool, fleet: str | 
     What was there stays beside it, until the next restore.
     """
     paths = chosen_fleet(fleet)
+    if not dry_run:
+        must_be_down(paths)
     if not (yes or dry_run):
         confirmed(
             f"Replace the state of {paths.fleet} by {folder}?",

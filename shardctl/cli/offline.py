@@ -20,6 +20,7 @@ from shardctl.errors import (
 )
 from shardctl.launch import LaunchError, daemon_folder
 from shardctl.paths import FleetPaths
+from shardctl.running import supervisor_pid
 
 STATE: Final = "state"
 """The state's folder in the data folder, as the broker calls it (broker/ports/state.py)."""
@@ -28,7 +29,8 @@ _BOOTSTRAP: Final = (
     "sys.path.insert(0, {folder!r}); "
     "runpy.run_module('shardctl.offline', run_name='__main__', alter_sys=True)"
 )
-_EXITS: Final = {"E_STORE_IN_USE": EXIT_REFUSED, "E_STORE_FULL": EXIT_TEMPFAIL}
+_IN_USE: Final = "E_STORE_IN_USE"
+_EXITS: Final = {_IN_USE: EXIT_REFUSED, "E_STORE_FULL": EXIT_TEMPFAIL}
 _TAIL_LINES: Final = 5
 CLEAN_UP_S: Final = 10.0
 """After a Ctrl-C: to the end of what cannot be stopped half way, and its files removed."""
@@ -48,6 +50,16 @@ def at_rest(paths: FleetPaths, verb: str, **how: Any) -> dict[str, Any]:
         raise _refused(paths, words["error"])
     found: dict[str, Any] = words["done"]
     return found
+
+
+def must_be_down(paths: FleetPaths, otherwise: str = "") -> None:
+    """Raises ShardctlError while the fleet's supervisor lives: between a broker's death and its
+    next start nobody holds the broker's lock. ``otherwise``: what can be typed instead."""
+    if supervisor_pid(paths) is not None:
+        error = {"message": f"the fleet {paths.fleet} runs", "code": _IN_USE, "hint": ""}
+        refusal = _refused(paths, error)
+        refusal.hint = "\n".join(filter(None, (refusal.hint, otherwise)))
+        raise refusal
 
 
 def _finished(argv: list[str]) -> subprocess.CompletedProcess[str]:
@@ -81,7 +93,7 @@ def _bootstrap() -> str:
 
 def _refused(paths: FleetPaths, error: dict[str, str]) -> ShardctlError:
     hint = error["hint"]
-    if error["code"] == "E_STORE_IN_USE":
+    if error["code"] == _IN_USE:
         hint = f"shardctl stop --fleet {paths.fleet}"
     return ShardctlError(
         error["message"],

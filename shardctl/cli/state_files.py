@@ -15,7 +15,7 @@ from shardctl.cli.common import (
     fleet_option,
     json_option,
 )
-from shardctl.cli.offline import at_rest
+from shardctl.cli.offline import at_rest, must_be_down
 from shardctl.cli.report import counted, size
 from shardctl.cli.transact import confirmed, user_id
 from shardctl.errors import EXIT_FAILED, EXIT_OK
@@ -73,11 +73,14 @@ def import_rows(file: Path, yes: bool, dry_run: bool, as_json: bool, fleet: str 
 
     The log does not tell of it, so make a backup after it.
     """
+    paths = chosen_fleet(fleet)
+    if not dry_run:
+        must_be_down(paths)
     if not (yes or dry_run):
         again = f"shardctl state import {file} --yes"
         confirmed("Replace the partition's rows?", "an import cannot be undone", again)
     source = str(file.absolute())
-    done = at_rest(chosen_fleet(fleet), "import", source=source, dry_run=dry_run)
+    done = at_rest(paths, "import", source=source, dry_run=dry_run)
     if as_json:
         echo_json(done)
     elif dry_run:
@@ -109,8 +112,11 @@ def check(
 
     The fleet must not run, but for --copy. Exits with 1 where something is wrong.
     """
+    paths = chosen_fleet(fleet)
+    if not copy:
+        must_be_down(paths, "shardctl state check --copy")
     report = at_rest(
-        chosen_fleet(fleet),
+        paths,
         "check",
         replay_max=replay_max,
         since=str(since.absolute()) if since else "",

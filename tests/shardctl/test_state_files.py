@@ -129,6 +129,21 @@ def test_a_restore_refuses_a_running_fleet_and_a_damaged_backup(rest: Path, tmp_
     refused("E_SNAPSHOT", 1, "backup", "verify", str(tmp_path))
 
 
+def test_a_fleet_whose_broker_is_just_away_runs(
+    rest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = shown("backup", "create", str(tmp_path / "b"))["folder"]
+    monkeypatch.setattr("shardctl.cli.offline.supervisor_pid", lambda _paths: 1)
+    shown("state", "export", str(tmp_path / "part"), "-p", "7")
+    for words in (
+        ("backup", "restore", made, "--yes"),
+        ("state", "check"),
+        ("state", "import", str(tmp_path / "part"), "--yes"),
+    ):
+        assert "the fleet test runs" in refused("E_STORE_IN_USE", 77, *words)
+    assert shown("backup", "restore", made, "--dry-run")["dry_run"]
+
+
 # --- checks
 
 
