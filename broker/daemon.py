@@ -25,6 +25,7 @@ from broker.core.effects import (
     Commit,
     Effect,
     Effects,
+    Erase,
     KeepNote,
     KeepState,
     Log,
@@ -317,7 +318,7 @@ class Daemon:
         match effect:
             case Commit(token=token, changes=changes):
                 self._commit(token, changes)
-            case KeepState() | KeepNote():
+            case KeepState() | KeepNote() | Erase():
                 self._keep_state(effect)
             case ResetState():
                 self._state.reset()
@@ -342,7 +343,7 @@ class Daemon:
         except StoreError as error:
             self._inner.append(Committed(token, str(error)))
 
-    def _keep_state(self, effect: KeepState | KeepNote) -> None:
+    def _keep_state(self, effect: KeepState | KeepNote | Erase) -> None:
         keeper = self._state
         refused = keeper.keep(effect) if isinstance(effect, KeepState) else keeper.note(effect)
         if refused is not None:

@@ -10,6 +10,7 @@ from typing import Any
 from broker.core.events import Event, Outcome
 from broker.core.inflight import Ref
 from broker.core.logtime import LogMark
+from broker.core.stateport import Forgetting
 from broker.core.table import Owner
 from shard_node.state.log import Entry
 from shard_node.wire.bodies import Body, ErrorBody
@@ -123,13 +124,15 @@ class Commit(Effect):
 class KeepState(Effect):
     """Rows and records for the state's writer; it answers with StateCommitted(token).
 
-    A row None is deleted. The shell only reads them.
+    A row None is deleted. The shell only reads them. ``forgetting``: kept with them, where
+    it is not None.
     """
 
     token: int
     writes: dict[bytes, bytes | None]
     entries: list[Entry]
     mark: LogMark
+    forgetting: tuple[Forgetting, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,15 @@ class KeepNote(Effect):
 
     name: str
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Erase(Effect):
+    """Erases the payloads of these records, and keeps who is left to be forgotten; answered
+    with StateCommitted(ERASED)."""
+
+    lsns: tuple[int, ...]
+    forgetting: tuple[Forgetting, ...]
 
 
 @dataclass(frozen=True, slots=True)

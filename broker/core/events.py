@@ -147,8 +147,8 @@ class Committed(Event):
 
 @dataclass(frozen=True, slots=True)
 class StateCommitted(Event):
-    """The state's rows under ``token`` (0: a note) are durable, and the port shows them; or,
-    with the ``code`` and words of an error, they are not kept, nor is what was given after."""
+    """The state's rows under ``token`` (0 and less: not rows) are durable, and the port shows
+    them; or, with the ``code`` and words of an error, they and what came after are not kept."""
 
     token: int
     code: str = ""
@@ -265,6 +265,14 @@ class DigestStored(Event):
     ref: Ref
     digest: str
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten(Event):
+    """A user was forgotten by a record of the state's log, which is durable."""
+
+    user: int
+    lsn: int
 
 
 Outcome = PlanStored | EpochStored | PermitStored | LeaseStored | DigestStored

@@ -4,16 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from broker.core.logtime import LogClock, LogMark
 from shard_node.state.buckets import Buckets
-from shard_node.state.log import GENESIS, Entry
+from shard_node.state.log import GENESIS, Entry, erased
 from shard_node.state.machine import Place
 from shard_node.state.views import DictView, Reads
 
 COOLDOWNS_NOTE: Final = "cooldowns"
 """Under which name the checkpoint of the short cooldowns is kept beside rows and log."""
+
+
+FORGETTING_NOTE: Final = "forgetting"
+"""The same for whom the log still tells of, though they were forgotten."""
+ERASED: Final = -1
+"""The token of a commit that erased payloads."""
+
+
+class Forgetting(NamedTuple):
+    """A user who was forgotten by the record ``up_to``: the log was looked through for him up
+    to ``looked_to``."""
+
+    user: int
+    up_to: int
+    looked_to: int
 
 
 class StatePort(Protocol):
@@ -76,6 +91,11 @@ class MemoryPort:
             self._entries[entry.lsn] = entry
             self._place = Place(entry.lsn, entry.digest, entry.at_ms)
 
+    def erase(self, lsns: Sequence[int]) -> None:
+        """Erases the payloads of these records, where they are there."""
+        for lsn in self._entries.keys() & set(lsns):
+            self._entries[lsn] = erased(self._entries[lsn])
+
     def trim(self, first: int) -> None:
         """Forgets the records before ``first``."""
         for lsn in range(self._first, first):
@@ -85,7 +105,8 @@ class MemoryPort:
 
 @dataclass(slots=True)
 class SharedState:
-    """The state's port and clock, the short cooldowns, and figures for `status`.
+    """The state's port and clock, the short cooldowns, who is being forgotten, and figures for
+    `status`.
 
     ``waiting`` counts transactions that are applied and not durable; ``commit_ms`` is how
     long the last commit took from the writer's hand to the word of its end.
@@ -93,6 +114,7 @@ class SharedState:
 
     port: StatePort = field(default_factory=MemoryPort)
     buckets: Buckets = field(default_factory=Buckets)
+    forgetting: list[Forgetting] = field(default_factory=list)
     clock: LogClock = field(default_factory=lambda: LogClock(LogMark(), 0.0))
     commits: int = 0
     failed: int = 0

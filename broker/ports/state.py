@@ -16,10 +16,16 @@ from typing import Any, Final
 
 import msgspec
 
-from broker.core.effects import KeepNote, KeepState
+from broker.core.effects import Erase, KeepNote, KeepState
 from broker.core.events import StateCommitted
 from broker.core.logtime import LogClock, LogMark
-from broker.core.stateport import COOLDOWNS_NOTE, SharedState
+from broker.core.stateport import (
+    COOLDOWNS_NOTE,
+    ERASED,
+    FORGETTING_NOTE,
+    Forgetting,
+    SharedState,
+)
 from shard_node.state.errors import StateError
 from shard_node.state.files import Mark
 from shard_node.state.log import Entry
@@ -27,6 +33,7 @@ from shard_node.state.machine import Place
 from store.errors import StoreError
 from store.state import StateStore, StateView
 from store.statewriter import StateWriter
+from store.trim import erasing
 
 FOLDER: Final = "state"
 PUTS_MAX_S: Final = 0.25
@@ -35,6 +42,8 @@ READERS_CHECKED_S: Final = 5.0
 """How often the reader table is cleared of the dead while there are commits: a stale reader
 makes the file grow, and only then."""
 _BOOT_CLOCK: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Unreadable(StateError):
@@ -123,6 +132,9 @@ class StateKeeper:
         )
         self.shared = SharedState(self._port, clock=clock)
         self._restore_cooldowns(clock.at_ms(now))
+        left = self._store.note(FORGETTING_NOTE)
+        if left is not None:
+            self.shared.forgetting = msgspec.msgpack.decode(left, type=list[Forgetting])
         self._wake = wake
         self._ends: queue.SimpleQueue[tuple[tuple[int, ...], StoreError | None]]
         self._ends = queue.SimpleQueue()
@@ -149,18 +161,26 @@ class StateKeeper:
         )
         self._put.acquire(blocking=False)
         try:
-            self._writer.submit(effect.token, effect.writes, tuple(effect.entries), at)
+            left = effect.forgetting
+            notes = {} if left is None else {FORGETTING_NOTE: _encode(left)}
+            entries = tuple(effect.entries)
+            self._writer.submit(effect.token, effect.writes, entries, at, notes=notes)
         except StoreError as error:
             return _failed(effect.token, error)
         self._put.acquire(timeout=PUTS_MAX_S)
         return None
 
-    def note(self, effect: KeepNote) -> StateCommitted | None:
-        """Has bytes kept; nobody waits for them."""
+    def note(self, effect: KeepNote | Erase) -> StateCommitted | None:
+        """Has bytes kept beside rows and log, or payloads erased."""
+        if isinstance(effect, KeepNote):
+            token, work, notes = 0, None, {effect.name: effect.data}
+        else:
+            token, work = ERASED, erasing(effect.lsns)
+            notes = {FORGETTING_NOTE: _encode(effect.forgetting)}
         try:
-            self._writer.submit(0, notes={effect.name: effect.data})
+            self._writer.submit(token, notes=notes, work=work)
         except StoreError as error:
-            return _failed(0, error)
+            return _failed(token, error)
         return None
 
     def reset(self) -> None:

@@ -68,7 +68,7 @@ OWN_DEADLINE: Final = frozenset(
     {HEARTBEAT, COOLDOWN_ACQUIRE, STATE_DO, STATE_READ, STATE_SCAN, STATE_LOG, STATE_MARK}
 )
 """There are many of them, and each moves the deadline of its own service only."""
-STATE_SERVICES: Final = ("state", "statereads")
+STATE_SERVICES: Final = ("state", "statereads", "forgetting")
 """Who has to do with the state's commits, of which there are many."""
 REJECTS_LOGGED_S: Final = 1.0
 """Garbage is logged at most once in this; the line carries the counts."""
@@ -230,7 +230,9 @@ def _alone(event: Event) -> str:
     """The service whose deadline alone an event can move; "" where it may be any."""
     if isinstance(event, Asked) and event.topic in OWN_DEADLINE:
         return _service_of(event)
-    return STATE_SERVICES[0] if isinstance(event, StateCommitted) else ""
+    if isinstance(event, StateCommitted) and event.token > 0:
+        return STATE_SERVICES[0]
+    return ""
 
 
 def _service_of(event: Asked) -> str:

@@ -11,6 +11,7 @@ from broker.core.router import Served
 from broker.services.clients import Clients
 from broker.services.commands import Commands
 from broker.services.cooldowns import Cooldowns
+from broker.services.forgetting import Forgettings
 from broker.services.identify import Identify
 from broker.services.leases import Leases
 from broker.services.lifecycle import Lifecycle
@@ -54,6 +55,7 @@ SERVICES: Final[dict[str, type[Service]]] = {
     "state": State,
     "statereads": StateReads,
     "cooldowns": Cooldowns,
+    "forgetting": Forgettings,
 }
 
 _NODE = frozenset({"node"})

@@ -12,14 +12,15 @@ from typing import Any, Final, NamedTuple
 
 from msgspec import structs
 
-from broker.core.effects import Effects, KeepState, Log, Publish, Refuse, Reply, ResetState
-from broker.core.events import Asked, Event, StateCommitted
+from broker.core.effects import Effects, Emit, KeepState, Log, Publish, Refuse, Reply, ResetState
+from broker.core.events import Asked, Event, Forgotten, StateCommitted
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
 from broker.core.overlay import Layer, Overlay
 from broker.core.quick import quick
-from broker.core.stateport import SharedState
+from broker.core.stateport import Forgetting, SharedState
 from broker.services.deltas import Change, Deltas
+from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import StateError
 from shard_node.state.machine import Place, apply, read_tx
 from shard_node.state.tx import Tx
@@ -60,6 +61,7 @@ class Group:
         "answers",
         "began_at",
         "changes",
+        "forgotten",
         "full",
         "layer",
         "place",
@@ -71,6 +73,7 @@ class Group:
     def __init__(self, place: Place) -> None:
         self.answers: list[Answer] = []
         self.changes: list[Change] = []
+        self.forgotten: list[Forgetting] = []
         self.full = False
         self.txs = self.size_bytes = self.token = 0
         self.place = place
@@ -180,6 +183,8 @@ class State:
         if applied.entry is not None:
             overlay.add(applied)
             self._group.full = True
+            if type(tx.ops[0]) is ForgetUser:  # it is alone in its transaction
+                self._group.forgotten.append(Forgetting(tx.ops[0].user, applied.lsn, 0))
             if self._deltas.wanted(applied.writes):
                 self._group.changes += self._deltas.of(applied)
         return StateOutcome(applied.lsn, applied.results)
@@ -197,7 +202,8 @@ class State:
         self._next_token += 1
         layer = group.layer
         mark = self._shared.clock.mark(now)._replace(at_ms=layer.entries[-1].at_ms)
-        return [KeepState(group.token, layer.writes, layer.entries, mark)]
+        left = (*self._shared.forgetting, *group.forgotten) if group.forgotten else None
+        return [KeepState(group.token, layer.writes, layer.entries, mark, left)]
 
     def _seal(self) -> None:
         """What was collected is one commit; what is applied from now on is another."""
@@ -209,9 +215,9 @@ class State:
 
     def _committed(self, event: StateCommitted, now: float) -> Effects:
         mine = bool(self._sealed) and self._sealed[0].token == event.token
-        if event.code and (mine or event.token == NOTE):
+        if event.code and (mine or event.token <= NOTE):
             return self._failed(event)
-        if not mine or event.token == NOTE:
+        if not mine:
             return []  # it failed with one before it
         self._fleet.warn("state", None)
         group = self._sealed.popleft()
@@ -224,6 +230,7 @@ class State:
         effects = self._send(now)
         for ref, outcomes in group.answers:
             effects.append(Reply(ref, StateDone(tuple(outcomes))))
+        effects += [Emit(Forgotten(one.user, one.up_to)) for one in group.forgotten]
         if group.changes:
             effects += self._deltas.told(group.changes)
         return effects + self._tell(now)

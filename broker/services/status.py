@@ -121,6 +121,7 @@ class Status:
             "commits_failed": shared.failed,
             "waiting": shared.waiting,
             "last_commit_ms": round(shared.commit_ms, 3),
+            "forgetting": len(shared.forgetting),
             "log_at_ms": shared.clock.at_ms(now),
         }
 

@@ -15,6 +15,7 @@ from broker.ports.state import FOLDER
 from broker.services.cooldowns import CHECKPOINT_S
 from shard_node.state.cooldowns import AcquireCooldown
 from shard_node.state.economy import Account, Deposit, Total, Transfer
+from shard_node.state.erasing import ForgetUser
 from shard_node.state.keys import Table, key_of
 from shard_node.state.log import GENESIS, fault, read_entry
 from shard_node.state.rows import read
@@ -268,3 +269,20 @@ def test_short_cooldowns_outlive_a_crash_as_far_as_they_were_kept(rig: Rig) -> N
     refused = do(rig.operator(), tx(3, AcquireCooldown("x", 1, 60_000))).outcomes[0]
     assert refused.error is not None
     assert refused.error.code == "E_COOLDOWN"
+
+
+def test_a_person_is_erased_from_the_log_over_a_kill(rig: Rig) -> None:
+    peer, him = client(rig), 4_242_424_242
+    wanted = 700
+    txs = [tx(n, SetValue(f"user:{him}:{n % 5}", n)) for n in range(1, wanted + 1)]
+    do(peer, *txs)
+    (outcome,) = do(peer, tx(9999, ForgetUser(him))).outcomes
+    assert outcome.error is None
+    rig.kill()
+    rig.launch()
+    rig.hear("serving")
+    deadline = time.monotonic() + 15
+    while rig.status()["state"]["forgetting"]:
+        assert time.monotonic() < deadline
+    entries = whole_log(rig.operator())
+    assert [entry.body is None for entry in entries] == [True] * wanted + [False]

@@ -9,11 +9,11 @@ from typing import Any
 
 import msgspec
 
-from broker.core.effects import Effects, KeepState, Log, ResetState
+from broker.core.effects import Effects, Erase, KeepState, Log, ResetState
 from broker.core.events import Event, FrameReceived, Process, StateCommitted, SupervisorHello, Tick
 from broker.core.logtime import LogClock, LogMark
 from broker.core.settings import Settings
-from broker.core.stateport import MemoryPort, SharedState
+from broker.core.stateport import ERASED, MemoryPort, SharedState
 from broker.services.machine import Broker
 from shard_node.state.tx import Actor, Tx
 from shard_node.wire import topics
@@ -57,6 +57,7 @@ class StateWorld:
         self.broker = Broker(settings, Durable(), self.now, self.shared)
         self.keeps: deque[KeepState] = deque()
         self.errors: list[str] = []
+        self.erases: deque[Erase] = deque()
         self.resets = 0
         self.heard: list[Heard] = []
         self._numbers = count(1)
@@ -79,6 +80,8 @@ class StateWorld:
             match effect:
                 case KeepState():
                     self.keeps.append(effect)
+                case Erase():
+                    self.erases.append(effect)
                 case ResetState():
                     self.resets += 1
                 case Log(level="ERROR", text=text):
@@ -102,6 +105,12 @@ class StateWorld:
         failed, self.keeps = list(self.keeps), deque()
         for keep in failed:
             self.give(StateCommitted(keep.token, code, error, "make room"))
+
+    def erase(self) -> None:
+        """The oldest erasing is durable."""
+        effect = self.erases.popleft()
+        self.port.erase(effect.lsns)
+        self.give(StateCommitted(ERASED))
 
     # --- peers
 
