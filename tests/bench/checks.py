@@ -14,6 +14,7 @@ import psutil
 from shardctl.bench import runs
 from shardctl.bench.measure import percentile
 from shardctl.bench.worker import Worker
+from tests.bench import kills, unread
 from tests.bench.lines import MEMBERS, ROOT
 from tests.bench.own import Check, Limit
 
@@ -142,4 +143,6 @@ CHECKS: Final = (
         stopped,
         (Limit("p99", 2.0), Limit("grown_mb", 64.0)),
     ),
+    kills.CHECK,
+    unread.CHECK,
 )
