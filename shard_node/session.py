@@ -56,8 +56,7 @@ from shard_node.wire.topics import (
 
 REGISTER_TIMEOUT_S: Final = 2.0
 REGISTER_FIRST_S: Final = 0.2
-"""How long the first attempt waits for its answer, the next one twice as long: what is sent
-while the connection breaks goes down with it (ZMQ_IMMEDIATE)."""
+"""The first wait, then twice as long: what is sent into a breaking connection is lost."""
 REQUESTS_MAX: Final = 4096
 HELD_EVENTS_MAX: Final = 1024
 EVENT_TTL_S: Final = 60.0
@@ -78,8 +77,7 @@ class _Pending:
 
 
 class NodeSession:
-    """The state of one node's conversation. ``register`` is who it is; its shards, topics and
-    uptime are brought up to date at each registration."""
+    """``register`` is who the node is; each registration brings its shards up to date."""
 
     def __init__(
         self, register: Register | ClientRegister, now: float, serves: Collection[str] = frozenset()
@@ -96,8 +94,7 @@ class NodeSession:
         self._pending: dict[int, _Pending] = {}
         self._deadlines: list[tuple[float, int]] = []
         self._held: deque[Transmit] = deque()
-        self._heard_at = now
-        self._register_again_at = now
+        self._heard_at = self._register_again_at = now
         self._register_wait_s = REGISTER_FIRST_S
 
     # --- what the node does
