@@ -23,6 +23,7 @@ from broker.core.states import (
 )
 from broker.core.table import Table
 from shard_node.wire.bodies import ShardReport, ShardState
+from shard_node.wire.limits import TOPIC_MAX_CHARS, TOPICS_PER_NODE_MAX
 
 LOOP_LAG_DEGRADED_MS: Final = 1000.0
 
@@ -176,6 +177,16 @@ class Fleet:
         """All shards with their nodes, in order of the shards."""
         rows = [(node, row) for node in self.nodes.values() for row in node.rows.values()]
         return sorted(rows, key=lambda pair: pair[1].id)
+
+    def subscribe(self, name: str, topics: tuple[str, ...]) -> None:
+        """What a registered peer listens to, as far as the limits let it."""
+        if self.table.node(name) is None:
+            return
+        kept = frozenset(topic for topic in topics if len(topic) <= TOPIC_MAX_CHARS)
+        if len(kept) < len(set(topics)) or len(kept) > TOPICS_PER_NODE_MAX:
+            self.reject("topics")
+            kept = frozenset(sorted(kept)[:TOPICS_PER_NODE_MAX])
+        self.table.subscribe(name, kept)
 
     def reject(self, reason: str) -> None:
         """Counts something that a peer sent and that was not accepted."""

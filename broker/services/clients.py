@@ -15,13 +15,7 @@ from shard_node.wire.bodies import (
     Subscribe,
     Welcome,
 )
-from shard_node.wire.limits import (
-    CLIENTS_MAX,
-    HEARTBEAT_INTERVAL_S,
-    HEARTBEAT_LOST_S,
-    TOPIC_MAX_CHARS,
-    TOPICS_PER_NODE_MAX,
-)
+from shard_node.wire.limits import CLIENTS_MAX, HEARTBEAT_INTERVAL_S, HEARTBEAT_LOST_S
 from store.records import Durable
 
 
@@ -39,7 +33,7 @@ class Clients:
             case Asked(ref=ref, body=Heartbeat() as body) if ref.peer.role == "client":
                 return self._heartbeat(ref, body, now)
             case Asked(ref=ref, body=Subscribe() as body) if ref.peer.role == "client":
-                self._subscribe(ref.peer.name, body.topics)
+                self._fleet.subscribe(ref.peer.name, body.topics)
         return self._forget(now)
 
     def next_deadline(self) -> float | None:
@@ -58,7 +52,7 @@ class Clients:
             return [Refuse(ref, ErrorBody("E_BUSY", text, "retry later", retryable=True))]
         self._hear(name, now)
         self._fleet.table.join_client(name, body.name)
-        self._subscribe(name, body.topics)
+        self._fleet.subscribe(name, body.topics)
         said = [] if again else [Log("INFO", f"client {name} registered")]
         return [*said, Reply(ref, self._welcome()), Emit(ClientJoined(name))]
 
@@ -78,15 +72,6 @@ class Clients:
     def _hear(self, name: str, now: float) -> None:
         self._heard_at.pop(name, None)
         self._heard_at[name] = now
-
-    def _subscribe(self, name: str, topics: tuple[str, ...]) -> None:
-        if self._fleet.table.node(name) is None:
-            return
-        kept = frozenset(topic for topic in topics if len(topic) <= TOPIC_MAX_CHARS)
-        if len(kept) < len(set(topics)) or len(kept) > TOPICS_PER_NODE_MAX:
-            self._fleet.reject("topics")
-            kept = frozenset(sorted(kept)[:TOPICS_PER_NODE_MAX])
-        self._fleet.table.subscribe(name, kept)
 
     def _forget(self, now: float) -> Effects:
         silent = []

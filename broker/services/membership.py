@@ -21,12 +21,7 @@ from shard_node.wire.bodies import (
     Subscribe,
     Welcome,
 )
-from shard_node.wire.limits import (
-    HEARTBEAT_INTERVAL_S,
-    HEARTBEAT_LOST_S,
-    TOPIC_MAX_CHARS,
-    TOPICS_PER_NODE_MAX,
-)
+from shard_node.wire.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_LOST_S
 from shard_node.wire.topics import SHARD_DISCONNECT, SHARD_READY
 from store.records import Durable
 
@@ -57,7 +52,7 @@ class Membership:
             case Asked(ref=ref, body=ShardDisconnect() as body):
                 return self._shard_disconnect(ref, body)
             case Asked(ref=ref, body=Subscribe() as body):
-                self._subscribe(ref.peer.name, body.topics)
+                self._fleet.subscribe(ref.peer.name, body.topics)
             case Exited(name=name, epoch=epoch):
                 return self._disconnected(self._fleet.current(name, epoch))
         return []
@@ -102,7 +97,7 @@ class Membership:
         node.heard_at = now
         node.disnake = body.disnake[:VERSION_MAX_CHARS]
         self._fleet.table.join(node.name, node.epoch, node.shards)
-        self._subscribe(node.name, body.topics)
+        self._fleet.subscribe(node.name, body.topics)
         self._observe(node, body.shards)
         text = f"node {node.name}#{node.epoch} registered{' again' if again else ''}"
         return [
@@ -121,15 +116,6 @@ class Membership:
             settings.drain_s,
             problem,
         )
-
-    def _subscribe(self, name: str, topics: tuple[str, ...]) -> None:
-        if self._fleet.table.node(name) is None:
-            return
-        kept = frozenset(topic for topic in topics if len(topic) <= TOPIC_MAX_CHARS)
-        if len(kept) < len(set(topics)) or len(kept) > TOPICS_PER_NODE_MAX:
-            self._fleet.reject("topics")
-            kept = frozenset(sorted(kept)[:TOPICS_PER_NODE_MAX])
-        self._fleet.table.subscribe(name, kept)
 
     # --- heartbeats
 

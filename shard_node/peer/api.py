@@ -339,17 +339,6 @@ class _Turn:
 _A_TURN: Final = _Turn()
 
 
-def encode(body: Any) -> bytes:
-    """A body's bytes. Raises TypeError or ValueError naming the type that cannot be sent."""
-    try:
-        data = _encode(body)
-    except _UNENCODABLE as error:
-        raise _unencodable(body, error) from None
-    if len(data) > BODY_MAX_BYTES:
-        raise _too_large(len(data))
-    return data
-
-
 def _unencodable(body: Any, error: Exception) -> Exception:
     kind = TypeError if isinstance(error, TypeError) else ValueError
     return kind(f"a body of type {type(body).__name__} cannot be sent: {error}")
