@@ -55,8 +55,9 @@ def shown(figures: dict[str, float]) -> dict[str, float]:
 def test_a_broker_killed_under_load_loses_nothing_and_repeats_nothing(tmp_path: Path) -> None:
     kills = int(os.environ.get("SHARDCTL_KILLS", KILLS_QUICK))
     figures = shown(Ordeal(tmp_path).run(kills))
-    faults = {key: figures[key] for key in ("lost", "twice", "late", "left")}
+    faults = {key: figures[key] for key in ("lost", "twice", "late", "left", "undelivered")}
     assert faults == dict.fromkeys(faults, 0)
+    assert figures["unreachable"] < 0.01 * figures["acked"]
     assert figures["acked_s"] > ACKED_MIN_S
     assert figures["serving_max_s"] < SERVING_MAX_S
 
