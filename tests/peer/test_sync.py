@@ -233,7 +233,7 @@ def test_a_fork_and_an_exit_without_a_goodbye(rig: Rig) -> None:
         assert ear.nodes()
         code = FORKS + "node.publish('last', 'words')\n"
         done = subprocess.run(
-            [sys.executable, "-c", code, rig.endpoint],
+            [sys.executable, "-W", "ignore:This process:DeprecationWarning", "-c", code, rig.endpoint],
             cwd=ROOT, capture_output=True, text=True, timeout=30, env={"PATH": os.environ["PATH"]},
         )  # fmt: skip
         assert done.stderr == ""
