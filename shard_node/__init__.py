@@ -25,6 +25,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shard_node import sync as sync
     from shard_node.errors import BotLoadError as BotLoadError
     from shard_node.errors import BridgeError as BridgeError
     from shard_node.errors import BrokerUnavailable as BrokerUnavailable
@@ -151,12 +152,15 @@ __all__ = [
     "once_per_fleet",
     "run",
     "serve",
+    "sync",
 ]
 
 
 def __getattr__(name: str) -> Any:
     if name == "node":
         return importlib.import_module("shard_node.runtime").current()
+    if name == "sync":
+        return importlib.import_module("shard_node.sync")
     home = _HOMES.get(name)
     if home is None:
         msg = f"module {__name__!r} has no attribute {name!r}"
