@@ -18,6 +18,8 @@ from collections import deque
 from collections.abc import Collection, Iterable
 from typing import Any, Final
 
+from msgspec import structs
+
 from shard_node.effects import (
     TRANSITIONS,
     Deliver,
@@ -30,6 +32,7 @@ from shard_node.effects import (
     Transmit,
 )
 from shard_node.errors import BrokerUnavailable, RequestFailed, RequestTimeout, ShardNodeError
+from shard_node.pace import REGISTER_TIMEOUT_S, Pace
 from shard_node.wire.bodies import (
     ClientRegister,
     ErrorBody,
@@ -43,7 +46,7 @@ from shard_node.wire.bodies import (
 from shard_node.wire.codec import WireError, decode_body, encode_body
 from shard_node.wire.header import Header, Kind, header
 from shard_node.wire.lanes import Lane
-from shard_node.wire.limits import BROKER_SILENT_S, TTL_MAX_MS
+from shard_node.wire.limits import TTL_MAX_MS
 from shard_node.wire.targets import BROKER, Target
 from shard_node.wire.topics import (
     CLIENT_REGISTER,
@@ -54,9 +57,6 @@ from shard_node.wire.topics import (
     TopicSpec,
 )
 
-REGISTER_TIMEOUT_S: Final = 2.0
-REGISTER_FIRST_S: Final = 0.2
-"""The first wait, then twice as long: what is sent into a breaking connection is lost."""
 REQUESTS_MAX: Final = 4096
 HELD_EVENTS_MAX: Final = 1024
 EVENT_TTL_S: Final = 60.0
@@ -86,6 +86,7 @@ class NodeSession:
         self.shards: tuple[ShardReport, ...] = getattr(register, "shards", ())
         self.topics: tuple[str, ...] = register.topics
         self.dropped = 0
+        self.pace = Pace()
         self._register = register
         self._serves = serves
         self._started_at = now
@@ -95,7 +96,6 @@ class NodeSession:
         self._deadlines: list[tuple[float, int]] = []
         self._held: deque[Transmit] = deque()
         self._heard_at = self._register_again_at = now
-        self._register_wait_s = REGISTER_FIRST_S
 
     # --- what the node does
 
@@ -185,6 +185,7 @@ class NodeSession:
     def heartbeat_answered(self, ack: HeartbeatAck, now: float) -> list[Effect]:
         """The heartbeat thread heard the broker."""
         self._heard_at = now
+        self.pace.told(ack.heartbeat_interval_s)
         if not ack.registered:
             return self._lost(now)
         if not self._move("heard"):
@@ -214,7 +215,7 @@ class NodeSession:
     def tick(self, now: float) -> list[Effect]:
         """Fail what is overdue, register again, notice the broker's silence."""
         effects = self._overdue(now)
-        if self.link is Link.REGISTERED and now - self._heard_at >= BROKER_SILENT_S:
+        if self.link is Link.REGISTERED and now >= self.pace.silent_at(self._heard_at):
             self._move("silent")
             effects.append(LinkChanged(self.link))
         if self.link is Link.UNREGISTERED and now >= self._register_again_at:
@@ -225,7 +226,7 @@ class NodeSession:
         """When ``tick`` has something to do; None where nothing ever ends by itself."""
         times = [self._deadlines[0][0]] if self._deadlines else []
         if self.link is Link.REGISTERED:
-            times.append(self._heard_at + BROKER_SILENT_S)
+            times.append(self.pace.silent_at(self._heard_at))
         if self.link is Link.UNREGISTERED:
             times.append(self._register_again_at)
         return max(now, min(times)) if times else None
@@ -234,8 +235,7 @@ class NodeSession:
 
     def _send_register(self, now: float) -> list[Effect]:
         self._registering = self._next_correlation()
-        self._register_again_at = now + self._register_wait_s
-        self._register_wait_s = min(2 * self._register_wait_s, REGISTER_TIMEOUT_S)
+        self._register_again_at = now + self.pace.register_again_s()
         head = header(
             Kind.REQUEST,
             BROKER,
@@ -250,16 +250,8 @@ class NodeSession:
         first = self._register
         if isinstance(first, ClientRegister):
             return ClientRegister(first.name, self.topics)
-        return Register(
-            first.name,
-            first.epoch,
-            first.pid,
-            first.num_shards,
-            self.shards,
-            self.topics,
-            first.disnake,
-            first.uptime_s + now - self._started_at,
-        )
+        uptime_s = first.uptime_s + now - self._started_at
+        return structs.replace(first, shards=self.shards, topics=self.topics, uptime_s=uptime_s)
 
     def _registration_answered(self, head: Header, body: bytes, now: float) -> list[Effect]:
         if head.kind is Kind.ERROR:
@@ -270,7 +262,8 @@ class NodeSession:
         except WireError:
             return []
         self._registering = None
-        self._register_wait_s = REGISTER_FIRST_S
+        self.pace.registered()
+        self.pace.told(welcome.heartbeat_interval_s)
         if not welcome.accepted:
             self._move("refused")
             reason = welcome.reason or "the broker knows a newer epoch of this node"

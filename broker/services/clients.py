@@ -15,7 +15,13 @@ from shard_node.wire.bodies import (
     Subscribe,
     Welcome,
 )
-from shard_node.wire.limits import CLIENTS_MAX, HEARTBEAT_INTERVAL_S, HEARTBEAT_LOST_S
+from shard_node.wire.limits import (
+    CLIENT_BEATS_MAX_S,
+    CLIENT_INTERVAL_MAX_S,
+    CLIENTS_MAX,
+    HEARTBEAT_INTERVAL_S,
+    HEARTBEAT_LOST_S,
+)
 from store.records import Durable
 
 
@@ -59,7 +65,7 @@ class Clients:
     def _welcome(self) -> Welcome:
         settings = self._fleet.settings
         return Welcome(
-            True, settings.fleet, settings.broker_pid, HEARTBEAT_INTERVAL_S, settings.drain_s
+            True, settings.fleet, settings.broker_pid, self._interval_s(), settings.drain_s
         )
 
     def _heartbeat(self, ref: Ref, body: Heartbeat, now: float) -> Effects:
@@ -67,7 +73,13 @@ class Clients:
         if registered:
             self._hear(ref.peer.name, now)
         broker_pid = self._fleet.settings.broker_pid
-        return [Reply(ref, HeartbeatAck(body.counter, registered, broker_pid))]
+        return [Reply(ref, HeartbeatAck(body.counter, registered, broker_pid, self._interval_s()))]
+
+    def _interval_s(self) -> float:
+        """The pace of each: together they beat no more than CLIENT_BEATS_MAX_S times a second,
+        as far as CLIENT_INTERVAL_MAX_S lets them."""
+        fair_s = len(self._heard_at) / CLIENT_BEATS_MAX_S
+        return min(max(fair_s, HEARTBEAT_INTERVAL_S), CLIENT_INTERVAL_MAX_S)
 
     def _hear(self, name: str, now: float) -> None:
         self._heard_at.pop(name, None)

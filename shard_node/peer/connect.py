@@ -21,7 +21,6 @@ from shard_node.session import NodeSession
 from shard_node.wire.bodies import ClientRegister, Heartbeat
 from shard_node.wire.header import Kind
 from shard_node.wire.identity import client_id, is_node_name
-from shard_node.wire.limits import HEARTBEAT_INTERVAL_S
 
 CONNECT_TIMEOUT_S: Final = 5.0
 FLUSH_TIMEOUT_S: Final = 1.0
@@ -78,7 +77,7 @@ class Client(Peer):
         """Connect and register."""
         loop = asyncio.get_running_loop()
         self._client.open(loop)
-        self._beat_timer = loop.call_later(HEARTBEAT_INTERVAL_S, self._beat)
+        self._beat_later()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._registered.wait()
@@ -103,8 +102,11 @@ class Client(Peer):
     def _beat(self) -> None:
         self._counter += 1
         self._client.beat(Heartbeat(self._counter, 0.0, rss_bytes(), self._client.queue, ()))
-        loop = asyncio.get_running_loop()
-        self._beat_timer = loop.call_later(HEARTBEAT_INTERVAL_S, self._beat)
+        self._beat_later()
+
+    def _beat_later(self) -> None:
+        interval_s = self._client.session.pace.interval_s
+        self._beat_timer = asyncio.get_running_loop().call_later(interval_s, self._beat)
 
     def _topics_changed(self) -> None:
         self._client.subscribe(self._plane.handlers.topics)

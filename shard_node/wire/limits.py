@@ -60,6 +60,9 @@ ROUTES_MAX: Final = 256
 """Routing rules of an operator."""
 
 HEARTBEAT_INTERVAL_S: Final = 1.0
+CLIENT_BEATS_MAX_S: Final = 150
+"""Heartbeats a second of all clients together: of more clients each beats less often."""
+CLIENT_INTERVAL_MAX_S: Final = 6.0
 HEARTBEAT_LOST_S: Final = 15.0
 """A node whose heartbeat thread is silent for so long is given up."""
 BROKER_SILENT_S: Final = 3.0

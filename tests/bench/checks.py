@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import psutil
 
+from shard_node.wire.limits import CLIENT_INTERVAL_MAX_S, HEARTBEAT_INTERVAL_S
 from shardctl.bench import runs
 from shardctl.bench.measure import percentile
 from shardctl.bench.worker import Worker
@@ -61,7 +62,8 @@ def idle(quick: bool) -> dict[str, float]:
         ]
         for worker in workers:
             worker.hear(CONNECT_MAX_S)
-        time.sleep(1.0)  # what connecting left to do
+        # What connecting left to do; and each has heard how often so many are to beat.
+        time.sleep(1.0 if quick else 2 * HEARTBEAT_INTERVAL_S + CLIENT_INTERVAL_MAX_S)
         before, start = process.cpu_times(), time.monotonic()
         time.sleep(seconds)
         after, span_s = process.cpu_times(), time.monotonic() - start
