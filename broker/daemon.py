@@ -43,7 +43,7 @@ from broker.core.frames import Body
 from broker.errors import FolderError, SupervisorSilent
 from broker.ports.folders import check_endpoint, check_folder, take_lock
 from broker.ports.gateway_info import GatewayPort
-from broker.ports.router import BLOCKED_RETRY_S, RouterPort
+from broker.ports.router import BLOCKED_RETRY_MAX_S, BLOCKED_RETRY_MIN_S, RouterPort
 from broker.ports.supervisor import LineError, SupervisorPort, read_line
 from broker.ports.wake import Signals, Wake
 from broker.services.machine import Broker
@@ -89,6 +89,7 @@ class Daemon:
         self._watched: dict[int, tuple[str, int]] = {}
         self._interest: tuple[bool, bool, int | None] | None = None
         self._due = 0.0
+        self._retry_s = BLOCKED_RETRY_MIN_S
         self._poll = select.poll()
         self._greeted = False
         self._orphaned = False
@@ -192,7 +193,7 @@ class Daemon:
         if deadline is not None and deadline < due:
             due = deadline
         if self._router.blocked:
-            due = min(due, now + BLOCKED_RETRY_S)
+            due = min(due, now + self._retry_s)
         elif len(machine.outbox) or machine.plane.sendable:
             return 0.0
         if self._watched:
@@ -262,8 +263,16 @@ class Daemon:
             self._take_inner()
 
     def _send(self) -> None:
-        machine, router, plane = self._machine, self._router, self._machine.plane
+        router = self._router
         router.blocked = False
+        self._send_all()
+        if router.blocked:
+            self._retry_s = min(2 * self._retry_s, BLOCKED_RETRY_MAX_S)
+        else:
+            self._retry_s = BLOCKED_RETRY_MIN_S
+
+    def _send_all(self) -> None:
+        machine, router, plane = self._machine, self._router, self._machine.plane
         now = time.monotonic()
         if plane.express:
             self._take_all(router.express(plane, now))

@@ -347,6 +347,8 @@ class BrokerClient:
         """Handle what has come, at most a turn's worth. True where the session has to look."""
         control = self._acted
         self._acted = False
+        if self._plane is not None:
+            self._plane.looked = False
         for _ in range(READS_PER_TURN_MAX):
             if self._raw is None:
                 break

@@ -29,8 +29,10 @@ RECEIVE_BATCH: Final = 128
 """Frames between two sends: an urgent one waits no longer than these take."""
 SEND_BATCH: Final = 64
 """Frames for one destination before the next has its turn."""
-BLOCKED_RETRY_S: Final = 0.05
-"""A safety net: a peer that takes frames again wakes the socket by itself."""
+BLOCKED_RETRY_MIN_S: Final = 0.001
+BLOCKED_RETRY_MAX_S: Final = 0.05
+"""A peer that takes frames again wakes the socket, but to ask the socket anything eats that
+edge: so it is tried again, soon at first, then twice as late each time."""
 LARGE_BYTES: Final = 8192
 """libzmq reads smaller messages many at a time, into one buffer of this size."""
 LINGER_MS: Final = 200
