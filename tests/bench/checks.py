@@ -73,11 +73,11 @@ def idle(quick: bool) -> dict[str, float]:
 
 
 def stopped(quick: bool) -> dict[str, float]:
-    """SIGSTOP for one of eight nodes who all publish to all while seven ask each other."""
+    """SIGSTOP for one of eight nodes who all publish and send to all; seven ask each other."""
     still_s = 3.0 if quick else 20.0
     names = [f"s{place}" for place in range(MEMBERS)]
     with broker() as (endpoint, process), contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(_talker(endpoint, name, names[:-1])) for name in names]
+        workers = [stack.enter_context(_talker(endpoint, name, names)) for name in names]
         for worker in workers:
             worker.hear()
         for worker in workers:
@@ -103,9 +103,10 @@ def stopped(quick: bool) -> dict[str, float]:
     return figures
 
 
-def _talker(endpoint: str, name: str, targets: list[str]) -> Worker:
+def _talker(endpoint: str, name: str, names: list[str]) -> Worker:
+    """The last one of ``names`` is asked nothing: it will stand still."""
     role = "tests.bench.check_roles:talk"
-    return Worker(role, ROOT, endpoint=endpoint, name=name, targets=targets)
+    return Worker(role, ROOT, endpoint=endpoint, name=name, targets=names[:-1], everybody=names)
 
 
 def _watched(process: Any, seconds: float) -> tuple[int, int, float]:

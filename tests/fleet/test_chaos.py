@@ -33,6 +33,8 @@ AT_ONCE_S = 2.0
 LIMIT_S = 60.0
 ACKED_MIN_S = 2500.0
 """Half the rate: the machine of a test may be busy."""
+NOISE_US = 10_000.0
+"""Of a busy machine. Whoever waits for one that takes nothing waits much longer."""
 QUEUES_MAX_MB = 96.0
 SENDER_MAX_MB = 192.0
 
@@ -64,7 +66,7 @@ def test_a_broker_killed_under_load_loses_nothing_and_repeats_nothing(tmp_path: 
 
 def test_a_node_that_stands_still_does_not_slow_the_others() -> None:
     figures = shown(checks.stopped(quick=True))
-    assert figures["p99"] < 2.0
+    assert figures["still_p99_us"] < 2 * max(figures["quiet_p99_us"], NOISE_US)
     assert figures["grown_mb"] < QUEUES_MAX_MB
 
 
@@ -78,7 +80,7 @@ def test_a_consumer_that_takes_nothing_in_fills_no_memory_and_slows_nobody(consu
     assert figures["without_hint"] == 0
     assert figures["dropped"] > 0
     assert figures["handled"] == 0
-    assert figures["after_p50"] < 2.0
+    assert figures["after_p50_us"] < 2 * max(figures["quiet_p50_us"], NOISE_US)
 
 
 # --- a fleet of real nodes
