@@ -1,8 +1,8 @@
 """The daemon's life, to be read from top to bottom: run, startup, main loop, shutdown.
 
-One loop waits for the next deadline on five descriptors: the ROUTER socket, the supervisor,
-the lifeline, and the pipe by which signals and the two waiting threads (LMDB's commit,
-Discord's REST) wake it. All decisions are the machine's.
+One loop waits for the next deadline on the peers' sockets, the supervisor, the lifeline, and
+the pipe by which signals and the two waiting threads (LMDB's commit, Discord's REST) wake it.
+All decisions are the machine's.
 """
 
 from __future__ import annotations
@@ -39,11 +39,10 @@ from broker.core.events import (
     Tick,
     WrongParts,
 )
-from broker.core.frames import Body
 from broker.errors import FolderError, SupervisorSilent
 from broker.ports.folders import check_endpoint, check_folder, take_lock
 from broker.ports.gateway_info import GatewayPort
-from broker.ports.router import BLOCKED_RETRY_MAX_S, BLOCKED_RETRY_MIN_S, RouterPort
+from broker.ports.router import BLOCKED_RETRY_S, RouterPort
 from broker.ports.supervisor import LineError, SupervisorPort, read_line
 from broker.ports.wake import Signals, Wake
 from broker.services.machine import Broker
@@ -88,9 +87,8 @@ class Daemon:
         self._inner: deque[Event] = deque()
         self._watched: dict[int, tuple[str, int]] = {}
         self._interest: tuple[bool, bool, int | None] | None = None
+        self._others: dict[int, int] = {}
         self._due = 0.0
-        self._retry_s = BLOCKED_RETRY_MIN_S
-        self._poll = select.poll()
         self._greeted = False
         self._orphaned = False
 
@@ -106,7 +104,7 @@ class Daemon:
         self._stack.callback(os.close, take_lock(config.data_dir))
         self._open_store()
         self._await_hello()
-        self._router = RouterPort(config.record.endpoint, path)
+        self._router = RouterPort(path)
         self._stack.callback(self._router.close)
         self._supervisor.send({"op": "serving"})
         self._log.info("the broker serves at %s", config.record.endpoint)
@@ -155,26 +153,25 @@ class Daemon:
             self._send()
 
     def _wait(self) -> bool:
-        """Until something is to be done; says whether another than the ROUTER has it."""
+        """Until something is to be done; says whether another than the peers has it."""
         interest = (self._supervisor.gone, self._supervisor.wants_to_write, self._lifeline)
         if interest != self._interest:
-            self._interest, self._poll = interest, self._watch()
-        # The ROUTER's descriptor tells of changes only: ask before waiting, never after.
-        timeout_s = self._timeout_s()
-        found = self._poll.poll(0 if self._router.readable else timeout_s * 1000)
-        router = self._router.descriptor
-        return any(descriptor != router for descriptor, _ in found)
+            self._interest = interest
+            self._watch()
+        return self._router.wait(self._timeout_s())
 
-    def _watch(self) -> select.poll:
-        poll = select.poll()
-        poll.register(self._router.descriptor, select.POLLIN)
-        poll.register(self._wake.fileno(), select.POLLIN)
+    def _watch(self) -> None:
+        """Beside the peers, wait for whoever there is now."""
+        for descriptor in self._others:
+            self._router.unwatch(descriptor)
+        self._others = {self._wake.fileno(): select.POLLIN}
         if not self._supervisor.gone:
             out = select.POLLOUT if self._supervisor.wants_to_write else 0
-            poll.register(self._supervisor.fileno(), select.POLLIN | out)
+            self._others[self._supervisor.fileno()] = select.POLLIN | out
         if self._lifeline is not None:
-            poll.register(self._lifeline, select.POLLIN)
-        return poll
+            self._others[self._lifeline] = select.POLLIN
+        for descriptor, events in self._others.items():
+            self._router.watch(descriptor, events)
 
     def _attend(self) -> None:
         """Everybody but the peers: signals, supervisor, lifeline, threads."""
@@ -193,7 +190,7 @@ class Daemon:
         if deadline is not None and deadline < due:
             due = deadline
         if self._router.blocked:
-            due = min(due, now + self._retry_s)
+            due = min(due, now + BLOCKED_RETRY_S)
         elif len(machine.outbox) or machine.plane.sendable:
             return 0.0
         if self._watched:
@@ -249,7 +246,7 @@ class Daemon:
         if self._due <= time.monotonic():
             self._take(Tick())
 
-    def _frame(self, routing_id: bytes, head: bytes | None, body: Body) -> None:
+    def _frame(self, routing_id: bytes, head: bytes | None, body: bytes) -> None:
         """Most frames only pass through: no event is made of them."""
         if head is None:
             self._take(WrongParts(routing_id))
@@ -263,16 +260,8 @@ class Daemon:
             self._take_inner()
 
     def _send(self) -> None:
-        router = self._router
-        router.blocked = False
-        self._send_all()
-        if router.blocked:
-            self._retry_s = min(2 * self._retry_s, BLOCKED_RETRY_MAX_S)
-        else:
-            self._retry_s = BLOCKED_RETRY_MIN_S
-
-    def _send_all(self) -> None:
         machine, router, plane = self._machine, self._router, self._machine.plane
+        router.blocked = False
         now = time.monotonic()
         if plane.express:
             self._take_all(router.express(plane, now))

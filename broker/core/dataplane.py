@@ -15,7 +15,7 @@ from broker.core.batches import Destination, Lanes
 from broker.core.checks import fault, is_sound
 from broker.core.ends import Ends
 from broker.core.fleet import Fleet, FleetState
-from broker.core.frames import Batch, Body, Fan
+from broker.core.frames import Batch, Fan
 from broker.core.letters import again
 from broker.core.queues import Outbox
 from broker.core.resolve import DOWN, Resolver, Route
@@ -68,7 +68,7 @@ class DataPlane:
     # --- from the socket
 
     def receive(
-        self, routing_id: bytes, peer: identity.Peer, head: Header, body: Body, now: float
+        self, routing_id: bytes, peer: identity.Peer, head: Header, body: bytes, now: float
     ) -> None:
         """Takes a BATCH in. Raises WireError for one that cannot be."""
         batch = Batch(routing_id.decode(), head, body, now)

@@ -15,7 +15,6 @@ from msgspec import structs
 from broker.core.dataplane import DataPlane
 from broker.core.events import Asked
 from broker.core.fleet import Fleet
-from broker.core.frames import Body
 from broker.core.inflight import REQUEST_DEFAULT_S, InFlight, Ref
 from broker.core.queues import Frame, Outbox, Put
 from broker.core.table import Owner
@@ -78,7 +77,7 @@ class Router:
 
     # --- from the socket
 
-    def receive(self, routing_id: bytes, head: bytes, body: Body, now: float) -> Asked | None:
+    def receive(self, routing_id: bytes, head: bytes, body: bytes, now: float) -> Asked | None:
         """Takes a frame in. An event comes back where it is for the broker itself."""
         try:
             return self._receive(routing_id, head, body, now)
@@ -90,7 +89,7 @@ class Router:
         """Counts a frame that was not accepted."""
         self._fleet.reject(reason)
 
-    def _receive(self, routing_id: bytes, head: bytes, body: Body, now: float) -> Asked | None:
+    def _receive(self, routing_id: bytes, head: bytes, body: bytes, now: float) -> Asked | None:
         peer = parse_peer(routing_id)
         if peer is None or peer.role == LETTER:
             raise WireError("identity")
@@ -100,8 +99,6 @@ class Router:
         if frame.kind is Kind.BATCH:
             self._plane.receive(routing_id, peer, frame, body, now)
             return None
-        if not isinstance(body, bytes):
-            body = body.bytes
         if frame.kind is Kind.CREDIT:
             self._plane.credit(routing_id, peer, frame, body, now)
             return None

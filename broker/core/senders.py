@@ -91,11 +91,10 @@ class Senders:
             self._counts["bounces_lost"] += 1
 
     def carried(self, sender: str) -> list[Entry] | None:
-        """Takes out what the header of a BATCH to ``sender`` may carry."""
+        """What the header of a BATCH to ``sender`` may carry; ``forget`` where it went."""
         owed = self._owed.get(sender)
         if owed is None or len(owed.entries) > CARRIED_MAX:
             return None
-        self.forget(sender)
         return owed.entries
 
     def due(self, now: float) -> list[tuple[str, bytes]]:

@@ -40,7 +40,6 @@ from broker.core.events import (
     WrongParts,
 )
 from broker.core.fleet import Fleet
-from broker.core.frames import Body
 from broker.core.queues import Outbox
 from broker.core.router import CLIENT, Router
 from broker.core.settings import Settings
@@ -95,7 +94,7 @@ class Broker:
                 effects = self._work(event, now)
         return effects + self._rejects.look(self.fleet, now)
 
-    def frame(self, routing_id: bytes, header: bytes, body: Body, now: float) -> Effects:
+    def frame(self, routing_id: bytes, header: bytes, body: bytes, now: float) -> Effects:
         """Takes a frame of two parts in: the short way for what is not for the broker."""
         asked = self.router.receive(routing_id, header, body, now)
         if asked is not None:

@@ -9,8 +9,6 @@ import time
 from types import TracebackType
 from typing import Any, Final
 
-import zmq
-
 from shard_node.client import BrokerClient
 from shard_node.effects import Deliver, Link, StopAsked
 from shard_node.errors import BrokerUnavailable
@@ -48,13 +46,11 @@ class Client(Peer):
         self.name = name
         self._plane.debug = os.environ.get("SHARDCTL_DEBUG") == "1"
         self.stop_asked = False
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._registered = asyncio.Event()
         self._counter = 0
         self._beat_timer: asyncio.TimerHandle | None = None
         now = time.monotonic()
         self._client = BrokerClient(
-            self._context,
             endpoint,
             client_id(name, os.getpid(), next(_counter)),
             NodeSession(ClientRegister(name, self._plane.handlers.topics), now),
@@ -97,7 +93,6 @@ class Client(Peer):
         if self._beat_timer is not None:
             self._beat_timer.cancel()
         self._client.close()
-        self._context.term()
 
     def _beat(self) -> None:
         self._counter += 1

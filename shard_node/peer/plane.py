@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from zmq.backend import Socket as RawSocket
-
 from shard_node.errors import BrokerUnavailable, QueueFull, Undeliverable
 from shard_node.peer import failures
 from shard_node.peer.answers import Answers
@@ -24,7 +22,6 @@ from shard_node.peer.handlers import Handlers
 from shard_node.peer.inbox import Arrival, Inbox
 from shard_node.peer.outbox import Outbox
 from shard_node.peer.stepping import Stepper
-from shard_node.sockets import POLLIN, events, send
 from shard_node.wire.batch import Message, decode_batch
 from shard_node.wire.codec import WireError, decode_body, encode_body, encode_header
 from shard_node.wire.credit import Entry, Forwarded, Handled
@@ -62,13 +59,9 @@ class Plane:
         """A future that is done: what ``publish`` returns where nothing has to wait."""
         self.burst = 0
         """Messages published since the loop's turn began."""
-        self.blocked = False
-        """The socket did not take the last frame."""
-        self.looked = False
-        """Nothing was sent since the socket was asked last whether a frame waits."""
-        self._raw: RawSocket | None = None
+        self._send: Callable[[bytes, bytes], bool] = _refused
+        self._readable: Callable[[], bool] = _never
         self._pump: Callable[[], None] = _nothing
-        self._look: Callable[[], None] = _nothing
         self._stepper: Stepper | None = None
         self._dispatcher: Dispatcher | None = None
         self._soon: asyncio.Handle | None = None
@@ -84,13 +77,13 @@ class Plane:
     def open(
         self,
         loop: asyncio.AbstractEventLoop,
-        raw: RawSocket,
+        send: Callable[[bytes, bytes], bool],
+        readable: Callable[[], bool],
         pump: Callable[[], None],
-        look: Callable[[], None],
     ) -> None:
-        """Begin on a loop. ``raw`` sends and receives; ``pump`` writes and reads, ``look``
-        has it called again where the socket asks for it after a send."""
-        self.loop, self._raw, self._pump, self._look = loop, raw, pump, look
+        """Begin on a loop. ``send`` takes a frame or says no, ``readable`` says whether one
+        has come, ``pump`` writes and has handlers take their turn."""
+        self.loop, self._send, self._readable, self._pump = loop, send, readable, pump
         self.done = loop.create_future()
         self.done.set_result(None)
         self._stepper = Stepper(loop)
@@ -108,7 +101,7 @@ class Plane:
         if self.loop is None:
             return
         self.flush()
-        self.loop = self._raw = None
+        self.loop = None
         self.outbox.up = False
         for handle in (self._soon, self._timer, self._credit_timer):
             if handle is not None:
@@ -130,11 +123,11 @@ class Plane:
 
     def link_away(self) -> None:
         """The broker is silent; it may come back and remember."""
-        self.outbox.up = self.blocked = False
+        self.outbox.up = False
 
     def link_lost(self) -> None:
         """The broker is gone: the next one knows nothing."""
-        self._fresh, self.blocked = True, False
+        self._fresh = True
         self.outbox.link_lost()
 
     # --- saying something
@@ -150,7 +143,6 @@ class Plane:
         if self._soon is None:
             if self._stepper is not None and len(self._stepper.running) <= 1:
                 self.flush()
-                self._look()
             else:
                 self.wake()
 
@@ -176,7 +168,6 @@ class Plane:
                 outbox.went(frame)
             else:
                 outbox.delayed(frame)
-            self._look()
         else:
             outbox.put(line, message, ask)
             if self._soon is None:
@@ -290,7 +281,7 @@ class Plane:
 
     def flush(self) -> None:
         """Send receipts, frames and credit, as far as the window and the socket let them."""
-        if self._raw is None:
+        if self.loop is None:
             return
         inbox, outbox = self.inbox, self.outbox
         if outbox.up:
@@ -336,32 +327,22 @@ class Plane:
         """No frame has carried the credit: it goes by itself."""
         self._credit_timer = None
         inbox = self.inbox
-        if not (inbox.news and self.outbox.up and self._raw is not None):
+        if not (inbox.news and self.outbox.up and self.loop is not None):
             return
         if inbox.tellings != tellings:
             self._watch_credit()
             return
         self._tell(inbox.credit())
-        self._look()
 
     def _end_of_turn(self) -> None:
         self._soon = None
         self.burst = 0
         self._pump()
 
-    def _readable(self) -> bool:
-        return self._raw is not None and bool(events(self._raw) & POLLIN)
-
     def _tell(self, credit: Handled) -> None:
         head = header(Kind.CREDIT, BROKER, "", lane=Lane.CONTROL)
         if self._send(encode_header(head), encode_body(credit)):
             self.inbox.told(credit)
-
-    def _send(self, head: bytes, body: bytes) -> bool:
-        assert self._raw is not None
-        self.looked = False
-        self.blocked = not send(self._raw, head, body)
-        return not self.blocked
 
     def _give_room(self, *, everybody: bool = False) -> None:
         for line, future in self._room:
@@ -388,3 +369,11 @@ class Plane:
 
 def _nothing() -> None:
     """Nobody lends a socket yet."""
+
+
+def _refused(_head: bytes, _body: bytes) -> bool:
+    return False
+
+
+def _never() -> bool:
+    return False
