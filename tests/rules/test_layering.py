@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
         # The store's records are plain structs; the services say what to keep in their terms.
         "store.records",
     },
-    "broker": {"broker", "shard_node.wire", "shard_node.state", "store", "zmq", "msgspec"},
+    "broker": {"broker", "shard_node.wire", "shard_node.state", "store", "msgspec"},
     "shardctl.supervisor": {"shardctl.supervisor", "shardctl.launch", "shardctl.paths"},
     "shardctl.cli.sandbox": {"shardctl", "shard_node.sandbox", "click", "rich"},
     # Asks as a program of a bot's author does.

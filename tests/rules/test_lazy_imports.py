@@ -33,7 +33,7 @@ def test_an_import_does_not_load_what_it_may_not_need(statement: str, heavy: set
 
 @pytest.mark.slow
 def test_the_synchronous_client_is_there_when_it_is_named() -> None:
-    assert "zmq" in loaded("import shard_node; shard_node.sync.connect")
+    assert "msgspec" in loaded("import shard_node; shard_node.sync.connect")
 
 
 @pytest.mark.slow
