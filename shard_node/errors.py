@@ -57,12 +57,14 @@ class RequestFailed(ShardNodeError):
     """The broker or a peer answered a request with an error."""
 
     code = "E_REQUEST"
+    hint = "the message says who refused what; `shardctl status` shows the fleet"
 
 
 class RequestTimeout(RequestFailed):
     """A request had no answer before its deadline."""
 
     code = "E_TIMEOUT"
+    hint = "it may have run all the same; if its handler is only slow, give it more timeout_s"
     retryable = True
 
 
@@ -95,6 +97,7 @@ class Undeliverable(ShardNodeError):
     """A message or request that did not reach a living owner of its target."""
 
     code = "E_UNREACHABLE"
+    hint = "is the target's node up? `shardctl status` shows it, `shardctl dead-letters` the rest"
     retryable = True
 
     @property

@@ -80,11 +80,20 @@ def decoder(body_type: Any) -> Decode:
 
 
 def topic_name(topic: TopicName) -> str:
-    """The name on the wire. Raises ValueError for none that can be."""
+    """The name on the wire. Raises ValueError or TypeError for none that can be."""
+    said: object = topic
+    if not isinstance(said, str | type):
+        msg = f"{said!r} is no topic: a str, or a msgspec.Struct type"
+        raise TypeError(msg)
     name = topic if isinstance(topic, str) else BY_BODY.get(topic) or topic.__name__
     if not 0 < len(name) <= TOPIC_MAX_CHARS:
         msg = f"a topic's name has 1 to {TOPIC_MAX_CHARS} characters, not {len(name)}"
         raise ValueError(msg)
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        msg = f"{name!r} is no topic: {error}"
+        raise ValueError(msg) from None
     return name
 
 

@@ -44,6 +44,7 @@ ALLOWED: dict[str, set[str]] = {
 
 PURE = ("broker.core", "broker.services", "shard_node.wire", "shard_node.state")
 PURE_MODULES = (
+    "shard_node.peer.addresses",
     "shard_node.peer.answers",
     "shard_node.peer.asks",
     "shard_node.peer.failures",
