@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
+import secrets
 import time
 from types import TracebackType
 from typing import Any, Final
@@ -18,11 +18,14 @@ from shard_node.peer.discovery import find_endpoint
 from shard_node.session import NodeSession
 from shard_node.wire.bodies import ClientRegister, Heartbeat
 from shard_node.wire.header import Kind
-from shard_node.wire.identity import client_id, is_node_name
+from shard_node.wire.identity import CLIENT_TOKENS, client_id, is_node_name
 
 CONNECT_TIMEOUT_S: Final = 5.0
 FLUSH_TIMEOUT_S: Final = 1.0
-_counter = itertools.count(1)
+
+
+def _token() -> int:
+    return secrets.randbelow(CLIENT_TOKENS)
 
 
 def connect(
@@ -52,7 +55,7 @@ class Client(Peer):
         now = time.monotonic()
         self._client = BrokerClient(
             endpoint,
-            client_id(name, os.getpid(), next(_counter)),
+            client_id(name, os.getpid(), _token()),
             NodeSession(ClientRegister(name, self._plane.handlers.topics), now),
             on_stop=self._told_to_stop,
             on_deliver=self._deliver,

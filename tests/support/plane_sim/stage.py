@@ -12,7 +12,6 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import zmq
@@ -176,7 +175,7 @@ def staged(broker_parts: dict[str, Any], ends: list[tuple[Any, Any]]) -> Iterato
         put(zmq, "Context", Context)
         for module in (shard_node.peer.connect, shard_node.runtime):
             put(module, "os", Os())
-        put(shard_node.peer.connect, "_counter", SimpleNamespace(__next__=None))
+        put(shard_node.peer.connect, "_token", itertools.count(1).__next__)
         for name, value in broker_parts.items():
             put(broker.daemon, name, value)
         yield
@@ -187,7 +186,7 @@ def staged(broker_parts: dict[str, Any], ends: list[tuple[Any, Any]]) -> Iterato
 
 def fresh_counter() -> None:
     """Each world counts its clients from 1."""
-    shard_node.peer.connect._counter = itertools.count(1)
+    shard_node.peer.connect._token = itertools.count(1).__next__
 
 
 @contextlib.contextmanager
