@@ -154,11 +154,20 @@ class Daemon:
 
     def _wait(self) -> bool:
         """Until something is to be done; says whether another than the peers has it."""
+        router = self._machine.router
+        if router.touched:
+            router.touched = False
+            self._look_around()
+        return self._router.wait(self._timeout_s())
+
+    def _look_around(self) -> None:
+        """What frames that only pass through do not change."""
         interest = (self._supervisor.gone, self._supervisor.wants_to_write, self._lifeline)
         if interest != self._interest:
             self._interest = interest
             self._watch()
-        return self._router.wait(self._timeout_s())
+        deadline = self._machine.next_deadline()
+        self._due = time.monotonic() + WAIT_MAX_S if deadline is None else deadline
 
     def _watch(self) -> None:
         """Beside the peers, wait for whoever there is now."""
@@ -175,6 +184,7 @@ class Daemon:
 
     def _attend(self) -> None:
         """Everybody but the peers: signals, supervisor, lifeline, threads."""
+        self._machine.router.touched = True
         self._wake.drain()
         self._read_signals()
         self._read_supervisor()
@@ -182,20 +192,17 @@ class Daemon:
         self._read_threads()
 
     def _timeout_s(self) -> float:
-        machine, now = self._machine, time.monotonic()
-        deadline = machine.next_deadline()
-        self._due = now + WAIT_MAX_S if deadline is None else deadline
-        due = min(self._due, now + WAIT_MAX_S)
+        machine, now, due = self._machine, time.monotonic(), self._due
         deadline = machine.plane.next_deadline()
         if deadline is not None and deadline < due:
             due = deadline
         if self._router.blocked:
             due = min(due, now + BLOCKED_RETRY_S)
-        elif len(machine.outbox) or machine.plane.sendable:
+        elif machine.plane.sendable or len(machine.outbox):
             return 0.0
         if self._watched:
             due = min(due, now + WATCH_S)
-        return max(0.0, due - now)
+        return due - now if due > now else 0.0
 
     def _read_signals(self) -> None:
         received = self._signals.received & set(_END)
@@ -253,8 +260,11 @@ class Daemon:
             return
         now = time.monotonic()
         effects = self._machine.frame(routing_id, head, body, now)
-        if self._machine.plane.express:
-            self._take_all(self._router.express(self._machine.plane, now))
+        plane = self._machine.plane
+        if plane.express:
+            lost = self._router.express(plane, now)
+            if lost:
+                self._take_all(lost)
         if effects:
             self._carry_out(effects)
             self._take_inner()
@@ -267,12 +277,14 @@ class Daemon:
             self._take_all(router.express(plane, now))
         if len(machine.outbox):
             self._take_all(router.send(machine.outbox))
-        if plane.idle:
-            return
-        if plane.sendable:
-            self._take_all(router.forward(plane, machine.outbox, now))
-        plane.turn(now)
-        self._take_all(router.tell(plane.senders, machine.outbox, now))
+        if not plane.idle:
+            plane.senders.now = now
+            if plane.sendable:
+                self._take_all(router.forward(plane, machine.outbox, now))
+            plane.turn(now)
+        deadline = plane.senders.next_deadline()
+        if deadline is not None and deadline <= now:
+            self._take_all(router.tell(plane.senders, machine.outbox, now))
         if len(machine.outbox):
             self._take_all(router.send(machine.outbox))
 

@@ -266,9 +266,11 @@ class BrokerClient:
     def _arrived(self, frames: list[Parts]) -> None:
         """Frames have come."""
         control, self._acted = self._acted, False
+        now = time.monotonic()
+        self.session.heard(now)
         for parts in frames:
             if len(parts) == FRAME_PARTS and self._open:
-                control = self._handle(*parts) or control
+                control = self._handle(parts[0], parts[1], now) or control
         if self._open:
             if self._plane is not None:
                 self._plane.turn()
@@ -301,20 +303,19 @@ class BrokerClient:
     def _send(self, frame: Transmit) -> bool:
         return self._dealer.send(encode_header(frame.header), frame.body)
 
-    def _handle(self, head_bytes: bytes, body: bytes) -> bool:
+    def _handle(self, head_bytes: bytes, body: bytes, now: float) -> bool:
+        """True where the session has to look."""
         try:
             head = decode_header(head_bytes)
         except WireError as error:
             _log.debug("a frame was refused: %s", error)
             return False
-        plane, kind, now = self._plane, head.kind, time.monotonic()
+        plane, kind = self._plane, head.kind
         if plane is not None:
             if kind is Kind.BATCH:
-                self.session.heard(now)
                 plane.batch(head, body)
                 return False
             if kind is Kind.CREDIT or kind is Kind.BOUNCE:
-                self.session.heard(now)
                 plane.credit(body) if kind is Kind.CREDIT else plane.bounce(head, body)
                 return False
         self._perform(self.session.frame_received(head, body, now))

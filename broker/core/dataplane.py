@@ -71,6 +71,7 @@ class DataPlane:
         self, routing_id: bytes, peer: identity.Peer, head: Header, body: bytes, now: float
     ) -> None:
         """Takes a BATCH in. Raises WireError for one that cannot be."""
+        self.senders.now = now
         batch = Batch(routing_id.decode(), head, body, now)
         if not self._is_current(peer):
             self._refuse(batch, *fault(peer))
@@ -104,8 +105,10 @@ class DataPlane:
             self._fleet.reject("credit")
         destination.size_window(handled.window_messages, handled.window_bytes)
         destination.heard_at, destination.stuck = now, False
-        self._starved.pop(routing_id, None)
-        self._wake(destination)
+        if self._starved:
+            self._starved.pop(routing_id, None)
+        if destination.frames or destination.paused_until:
+            self._wake(destination)
 
     def _is_current(self, peer: identity.Peer) -> bool:
         if peer.role == "node":
@@ -121,13 +124,20 @@ class DataPlane:
     # --- to a destination, to wait, or back
 
     def _forward(self, batch: Batch, sender_name: str, now: float) -> None:
-        rule = self._resolver.rule(batch.head)
-        if rule is not None and rule.lane is not None:
-            batch.queue_lane = int(rule.lane)
+        head = batch.head
+        if self._resolver.ruled:
+            rule = self._resolver.rule(head)
+            if rule is not None and rule.lane is not None:
+                batch.queue_lane = int(rule.lane)
         if batch.deadline and batch.deadline <= now:
             self._ends.fail(batch, "E_EXPIRED", "its deadline passed while it waited", now)
             return
-        route = self._resolver.route(batch.head, sender_name, now)
+        if type(head.target) is Node and not head.pin:  # the short way of most
+            owner = self._fleet.table.node(head.target.name)
+            if owner is not None:
+                self._put(batch, owner.routing_id, now)
+                return
+        route = self._resolver.route(head, sender_name, now)
         if route.rerouted:
             batch.flags |= _REROUTED
         if len(route.owners) == 1 and not route.several:
@@ -220,15 +230,8 @@ class DataPlane:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits: no frame, and no credit that a sender has to hear of."""
-        return not (
-            self._ready
-            or self.senders
-            or self._fresh
-            or self._starved
-            or self._paused
-            or self._deadlines
-        )
+        """Whether no frame waits."""
+        return not (self._ready or self._fresh or self._starved or self._paused or self._deadlines)
 
     @property
     def sendable(self) -> bool:
@@ -289,11 +292,11 @@ class DataPlane:
 
     def next_deadline(self) -> float | None:
         """When the next turn is due at the latest."""
-        times = []
-        if self.senders:
-            times.append(self.senders.next_deadline())
         while self._fresh and self._fresh[0].gone:
             self._fresh.popleft()
+        if self.idle:
+            return self.senders.next_deadline()
+        times = [self.senders.next_deadline()]
         if self._fresh:
             times.append(self._fresh[0].arrived + STUCK_S)
         if self._deadlines:

@@ -74,6 +74,8 @@ class Router:
         self._plane = plane
         self._served = served
         self.in_flight = InFlight()
+        self.touched = True
+        """Something else came than a BATCH that went on: deadlines may be others now."""
 
     # --- from the socket
 
@@ -87,6 +89,7 @@ class Router:
 
     def reject(self, reason: str) -> None:
         """Counts a frame that was not accepted."""
+        self.touched = True
         self._fleet.reject(reason)
 
     def _receive(self, routing_id: bytes, head: bytes, body: bytes, now: float) -> Asked | None:
@@ -102,6 +105,7 @@ class Router:
         if frame.kind is Kind.CREDIT:
             self._plane.credit(routing_id, peer, frame, body, now)
             return None
+        self.touched = True
         if frame.kind in (Kind.REPLY, Kind.ERROR):
             self._answered(routing_id, frame, body)
             return None

@@ -28,14 +28,14 @@ CREDIT_HEADER: Final = encode_header(
 
 
 class Owed:
-    """What one sender has not been told yet. ``since``: the first turn that saw it; 0: none."""
+    """What one sender has not been told yet, ``since`` when."""
 
     __slots__ = ("entries", "messages", "since")
 
-    def __init__(self) -> None:
+    def __init__(self, since: float) -> None:
         self.entries: list[Entry] = []
         self.messages = 0
-        self.since = 0.0
+        self.since = since
 
 
 class Senders:
@@ -47,6 +47,8 @@ class Senders:
         self._outbox = outbox
         self._owed: dict[str, Owed] = {}  # in the order in which they are due
         self._many: dict[str, None] = {}
+        self.now = 0.0
+        """The time, as whoever drives it says now and then."""
 
     def __len__(self) -> int:
         return len(self._owed)
@@ -71,7 +73,7 @@ class Senders:
         batch.released = True
         owed = self._owed.get(batch.sender)
         if owed is None:
-            owed = self._owed[batch.sender] = Owed()
+            owed = self._owed[batch.sender] = Owed(self.now)
         if len(owed.entries) < CREDITS_KEPT_MAX and batch.head.seq > 0:
             owed.entries.append((batch.head.lane, batch.head.seq, owner))
             owed.messages += batch.count
@@ -99,22 +101,19 @@ class Senders:
 
     def due(self, now: float) -> list[tuple[str, bytes]]:
         """Takes out what can wait no longer: senders with the bodies of their CREDIT frames."""
-        owed_to = self._owed
-        for owed in reversed(owed_to.values()):
-            if owed.since:
-                break
-            owed.since = now
         senders = dict(self._many)
-        for sender, owed in owed_to.items():
+        for sender, owed in self._owed.items():
             if owed.since > now - CREDIT_TELL_S:
                 break
             senders[sender] = None
         return self._told(senders) if senders else []
 
     def next_deadline(self) -> float | None:
-        """When somebody has to be told at the latest; a ``since`` of 0 is due at once."""
+        """When somebody has to be told at the latest."""
+        if self._many:
+            return 0.0
         for owed in self._owed.values():
-            return owed.since + CREDIT_TELL_S if owed.since else 0.0
+            return owed.since + CREDIT_TELL_S
         return None
 
     def flush(self) -> None:
@@ -131,7 +130,8 @@ class Senders:
     def forget(self, sender: str) -> None:
         """A sender is dead, or told."""
         self._owed.pop(sender, None)
-        self._many.pop(sender, None)
+        if self._many:
+            self._many.pop(sender, None)
 
     def _told(self, senders: Iterable[str]) -> list[tuple[str, bytes]]:
         found = []

@@ -77,6 +77,7 @@ class Broker:
     def on(self, event: Event, now: float) -> Effects:
         """Takes an event in; returns what the shell has to do, in order."""
         effects: Effects = []
+        self.router.touched = True
         match event:
             case FrameReceived(routing_id=routing_id, header=header, body=body):
                 return self.frame(routing_id, header, body, now)
@@ -100,6 +101,7 @@ class Broker:
         if asked is not None:
             return self._work(asked, now) + self._rejects.look(self.fleet, now)
         if self.fleet.rejected_total != self._rejects.logged_total:
+            self.router.touched = True
             return self._rejects.look(self.fleet, now)
         return NOTHING
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Generator
+from functools import lru_cache
 from typing import Any, Final, NamedTuple, TypeVar, overload
 
 import msgspec
@@ -14,7 +15,7 @@ from shard_node.peer.addresses import check_receiver
 from shard_node.peer.answers import DELIVERED
 from shard_node.peer.asks import Ask
 from shard_node.peer.frames import Line
-from shard_node.peer.handlers import Message, TopicName, decoder, lane_number, topic_name
+from shard_node.peer.handlers import Decode, Message, TopicName, decoder, lane_number, topic_name
 from shard_node.peer.outbox import LINES_MAX
 from shard_node.peer.plane import Plane
 from shard_node.wire import batch
@@ -39,6 +40,7 @@ ASK_HINT: Final = "what the broker answers is in the manual page shard-protocol(
 BATCH_FULL_BYTES: Final = BATCH_MAX_BYTES // 2
 """A batch of events is full already at half the limit, so that no body has to be looked at
 before it is added; the limit on a body is that of its frame."""
+DECODERS_CACHED: Final = 1024
 _EVENT: Final = int(Kind.EVENT)
 _MESSAGE: Final = int(Kind.MESSAGE)
 _REQUEST: Final = int(Kind.REQUEST)
@@ -197,12 +199,10 @@ class Peer:
         try:
             data = await ask.waiter
         finally:
-            self._plane.answers.end(ask)
-        if reply is Any:
-            spec = TOPICS.get(ask.message.topic)
-            reply = Any if spec is None else spec.reply or Any
+            if ask.open:
+                self._plane.answers.end(ask)
         try:
-            return decoder(reply)(data)
+            return _reply_decoder(ask.message.topic, reply)(data)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:
             text = f"{topic_name(name)}: the reply cannot be read: {error}"
             raise ShardNodeError(text, code="E_BAD_BODY") from None
@@ -359,6 +359,15 @@ def _no_time(timeout_s: float) -> ValueError:
 
 def _too_large(size: int) -> ValueError:
     return ValueError(f"body of {size} bytes; the limit is {BODY_MAX_BYTES}")
+
+
+@lru_cache(DECODERS_CACHED)
+def _reply_decoder(topic: str, reply: Any) -> Decode:
+    """What reads a reply: a built-in topic has a type of its own."""
+    if reply is Any:
+        spec = TOPICS.get(topic)
+        reply = Any if spec is None else spec.reply or Any
+    return decoder(reply)
 
 
 def _own_lane(name: str, kind: int) -> int:

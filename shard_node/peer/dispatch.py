@@ -42,22 +42,24 @@ class _Run:
 
 
 class Job:
-    """A message that several handlers get: ``left`` of them run."""
+    """A message on its own, or that several handlers get: ``left`` of them run."""
 
-    __slots__ = ("arrival", "error", "left", "message", "owner", "waits")
+    __slots__ = ("arrival", "error", "left", "message", "owner", "result", "waits")
 
     def __init__(self, owner: Dispatcher, arrival: Arrival, message: batch.Message, left: int):
         self.owner, self.arrival, self.message, self.left = owner, arrival, message, left
         self.error: BaseException | None = None
+        self.result: Any = None
         self.waits = False
 
-    def ended(self, _result: Any, error: BaseException | None) -> None:
+    def ended(self, result: Any, error: BaseException | None) -> None:
         """One of its handlers has ended."""
         self.left -= 1
+        self.result = result
         if error is not None:
             self.error = error
         if self.left == 0 and self.waits:
-            self.owner.conclude(self.arrival, self.message, None, self.error)
+            self.owner.conclude(self.arrival, self.message, self.result, self.error)
             self.owner.late(self.arrival)
 
 
@@ -87,7 +89,10 @@ class Dispatcher:
 
         A coroutine for many messages costs less than one for each: a handler that does not
         wait ends within it, and one that waits takes it along, so that the next one goes on.
+        One message needs none.
         """
+        if len(messages) == 1:
+            return self._one(arrival, messages[0])
         at = ended = 0
         while at < len(messages):
             run = _Run(arrival, messages, at)
@@ -100,6 +105,17 @@ class Dispatcher:
                 run.late = True
                 ended -= 1
         return ended
+
+    def _one(self, arrival: Arrival, message: batch.Message) -> bool:
+        """True where it has ended already."""
+        kind = message.kind
+        if kind != _EVENT and not self._inbox.is_new(arrival, message):
+            return True
+        named = self.handlers.services if kind == _REQUEST else self.handlers.single
+        handler = named.get(message.topic)
+        if handler is None:
+            return self._several(arrival, message)
+        return self._all(arrival, message, (handler,))
 
     async def _through(self, run: _Run) -> None:
         arrival, messages, inbox = run.arrival, run.messages, self._inbox
@@ -163,13 +179,16 @@ class Dispatcher:
         if not handlers:
             self._nobody(arrival, message)
             return True
+        return self._all(arrival, message, handlers)
+
+    def _all(self, arrival: Arrival, message: batch.Message, handlers: tuple[Handler, ...]) -> bool:
         job = Job(self, arrival, message, len(handlers))
         for handler in handlers:
             self._call(handler, job)
         if job.left:
             job.waits = True
             return False
-        self.conclude(arrival, message, None, job.error)
+        self.conclude(arrival, message, job.result, job.error)
         return True
 
     def _call(self, handler: Handler, job: Job) -> None:
@@ -184,7 +203,7 @@ class Dispatcher:
         )
         try:
             result = handler.call(incoming)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             job.ended(None, error)
             return
         if result.__class__ is CoroutineType:

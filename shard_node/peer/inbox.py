@@ -29,6 +29,9 @@ SENDERS_MAX: Final = 4096
 RANGES_MAX: Final = 1024
 """Ranges and failures in one message of receipts."""
 
+_REQUEST: Final = int(Kind.REQUEST)
+_REROUTED: Final = int(Flag.REROUTED)
+
 Outcome = tuple[str, str] | None
 """None: handled. Else the code and the words of the error."""
 
@@ -103,6 +106,8 @@ class Inbox:
     def __init__(self) -> None:
         self.doubles = 0
         self.tellings = 0
+        self.has_receipts = False
+        """Whether receipts are due."""
         self.waiting = 0
         """Messages that are not started."""
         self.window = CREDIT_MIN_MESSAGES
@@ -218,10 +223,12 @@ class Inbox:
     def is_new(self, arrival: Arrival, message: Message) -> bool:
         """Whether a MESSAGE or REQUEST is to be handled; what was handled before is
         receipted again."""
-        sender = self._sender(arrival)
+        sender = self._senders.get(arrival.name)
+        if sender is None or sender.epoch != arrival.epoch:
+            sender = self._sender(arrival)
         if sender is None:
             return False
-        if message.kind == Kind.REQUEST:
+        if message.kind == _REQUEST:
             return self._new_request(sender, message.number)
         numbers, number = sender.lanes[arrival.lane], message.number
         if number < numbers.floor or number in numbers.seen:
@@ -278,26 +285,21 @@ class Inbox:
     # --- receipts
 
     def _receipt(self, arrival: Arrival, number: int, outcome: Outcome) -> None:
+        self.has_receipts = True
         key = (arrival.name, arrival.epoch, arrival.lane)
         pending = self._receipts.get(key)
         if pending is None:
             pending = self._receipts[key] = _Pending()
         if outcome is not None:
             pending.failed.append((number, *outcome))
-        elif arrival.flags & Flag.REROUTED:
+        elif arrival.flags & _REROUTED:
             pending.rerouted.append(number)
         else:
             pending.delivered.append(number)
 
-    @property
-    def has_receipts(self) -> bool:
-        """Whether receipts are due."""
-        return bool(self._receipts)
-
     def receipts(self) -> list[tuple[str, int, Receipts]]:
         """All receipts that are due: sender, its epoch, body."""
-        if not self._receipts:
-            return []
+        self.has_receipts = False
         found, self._receipts = self._receipts, {}
         return [
             (name, epoch, body)

@@ -160,14 +160,10 @@ class Plane:
             raise QueueFull(text, retry_after_s=failures.RETRY_AFTER_S)
         deadline = time.monotonic() + timeout_s
         ask = Ask(message, lane, deadline, loop.create_future())
-        asks.add(ask)
         # Where nobody else is at it, there is nothing to pack it with.
-        frame = outbox.alone(line, message, ask) if len(asks) == 1 else None
+        frame = outbox.alone(line, message, ask) if asks.add(ask) else None
         if frame is not None:
-            if self._send_frame(frame, deadline - timeout_s, time.time()):
-                outbox.went(frame)
-            else:
-                outbox.delayed(frame)
+            self._send_alone(frame, deadline - timeout_s, time.time())
         else:
             outbox.put(line, message, ask)
             if self._soon is None:
@@ -205,14 +201,14 @@ class Plane:
             messages = decode_batch(body)
             if len(messages) != head.count:
                 raise WireError("limit", "count")
-            name, epoch = self._sender(head.sender)
+            sender = self._senders.get(head.sender) or self._sender(head.sender)
         except WireError:
             self.rejected += 1
             self.inbox.refused(head.count, len(body))
             return
         if messages[0].kind != _EVENT:
             messages = self.answers.hear(messages)
-        self.inbox.push(head, messages, name, epoch, len(body))
+        self.inbox.push(head, messages, *sender, len(body))
 
     def event(self, head: Header, body: bytes) -> None:
         """An event of the broker's own: one message in its frame, without credit."""
@@ -242,14 +238,12 @@ class Plane:
         self.answers.bounce(head, body)
 
     def _sender(self, routing_id: str) -> tuple[str, int]:
-        found = self._senders.get(routing_id)
-        if found is None:
-            peer = parse_peer(routing_id.encode(errors="replace"))
-            if peer is None:
-                raise WireError("identity", routing_id)
-            if len(self._senders) >= SENDERS_CACHED_MAX:
-                self._senders.clear()
-            found = self._senders[routing_id] = (peer.name, peer.epoch)
+        peer = parse_peer(routing_id.encode(errors="replace"))
+        if peer is None:
+            raise WireError("identity", routing_id)
+        if len(self._senders) >= SENDERS_CACHED_MAX:
+            self._senders.clear()
+        found = self._senders[routing_id] = (peer.name, peer.epoch)
         return found
 
     # --- turns
@@ -299,11 +293,21 @@ class Plane:
 
     def _send_frames(self) -> None:
         outbox, now, wall = self.outbox, time.monotonic(), time.time()
+        only = outbox.only()
+        if only is not None:
+            self._send_alone(only, now, wall)
+            return
         while True:
             frame = outbox.next()
             if frame is None or not self._send_frame(frame, now, wall):
                 return
             outbox.sent(frame)
+
+    def _send_alone(self, frame: Frame, now: float, wall: float) -> None:
+        if self._send_frame(frame, now, wall):
+            self.outbox.went(frame)
+        else:
+            self.outbox.delayed(frame)
 
     def _send_frame(self, frame: Frame, now: float, wall: float) -> bool:
         """The first frame carries the credit that nobody has been told of."""

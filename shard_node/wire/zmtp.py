@@ -21,6 +21,9 @@ PARTS_KEPT_MAX: Final = 3
 COMMAND_MAX_BYTES: Final = 4096
 IDENTITY_MAX_BYTES: Final = 255
 _SHORT_MAX: Final = 255
+_TRAFFIC_MAX: Final = MORE | LONG
+_FIRST: Final = tuple(bytes((MORE, size)) for size in range(_SHORT_MAX + 1))
+_LAST: Final = tuple(bytes((0, size)) for size in range(_SHORT_MAX + 1))
 _MAJOR_OLDEST: Final = 3
 _READY: Final = b"\x05READY"
 _PING: Final = b"\x04PING"
@@ -40,8 +43,8 @@ class ZmtpError(Exception):
 def pack(head: bytes, body: bytes) -> bytes:
     """A message of two parts."""
     count, size = len(head), len(body)
-    first = bytes((MORE, count)) if count <= _SHORT_MAX else b"\x03" + _size.pack(count)
-    second = bytes((0, size)) if size <= _SHORT_MAX else b"\x02" + _size.pack(size)
+    first = _FIRST[count] if count <= _SHORT_MAX else b"\x03" + _size.pack(count)
+    second = _LAST[size] if size <= _SHORT_MAX else b"\x02" + _size.pack(size)
     return b"%b%b%b%b" % (first, head, second, body)
 
 
@@ -87,17 +90,8 @@ class Reader:
 
         Raises ZmtpError.
         """
-        if self._held:
-            self._held += data
-            if len(self._held) < self._needed:
-                return []
-            data = bytes(self._held)
-            self._held.clear()
-        if not self._greeted:
-            data = self._greeting(data)
-        return self._read(data) if data else []
-
-    def _read(self, data: bytes) -> list[Parts]:
+        if self._held or not self._greeted:
+            data = self._begun(data)
         messages: list[Parts] = []
         parts, end, at, most = self._parts, len(data), 0, self._part_max
         needed = _HEAD_SHORT
@@ -117,7 +111,7 @@ class Reader:
             if after > end:
                 needed = after - at
                 break
-            if flags > (MORE | LONG) or self.identity is None:
+            if flags > _TRAFFIC_MAX or self.identity is None:
                 self._other(flags, data[first:after])
             else:
                 if len(parts) < PARTS_KEPT_MAX:
@@ -131,6 +125,16 @@ class Reader:
             self._held += data[at:] if at else data
             self._needed = needed
         return messages
+
+    def _begun(self, data: bytes) -> bytes:
+        """What goes on from before: empty where it is not whole yet."""
+        if self._held:
+            self._held += data
+            if len(self._held) < self._needed:
+                return b""
+            data = bytes(self._held)
+            self._held.clear()
+        return data if self._greeted else self._greeting(data)
 
     def _greeting(self, data: bytes) -> bytes:
         """What follows the greeting; empty where it is not whole yet."""
