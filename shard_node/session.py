@@ -13,6 +13,7 @@ and what may be asked twice (``renew``) is asked again of the broker that comes 
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 from collections import deque
 from collections.abc import Collection, Iterable
@@ -86,6 +87,8 @@ class NodeSession:
         self.shards: tuple[ShardReport, ...] = getattr(register, "shards", ())
         self.topics: tuple[str, ...] = register.topics
         self.dropped = 0
+        self.refusal: ErrorBody | None = None
+        """Why the broker did not let it in when it was asked last."""
         self.pace = Pace()
         self._register = register
         self._serves = serves
@@ -169,7 +172,7 @@ class NodeSession:
             return self._answered(head, body, now)
         if head.kind is Kind.REQUEST and head.topic not in self._serves:
             return self.answer(head, _nobody(head), now)
-        if head.topic == NODE_STOP:
+        if head.topic == NODE_STOP and not head.sender:
             return self._stop_asked(body)
         return [Deliver(head, body)]
 
@@ -256,12 +259,14 @@ class NodeSession:
     def _registration_answered(self, head: Header, body: bytes, now: float) -> list[Effect]:
         if head.kind is Kind.ERROR:
             self._register_again_at = now + REGISTER_RETRY_S
+            with contextlib.suppress(WireError):
+                self.refusal = decode_body(body, ErrorBody)
             return []
         try:
             welcome = decode_body(body, Welcome)
         except WireError:
             return []
-        self._registering = None
+        self._registering = self.refusal = None
         self.pace.registered()
         self.pace.told(welcome.heartbeat_interval_s)
         if not welcome.accepted:

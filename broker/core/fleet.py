@@ -88,6 +88,7 @@ class Node:
     rss_bytes: int = 0
     queue: int = 0
     loop_lag_ms: float = 0.0
+    troubles: dict[str, int] = field(default_factory=dict)
     disnake: str = ""
     reason: str = ""
     tail: tuple[str, ...] = ()
@@ -148,6 +149,7 @@ class Fleet:
     rejected: Counter[str] = field(default_factory=Counter)
     rejected_total: int = 0
     warnings: dict[str, str] = field(default_factory=dict)
+    client_troubles: dict[str, dict[str, int]] = field(default_factory=dict)
     depths: Callable[[str, bytes], dict[str, Any]] = _no_depths
 
     def resize(self, num_shards: int) -> None:

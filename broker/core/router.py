@@ -127,6 +127,10 @@ class Router:
         if peer.role != NODE:
             raise refused("role", "E_REFUSED", f"a {peer.role} may speak to the broker only")
         self._fence(peer)
+        spec = TOPICS.get(frame.topic)
+        if frame.kind is Kind.MESSAGE or (spec is not None and not frame.topic.isupper()):
+            text = f"{frame.topic} is not a peer's to send to a peer"
+            raise refused("topic", "E_REFUSED", text)
         if frame.kind is Kind.REQUEST:
             self._forward_request(routing_id, peer, frame, body, now)
         else:

@@ -20,6 +20,8 @@ from shard_node.wire.targets import BROKER, Node
 CREDITS_PER_FRAME: Final = 4096
 CREDITS_KEPT_MAX: Final = 65_536
 """Entries for a sender that reads nothing; honest ones stay within their window."""
+CONTROL_FRAMES_MAX: Final = 64
+"""A peer behind so many control frames hears of its credit when it has read them."""
 CARRIED_MAX: Final = 16
 """Entries in the header of a BATCH: with the longest names they stay far within its limit."""
 CREDIT_HEADER: Final = encode_header(
@@ -106,7 +108,21 @@ class Senders:
             if owed.since > now - CREDIT_TELL_S:
                 break
             senders[sender] = None
-        return self._told(senders) if senders else []
+        if not senders:
+            return []
+        if len(self._outbox):  # what waits behind control frames grows no second queue
+            senders = {s: None for s in senders if self._takes(s) or self._put_off(s, now)}
+        return self._told(senders)
+
+    def _put_off(self, sender: str, now: float) -> bool:
+        self._many.pop(sender, None)
+        owed = self._owed.pop(sender)
+        owed.since = now
+        self._owed[sender] = owed
+        return False
+
+    def _takes(self, sender: str) -> bool:
+        return self._outbox.depth(sender.encode()) < CONTROL_FRAMES_MAX
 
     def next_deadline(self) -> float | None:
         """When somebody has to be told at the latest."""
@@ -118,7 +134,7 @@ class Senders:
 
     def flush(self) -> None:
         """Puts all credit into the outbox, before whatever is put there next."""
-        for sender, body in self._told(dict.fromkeys(self._owed)):
+        for sender, body in self._told([s for s in self._owed if self._takes(s)]):
             self.queue(sender.encode(), body)
 
     def queue(self, routing_id: bytes, body: bytes) -> None:

@@ -6,6 +6,7 @@ from broker.core.effects import Effects, Emit, Log, Refuse, Reply
 from broker.core.events import Asked, ClientGone, ClientJoined, Event
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
+from broker.services.membership import troubles
 from shard_node.wire import identity
 from shard_node.wire.bodies import (
     ClientRegister,
@@ -52,6 +53,9 @@ class Clients:
         name = ref.peer.name
         if not identity.is_node_name(body.name) or not name.startswith(f"cl-{body.name}-"):
             return [Refuse(ref, ErrorBody("E_BAD_REQUEST", "not the name of its socket"))]
+        if body.name in self._fleet.nodes:
+            text = f"{body.name} is a node of this fleet"
+            return [Refuse(ref, ErrorBody("E_NAME_TAKEN", text, "connect under another name"))]
         again = name in self._heard_at
         if not again and len(self._heard_at) >= CLIENTS_MAX:
             text = f"{CLIENTS_MAX} clients are registered"
@@ -72,6 +76,8 @@ class Clients:
         registered = ref.peer.name in self._heard_at
         if registered:
             self._hear(ref.peer.name, now)
+            if body.troubles:
+                self._fleet.client_troubles[ref.peer.name] = troubles(body)
         broker_pid = self._fleet.settings.broker_pid
         return [Reply(ref, HeartbeatAck(body.counter, registered, broker_pid, self._interval_s()))]
 
@@ -94,6 +100,7 @@ class Clients:
         effects: Effects = []
         for name in silent:
             del self._heard_at[name]
+            self._fleet.client_troubles.pop(name, None)
             self._fleet.table.leave(name)
             effects += [Log("INFO", f"client {name} is silent"), Emit(ClientGone(name))]
         return effects

@@ -26,8 +26,19 @@ from shard_node.wire.topics import SHARD_DISCONNECT, SHARD_READY
 from store.records import Durable
 
 VERSION_MAX_CHARS: Final = 64
+TROUBLES_MAX: Final = 16
+TROUBLE_MAX_CHARS: Final = 64
 CONNECTED: Final = frozenset({ShardState.READY, ShardState.DRAINING})
 """Said to be ready, and not said to have lost its connection since."""
+
+
+def troubles(body: Heartbeat) -> dict[str, int]:
+    """What a peer says that it has dropped and refused, as far as it is reasonable."""
+    return {
+        name: count
+        for name, count in list(body.troubles.items())[:TROUBLES_MAX]
+        if len(name) <= TROUBLE_MAX_CHARS and count > 0
+    }
 
 
 class Membership:
@@ -127,6 +138,7 @@ class Membership:
         node.loop_lag_ms = body.loop_lag_ms
         node.rss_bytes = body.rss_bytes
         node.queue = body.queue
+        node.troubles = troubles(body)
         if node.state is NodeState.STARTING and node.due_at is not None:
             # It lives, and may still be importing the bot.
             node.due_at = max(node.due_at, now + HEARTBEAT_LOST_S)

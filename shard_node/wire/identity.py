@@ -73,9 +73,10 @@ def client_id(name: str, pid: int, token: int) -> bytes:
     return f"{_CLIENT}{name}-{pid}-{token}".encode()
 
 
-def letter_sender(number: int) -> str:
-    """The sender of a dead letter that is tried again: new to every receiver."""
-    return f"{_LETTER}{number}#1"
+def letter_sender(number: int, incarnation: int) -> str:
+    """The sender of a dead letter that is tried again: new to every receiver, whatever an
+    earlier broker sent again under the same number."""
+    return f"{_LETTER}{number}#{incarnation}"
 
 
 def is_letter(name: str) -> bool:

@@ -42,6 +42,9 @@ CREDIT_MAX_MESSAGES: Final = 4096
 CREDIT_MAX_BYTES: Final = 8 << 20
 CREDIT_RESERVE_MESSAGES: Final = 64
 """What the broker may have at a node whose handlers have not returned yet."""
+CREDIT_LENT_MESSAGES: Final = 4096
+CREDIT_LENT_BYTES: Final = 32 << 20
+"""What comes to that for handlers that wait for something: they take none of a node's time."""
 STUCK_S: Final = 0.05
 """A receiver that frames wait for and that gave no credit for so long is stuck: its senders
 have their window back. Longer than a busy machine's hiccups."""
@@ -52,6 +55,8 @@ MESSAGE_MIN_BYTES: Final = 5
 DEAD_LETTERS_MAX: Final = 1000
 DEAD_LETTERS_MAX_BYTES: Final = 8 << 20
 """Of bodies that are kept for another try; a letter beyond it keeps its header only."""
+WAITING_MAX_BYTES: Final = 256 << 20
+"""Of BATCH frames that wait in the broker, for all destinations together."""
 PARKED_MAX_BYTES: Final = 64 << 20
 PARKED_MAX_S: Final = 60.0
 """How long a frame without a deadline waits for an owner that is away."""

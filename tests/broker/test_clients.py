@@ -8,6 +8,7 @@ from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
 from broker.core.settings import Settings
 from broker.services.clients import Clients
+from broker.services.status import Status
 from shard_node.wire.bodies import ClientRegister, Heartbeat, HeartbeatAck, Welcome
 from shard_node.wire.identity import client_id, parse_peer
 from shard_node.wire.lanes import Lane
@@ -23,7 +24,8 @@ from store.records import Durable
 
 class World:
     def __init__(self) -> None:
-        self.clients = Clients(Fleet(Settings("f", "app", "boot"), 0.0), Durable())
+        self.fleet = Fleet(Settings("f", "app", "boot"), 0.0)
+        self.clients = Clients(self.fleet, Durable())
 
     def ask(self, number: int, body: object, now: float) -> object:
         routing_id = client_id(f"p{number}", 7, number)
@@ -72,3 +74,15 @@ def test_the_most_silent_are_forgotten_and_the_others_stay() -> None:
     assert not world.beat(1, 18.0).registered
     assert world.beat(3, 18.0).registered
     assert world.clients.next_deadline() == 10.0 + HEARTBEAT_LOST_S
+
+
+def test_what_clients_drop_is_summed_while_they_are_there() -> None:
+    world = World()
+    world.join(1)
+    world.join(2)
+    world.ask(1, Heartbeat(1, 0.0, 0, 0, (), {"events_dropped": 2}), 1.0)
+    world.ask(2, Heartbeat(1, 0.0, 0, 0, (), {"events_dropped": 3, "frames_dropped": 1}), 9.0)
+    status = Status(world.fleet, Durable())
+    assert status._broker(9.0)["client_troubles"] == {"events_dropped": 5, "frames_dropped": 1}
+    world.clients.on(Tick(), 1.0 + HEARTBEAT_LOST_S)
+    assert status._broker(20.0)["client_troubles"] == {"events_dropped": 3, "frames_dropped": 1}
