@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Final
 
 from broker.errors import EndpointError
+from broker.ports.eagerness import SPIN_S, Eagerness
 from shard_node.wire.limits import FRAME_MAX_BYTES
 from shard_node.wire.zmtp import GREETING, Reader, ZmtpError, pack, ready
 
@@ -75,6 +76,7 @@ class Listener:
         self._strangers: dict[int, Connection] = {}  # in the order they came
         self._peers: dict[bytes, Connection] = {}
         self._unnamed = 0
+        self._eagerness = Eagerness()
         self._found: list[Connection] = []
         self._buffer = memoryview(bytearray(RECEIVE_BYTES))
 
@@ -94,7 +96,7 @@ class Listener:
         if self._deaf_until:
             timeout_s = min(timeout_s, self._hear())
         others = False
-        for descriptor, events in self._poll.poll(timeout_s, CONNECTIONS_PER_TURN_MAX):
+        for descriptor, events in self._next(timeout_s):
             connection = self._connections.get(descriptor)
             if connection is not None:
                 if events & _OUT:
@@ -107,6 +109,18 @@ class Listener:
                 others = True
         return others
 
+    def _next(self, timeout_s: float) -> list[tuple[int, int]]:
+        poll, eagerness = self._poll.poll, self._eagerness
+        if timeout_s > SPIN_S and eagerness.wanted():
+            end = time.monotonic() + SPIN_S
+            while time.monotonic() < end:
+                found = poll(0, CONNECTIONS_PER_TURN_MAX)
+                if found:
+                    eagerness.tried(True)
+                    return found
+            eagerness.tried(False)
+        return poll(timeout_s, CONNECTIONS_PER_TURN_MAX)
+
     # --- receiving
 
     def receive(self, take: Take) -> None:
@@ -118,7 +132,7 @@ class Listener:
         found = self._found
         if not found:
             return
-        buffer = self._buffer
+        buffer, frames, size_bytes = self._buffer, 0, 0
         for connection in found:
             try:
                 count = connection.socket.recv_into(buffer)
@@ -131,6 +145,8 @@ class Listener:
             except (OSError, ZmtpError):
                 self._drop(connection)
                 continue
+            frames += len(messages)
+            size_bytes += count
             routing_id = connection.routing_id or self._greeted(connection)
             for parts in messages:
                 if len(parts) == FRAME_PARTS:
@@ -139,6 +155,7 @@ class Listener:
                     take(routing_id, None, b"")
             if connection.reader.replies:
                 self._reply(connection)
+        self._eagerness.turn(frames, size_bytes)
         found.clear()
 
     def _accept(self) -> None:
