@@ -6,7 +6,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Callable
-from types import CoroutineType
+from types import CoroutineType, NoneType
 from typing import Any, Final
 
 from shard_node.peer.handlers import LANE_NAMES, Handler, Handlers, Message
@@ -20,6 +20,8 @@ from shard_node.wire.header import Kind
 _log = logging.getLogger(__name__)
 
 ERROR_MAX_CHARS: Final = 1024
+_PLAIN: Final = frozenset({NoneType, bool, int, float, str, bytes, list, tuple, dict})
+"""What a handler mostly returns: asked of none of these whether it can be awaited."""
 _EVENT: Final = int(Kind.EVENT)
 _MESSAGE: Final = int(Kind.MESSAGE)
 _REQUEST: Final = int(Kind.REQUEST)
@@ -104,6 +106,7 @@ class Dispatcher:
             elif not run.over:
                 run.late = True
                 ended -= 1
+                self._inbox.suspended(arrival, 1)
         return ended
 
     def _one(self, arrival: Arrival, message: batch.Message) -> bool:
@@ -137,7 +140,8 @@ class Dispatcher:
             call, decode = handler
             try:
                 result = call(Message(decode, message.body, message.topic, sender, lane, sent_at))
-                if result.__class__ is CoroutineType:
+                made = result.__class__
+                if made is CoroutineType or (made not in _PLAIN and hasattr(made, "__await__")):
                     result = await result
             except (Exception, asyncio.CancelledError) as raised:
                 error = raised
@@ -170,7 +174,7 @@ class Dispatcher:
 
     def late(self, arrival: Arrival) -> None:
         """A message has ended that did not when it was started."""
-        self._inbox.handled(arrival, 1)
+        self._inbox.late(arrival)
         self._on_late()
 
     def _several(self, arrival: Arrival, message: batch.Message) -> bool:
@@ -187,6 +191,7 @@ class Dispatcher:
             self._call(handler, job)
         if job.left:
             job.waits = True
+            self._inbox.suspended(arrival, 1)
             return False
         self.conclude(arrival, message, job.result, job.error)
         return True
@@ -206,8 +211,11 @@ class Dispatcher:
         except (Exception, asyncio.CancelledError) as error:
             job.ended(None, error)
             return
-        if result.__class__ is CoroutineType:
+        made = result.__class__
+        if made is CoroutineType:
             self._stepper.start(result, job.ended)
+        elif made not in _PLAIN and hasattr(made, "__await__"):
+            self._stepper.start(_awaited(result), job.ended)
         else:
             job.ended(result, None)
 
@@ -224,6 +232,10 @@ class Dispatcher:
         if self._debug:
             details["traceback"] = redact("".join(traceback.format_exception(error)))
         return ErrorBody("E_REMOTE", describe(error), details=details)
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
 
 
 def _nothing(_result: Any, _error: BaseException | None) -> None:

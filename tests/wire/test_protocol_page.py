@@ -10,10 +10,10 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from broker.core.batches import START_WINDOW_MESSAGES
+from broker.core.batches import START_WINDOW_MESSAGES, WINDOW_MAX_BYTES, WINDOW_MAX_MESSAGES
 from broker.core.inflight import REQUEST_DEFAULT_S
 from broker.services.registry import SERVED
-from shard_node.peer import asks, inbox
+from shard_node.peer import asks, inbox, senders
 from shard_node.wire import bodies, categories, limits, topics
 from shard_node.wire.batch import Flag, Message, Receipts, encode_batch
 from shard_node.wire.codec import decode_body, decode_header, encode_body
@@ -198,7 +198,10 @@ def test_limits_are_the_pages() -> None:
         limits.CLIENTS_MAX,
         limits.FRAME_MAX_BYTES,
         asks.SPAN_MAX,
-        inbox.SPAN_MAX,
+        senders.SPAN_MAX,
+        limits.CREDIT_LENT_BYTES,
+        WINDOW_MAX_MESSAGES,
+        WINDOW_MAX_BYTES,
         inbox.REQUESTS_REMEMBERED_MAX,
         inbox.RANGES_MAX,
     ):
@@ -207,4 +210,5 @@ def test_limits_are_the_pages() -> None:
     assert f"no credit for {limits.STUCK_S * 1000:.0f} ms" in PAGE
     assert f"deadline {limits.PARKED_MAX_S:.0f} seconds" in PAGE
     assert f"ends after {REQUEST_DEFAULT_S:.0f} s" in PAGE
+    assert f"nothing for {inbox.FORGET_S:.0f} seconds" in PAGE
     assert f"the window is {START_WINDOW_MESSAGES} messages" in PAGE
