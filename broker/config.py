@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -95,6 +96,7 @@ class Config:
             drain_s=record.drain_s,
             routes=tuple(_rule(entry) for entry in record.routes),
             seed=int.from_bytes(os.urandom(8), "big"),
+            incarnation=max(1, int(time.time())),
         )
 
 

@@ -1,8 +1,8 @@
 """The daemon's life, to be read from top to bottom: run, startup, main loop, shutdown.
 
-One loop waits for the next deadline on five descriptors: the ROUTER socket, the supervisor,
-the lifeline, and the pipe by which signals and the waiting threads (LMDB's commits, Discord's
-REST) wake it. All decisions are the machine's.
+One loop waits for the next deadline on the peers' sockets, the supervisor, the lifeline, and
+the pipe by which signals and the waiting threads (LMDB's commits, Discord's REST) wake it.
+All decisions are the machine's.
 """
 
 from __future__ import annotations
@@ -43,7 +43,6 @@ from broker.core.events import (
     Tick,
     WrongParts,
 )
-from broker.core.frames import Body
 from broker.errors import FolderError, SupervisorSilent
 from broker.ports.folders import check_endpoint, check_folder, take_lock
 from broker.ports.gateway_info import GatewayPort
@@ -93,8 +92,8 @@ class Daemon:
         self._inner: deque[Event] = deque()
         self._watched: dict[int, tuple[str, int]] = {}
         self._interest: tuple[bool, bool, int | None] | None = None
+        self._others: dict[int, int] = {}
         self._due = 0.0
-        self._poll = select.poll()
         self._greeted = False
         self._orphaned = False
 
@@ -110,7 +109,7 @@ class Daemon:
         self._stack.callback(os.close, take_lock(config.data_dir))
         self._open_store()
         self._await_hello()
-        self._router = RouterPort(config.record.endpoint, path)
+        self._router = RouterPort(path)
         self._stack.callback(self._router.close)
         self._supervisor.send({"op": "serving"})
         self._log.info("the broker serves at %s", config.record.endpoint)
@@ -169,29 +168,38 @@ class Daemon:
             self._send()
 
     def _wait(self) -> bool:
-        """Until something is to be done; says whether another than the ROUTER has it."""
+        """Until something is to be done; says whether another than the peers has it."""
+        router = self._machine.router
+        if router.touched:
+            router.touched = False
+            self._look_around()
+        return self._router.wait(self._timeout_s())
+
+    def _look_around(self) -> None:
+        """What frames that only pass through do not change."""
         interest = (self._supervisor.gone, self._supervisor.wants_to_write, self._lifeline)
         if interest != self._interest:
-            self._interest, self._poll = interest, self._watch()
-        # The ROUTER's descriptor tells of changes only: ask before waiting, never after.
-        timeout_s = self._timeout_s()
-        found = self._poll.poll(0 if self._router.readable else timeout_s * 1000)
-        router = self._router.descriptor
-        return any(descriptor != router for descriptor, _ in found)
+            self._interest = interest
+            self._watch()
+        deadline = self._machine.next_deadline()
+        self._due = time.monotonic() + WAIT_MAX_S if deadline is None else deadline
 
-    def _watch(self) -> select.poll:
-        poll = select.poll()
-        poll.register(self._router.descriptor, select.POLLIN)
-        poll.register(self._wake.fileno(), select.POLLIN)
+    def _watch(self) -> None:
+        """Beside the peers, wait for whoever there is now."""
+        for descriptor in self._others:
+            self._router.unwatch(descriptor)
+        self._others = {self._wake.fileno(): select.POLLIN}
         if not self._supervisor.gone:
             out = select.POLLOUT if self._supervisor.wants_to_write else 0
-            poll.register(self._supervisor.fileno(), select.POLLIN | out)
+            self._others[self._supervisor.fileno()] = select.POLLIN | out
         if self._lifeline is not None:
-            poll.register(self._lifeline, select.POLLIN)
-        return poll
+            self._others[self._lifeline] = select.POLLIN
+        for descriptor, events in self._others.items():
+            self._router.watch(descriptor, events)
 
     def _attend(self) -> None:
         """Everybody but the peers: signals, supervisor, lifeline, threads."""
+        self._machine.router.touched = True
         self._wake.drain()
         self._read_signals()
         self._read_supervisor()
@@ -199,20 +207,17 @@ class Daemon:
         self._read_threads()
 
     def _timeout_s(self) -> float:
-        machine, now = self._machine, time.monotonic()
-        deadline = machine.next_deadline()
-        self._due = now + WAIT_MAX_S if deadline is None else deadline
-        due = min(self._due, now + WAIT_MAX_S)
+        machine, now, due = self._machine, time.monotonic(), self._due
         deadline = machine.plane.next_deadline()
         if deadline is not None and deadline < due:
             due = deadline
         if self._router.blocked:
             due = min(due, now + BLOCKED_RETRY_S)
-        elif len(machine.outbox) or machine.plane.sendable:
+        elif machine.plane.sendable or len(machine.outbox):
             return 0.0
         if self._watched:
             due = min(due, now + WATCH_S)
-        return max(0.0, due - now)
+        return due - now if due > now else 0.0
 
     def _read_signals(self) -> None:
         received = self._signals.received & set(_END)
@@ -265,15 +270,18 @@ class Daemon:
         if self._due <= time.monotonic():
             self._take(Tick())
 
-    def _frame(self, routing_id: bytes, head: bytes | None, body: Body) -> None:
+    def _frame(self, routing_id: bytes, head: bytes | None, body: bytes) -> None:
         """Most frames only pass through: no event is made of them."""
         if head is None:
             self._take(WrongParts(routing_id))
             return
         now = time.monotonic()
         effects = self._machine.frame(routing_id, head, body, now)
-        if self._machine.plane.express:
-            self._take_all(self._router.express(self._machine.plane, now))
+        plane = self._machine.plane
+        if plane.express:
+            lost = self._router.express(plane, now)
+            if lost:
+                self._take_all(lost)
         if effects:
             self._carry_out(effects)
             self._take_inner()
@@ -286,12 +294,14 @@ class Daemon:
             self._take_all(router.express(plane, now))
         if len(machine.outbox):
             self._take_all(router.send(machine.outbox))
-        if plane.idle:
-            return
-        if plane.sendable:
-            self._take_all(router.forward(plane, machine.outbox, now))
-        plane.turn(now)
-        self._take_all(router.tell(plane.senders, machine.outbox, now))
+        if not plane.idle:
+            plane.senders.now = now
+            if plane.sendable:
+                self._take_all(router.forward(plane, machine.outbox, now))
+            plane.turn(now)
+        deadline = plane.senders.next_deadline()
+        if deadline is not None and deadline <= now:
+            self._take_all(router.tell(plane.senders, machine.outbox, now))
         if len(machine.outbox):
             self._take_all(router.send(machine.outbox))
 

@@ -30,6 +30,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from shard_node import sync as sync
     from shard_node.bridge.cooldowns import cooldown as cooldown
     from shard_node.errors import BotLoadError as BotLoadError
     from shard_node.errors import BridgeError as BridgeError
@@ -260,6 +261,7 @@ __all__ = [
     "once_per_fleet",
     "run",
     "serve",
+    "sync",
 ]
 
 
@@ -267,6 +269,8 @@ def __getattr__(name: str) -> Any:
     if name == "node":
         found = importlib.import_module("shard_node.runtime").current()
         return found or importlib.import_module("shard_node.lone").current()
+    if name == "sync":
+        return importlib.import_module("shard_node.sync")
     home = _HOMES.get(name)
     if home is None:
         msg = f"module {__name__!r} has no attribute {name!r}"

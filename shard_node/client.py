@@ -1,9 +1,4 @@
-"""The asyncio shell of the node's session: one DEALER socket on the bot's own loop.
-
-The socket's descriptor is edge-triggered (zmq_getsockopt(3), ZMQ_FD): after every send and
-every receive the events are looked at again, or a message that came meanwhile would wait
-for the next one.
-"""
+"""The asyncio shell of the node's session: one DEALER on the bot's own loop."""
 
 from __future__ import annotations
 
@@ -15,15 +10,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Final
 
-import zmq
-from zmq.backend import Socket as RawSocket
-
+from shard_node.dealer import Dealer
 from shard_node.effects import Deliver, Effect, Fail, Link, LinkChanged, Settle, StopAsked, Transmit
 from shard_node.errors import BrokerUnavailable
-from shard_node.heartbeat import connect
 from shard_node.peer.plane import Plane
 from shard_node.session import NodeSession
-from shard_node.sockets import POLLIN, POLLOUT, descriptor, events, monitor_of, receive
 from shard_node.wire.bodies import Heartbeat, HeartbeatAck, Subscribe
 from shard_node.wire.codec import WireError, decode_header, encode_header
 from shard_node.wire.header import Header, Kind
@@ -31,12 +22,11 @@ from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import QUEUE_MAX_FRAMES
 from shard_node.wire.targets import BROKER, Target
 from shard_node.wire.topics import SUBSCRIBE
+from shard_node.wire.zmtp import Parts
 
 _log = logging.getLogger(__name__)
 
-READS_PER_TURN_MAX: Final = 64
-"""Frames handled before the loop gets its turn again."""
-LINGER_MS: Final = 500
+FRAME_PARTS: Final = 2
 
 
 class BrokerClient:
@@ -49,7 +39,6 @@ class BrokerClient:
 
     def __init__(
         self,
-        context: zmq.Context[zmq.Socket[bytes]],
         endpoint: str,
         identity: bytes,
         session: NodeSession,
@@ -61,14 +50,18 @@ class BrokerClient:
     ) -> None:
         self.session = session
         self.dropped = 0
-        self._context, self._endpoint, self._identity = context, endpoint, identity
+        self._dealer = Dealer(
+            endpoint,
+            identity,
+            on_frames=self._arrived,
+            on_room=self._pump,
+            on_lost=self._connection_lost,
+        )
         self._on_stop, self._on_deliver, self._on_link = on_stop, on_deliver, on_link
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._outbox: tuple[deque[Transmit], ...] = tuple(deque() for _ in Lane)
         self._plane = plane
-        self._raw: RawSocket | None = None
-        self._socket: zmq.Socket[bytes] | None = None
-        self._monitor: zmq.Socket[bytes] | None = None
+        self._open = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -85,39 +78,26 @@ class BrokerClient:
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect and register, on the loop that runs the bot."""
-        self._loop = loop
-        self._socket = connect(self._context, self._endpoint, self._identity)
-        self._socket.setsockopt(zmq.LINGER, LINGER_MS)
-        self._raw = RawSocket(shadow=self._socket.underlying)
-        self._monitor = monitor_of(self._context, self._socket)
+        self._loop, self._open = loop, True
         if self._plane is not None:
-            self._plane.open(loop, self._raw, self._pump, self._look_again)
-        loop.add_reader(descriptor(self._socket), self._pump)
-        loop.add_reader(descriptor(self._monitor), self._connection_changed)
+            self._plane.open(loop, self._dealer.send, self._dealer.readable, self._pump)
         self._perform(self.session.start(time.monotonic()))
-        self._connection_changed()  # a descriptor tells of nothing before the first look
-        self._pump()
+        self._set_timer()
+        self._dealer.open(loop)
 
     def close(self) -> None:
         """Send what can be sent at once, fail what is open, give the descriptor back."""
-        if self._socket is None:
+        if not self._open:
             return
         self._perform(self.session.close())
         self._write()
         if self._plane is not None:
             self._plane.close()
-        loop, socket, monitor = self._loop, self._socket, self._monitor
-        self._socket = self._monitor = self._raw = None
+        self._open = False
         for handle in (self._timer, self._turn):
             if handle is not None:
                 handle.cancel()
-        assert monitor is not None
-        if loop is not None and not loop.is_closed():
-            loop.remove_reader(descriptor(socket))
-            loop.remove_reader(descriptor(monitor))
-        socket.disable_monitor()
-        monitor.close(0)
-        socket.close(LINGER_MS)
+        self._dealer.close()
 
     async def request(
         self,
@@ -133,7 +113,7 @@ class BrokerClient:
         Raises RequestTimeout, BrokerUnavailable or RequestFailed. Cancelling it withdraws
         the question.
         """
-        if self._socket is None or self._loop is None:
+        if not self._open or self._loop is None:
             raise BrokerUnavailable(f"{topic}: this node is not connected")
         correlation, effects = self.session.request(
             topic, body, time.monotonic(), timeout_s=timeout_s, target=target, renew=renew
@@ -165,7 +145,7 @@ class BrokerClient:
 
         Returns False where ``timeout_s`` was not enough.
         """
-        if self._socket is None or self._loop is None:
+        if not self._open or self._loop is None:
             return False
         calm = self._loop.create_future()
         self._calm.append(calm)
@@ -177,12 +157,12 @@ class BrokerClient:
 
     def beat(self, body: Heartbeat) -> None:
         """A heartbeat over this very socket."""
-        if self._socket is not None:
+        if self._open:
             self._act(self.session.beat(body, time.monotonic()))
 
     def heartbeat_answered(self, ack: HeartbeatAck) -> None:
         """The heartbeat thread heard the broker (call it on the loop)."""
-        if self._socket is not None:
+        if self._open:
             self._act(self.session.heartbeat_answered(ack, time.monotonic()))
 
     # --- carrying out effects
@@ -248,17 +228,9 @@ class BrokerClient:
 
     # --- the socket
 
-    def _connection_changed(self) -> None:
-        """The monitor says that the broker's end closed."""
-        gone = False
-        while self._monitor is not None:
-            try:
-                self._monitor.recv_multipart(zmq.DONTWAIT)
-            except zmq.Again:
-                break
-            gone = True
-        if gone:
-            self._act(self.session.disconnected(time.monotonic()))
+    def _connection_lost(self) -> None:
+        """The broker's end closed."""
+        self._act(self.session.disconnected(time.monotonic()))
 
     def _enqueue(self, frame: Transmit) -> None:
         lane = self._outbox[frame.header.lane]
@@ -268,24 +240,41 @@ class BrokerClient:
         lane.append(frame)
 
     def _pump(self) -> None:
-        """Write, read, and look again until neither moves."""
-        if self._socket is None:
+        """Write, and have handlers take their turn, unless this is within a task: their first
+        step cannot be taken inside another one."""
+        if not self._open:
             return
-        try:
-            if any(self._outbox):
-                self._write()
-            if asyncio.current_task(self._loop) is not None:
-                self._again()  # a handler's first step cannot be taken inside another task
-                return
-            control = self._read()
-            plane = self._plane
-            if plane is not None:
-                plane.turn()
+        if any(self._outbox):
+            self._write()
+        if asyncio.current_task(self._loop) is not None:
+            self._again()
+            return
+        control, self._acted = self._acted, False
+        if self._plane is not None:
+            self._plane.turn()
+        self._after(control=control)
+
+    def _again(self) -> None:
+        assert self._loop is not None
+        if self._turn is None:
+            self._turn = self._loop.call_soon(self._next_turn)
+
+    def _next_turn(self) -> None:
+        self._turn = None
+        self._pump()
+
+    def _arrived(self, frames: list[Parts]) -> None:
+        """Frames have come."""
+        control, self._acted = self._acted, False
+        now = time.monotonic()
+        self.session.heard(now)
+        for parts in frames:
+            if len(parts) == FRAME_PARTS and self._open:
+                control = self._handle(parts[0], parts[1], now) or control
+        if self._open:
+            if self._plane is not None:
+                self._plane.turn()
             self._after(control=control)
-            if plane is None or not plane.looked or self._blocked:
-                self._look_again()
-        except zmq.ZMQError:
-            _log.exception("the socket to the broker failed")
 
     def _after(self, *, control: bool) -> None:
         """What only frames of the broker's own, and time, change."""
@@ -302,79 +291,31 @@ class BrokerClient:
                 if not calm.done():
                     calm.set_result(None)
 
-    def _look_again(self) -> None:
-        """The sends may have eaten the edge that told of a message."""
-        if self._raw is None:
-            return
-        state = events(self._raw)
-        if state & POLLIN or (state & POLLOUT and self._blocked):
-            self._again()
-
-    @property
-    def _blocked(self) -> bool:
-        """Whether something waits that the socket did not take."""
-        return any(self._outbox) or (self._plane is not None and self._plane.blocked)
-
-    def _again(self) -> None:
-        assert self._loop is not None
-        if self._turn is None:
-            self._turn = self._loop.call_soon(self._next_turn)
-
-    def _next_turn(self) -> None:
-        self._turn = None
-        self._pump()
-
     def _write(self) -> None:
         now = time.monotonic()
         for lane in self._outbox:
-            while lane and self._socket is not None:
+            while lane:
                 frame = lane[0]
                 if frame.expires_at > now and not self._send(frame):
                     return
                 lane.popleft()
 
     def _send(self, frame: Transmit) -> bool:
-        assert self._socket is not None
-        if self._plane is not None:
-            self._plane.looked = False
-        try:
-            self._socket.send_multipart([encode_header(frame.header), frame.body], zmq.DONTWAIT)
-        except zmq.Again:
-            return False
-        return True
+        return self._dealer.send(encode_header(frame.header), frame.body)
 
-    def _read(self) -> bool:
-        """Handle what has come, at most a turn's worth. True where the session has to look."""
-        control = self._acted
-        self._acted = False
-        if self._plane is not None:
-            self._plane.looked = False  # more than a turn's worth may have come
-        for _ in range(READS_PER_TURN_MAX):
-            if self._raw is None:
-                break
-            if not events(self._raw) & POLLIN:
-                if self._plane is not None:
-                    self._plane.looked = True
-                break
-            parts = receive(self._raw)
-            if parts is not None:
-                control = self._handle(*parts) or control
-        return control
-
-    def _handle(self, head_bytes: bytes, body: bytes) -> bool:
+    def _handle(self, head_bytes: bytes, body: bytes, now: float) -> bool:
+        """True where the session has to look."""
         try:
             head = decode_header(head_bytes)
         except WireError as error:
             _log.debug("a frame was refused: %s", error)
             return False
-        plane, kind, now = self._plane, head.kind, time.monotonic()
+        plane, kind = self._plane, head.kind
         if plane is not None:
             if kind is Kind.BATCH:
-                self.session.heard(now)
                 plane.batch(head, body)
                 return False
             if kind is Kind.CREDIT or kind is Kind.BOUNCE:
-                self.session.heard(now)
                 plane.credit(body) if kind is Kind.CREDIT else plane.bounce(head, body)
                 return False
         self._perform(self.session.frame_received(head, body, now))
@@ -385,7 +326,7 @@ class BrokerClient:
             self._timer.cancel()
             self._timer = None
         self._timer_at = math.inf
-        if self._socket is None or self._loop is None:
+        if not self._open or self._loop is None:
             return
         now = time.monotonic()
         deadline = self.session.next_deadline(now)

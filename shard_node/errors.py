@@ -58,6 +58,7 @@ class RequestFailed(ShardNodeError):
     """The broker or a peer answered a request with an error; ``details`` are plain values."""
 
     code = "E_REQUEST"
+    hint = "the message says who refused what; `shardctl status` shows the fleet"
 
     def __init__(self, message: str, *, details: dict[str, Any] | None = None, **also: Any) -> None:
         super().__init__(message, **also)
@@ -68,6 +69,7 @@ class RequestTimeout(RequestFailed):
     """A request had no answer before its deadline."""
 
     code = "E_TIMEOUT"
+    hint = "it may have run all the same; if its handler is only slow, give it more timeout_s"
     retryable = True
 
 
@@ -100,6 +102,7 @@ class Undeliverable(ShardNodeError):
     """A message or request that did not reach a living owner of its target."""
 
     code = "E_UNREACHABLE"
+    hint = "is the target's node up? `shardctl status` shows it, `shardctl dead-letters` the rest"
     retryable = True
 
     @property

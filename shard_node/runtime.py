@@ -142,7 +142,6 @@ class Node(Peer):
         self._loop = loop
         now = time.monotonic()
         self.client = BrokerClient(
-            self._context,
             self.settings.endpoint,
             node_id(self.name, self.epoch),
             NodeSession(self._introduction(now), now, self.serves.keys()),

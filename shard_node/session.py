@@ -13,10 +13,13 @@ and what may be asked twice (``renew``) is asked again of the broker that comes 
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 from collections import deque
 from collections.abc import Collection, Iterable
 from typing import Any, Final
+
+from msgspec import structs
 
 from shard_node.effects import (
     TRANSITIONS,
@@ -30,6 +33,7 @@ from shard_node.effects import (
     Transmit,
 )
 from shard_node.errors import BrokerUnavailable, RequestFailed, RequestTimeout, ShardNodeError
+from shard_node.pace import REGISTER_TIMEOUT_S, Pace
 from shard_node.peer.failures import refused
 from shard_node.wire.bodies import (
     ClientRegister,
@@ -44,7 +48,7 @@ from shard_node.wire.bodies import (
 from shard_node.wire.codec import WireError, decode_body, encode_body
 from shard_node.wire.header import Header, Kind, header
 from shard_node.wire.lanes import Lane
-from shard_node.wire.limits import BROKER_SILENT_S, TTL_MAX_MS
+from shard_node.wire.limits import TTL_MAX_MS
 from shard_node.wire.targets import BROKER, Target
 from shard_node.wire.topics import (
     CLIENT_REGISTER,
@@ -55,10 +59,6 @@ from shard_node.wire.topics import (
     TopicSpec,
 )
 
-REGISTER_TIMEOUT_S: Final = 2.0
-REGISTER_FIRST_S: Final = 0.2
-"""How long the first attempt waits for its answer, the next one twice as long: what is sent
-while the connection breaks goes down with it (ZMQ_IMMEDIATE)."""
 REQUESTS_MAX: Final = 4096
 HELD_EVENTS_MAX: Final = 1024
 EVENT_TTL_S: Final = 60.0
@@ -79,8 +79,7 @@ class _Pending:
 
 
 class NodeSession:
-    """The state of one node's conversation. ``register`` is who it is; its shards, topics and
-    uptime are brought up to date at each registration."""
+    """``register`` is who the node is; each registration brings its shards up to date."""
 
     def __init__(
         self, register: Register | ClientRegister, now: float, serves: Collection[str] = frozenset()
@@ -89,6 +88,9 @@ class NodeSession:
         self.shards: tuple[ShardReport, ...] = getattr(register, "shards", ())
         self.topics: tuple[str, ...] = register.topics
         self.dropped = 0
+        self.refusal: ErrorBody | None = None
+        """Why the broker did not let it in when it was asked last."""
+        self.pace = Pace()
         self._register = register
         self._serves = serves
         self._started_at = now
@@ -97,9 +99,7 @@ class NodeSession:
         self._pending: dict[int, _Pending] = {}
         self._deadlines: list[tuple[float, int]] = []
         self._held: deque[Transmit] = deque()
-        self._heard_at = now
-        self._register_again_at = now
-        self._register_wait_s = REGISTER_FIRST_S
+        self._heard_at = self._register_again_at = now
 
     # --- what the node does
 
@@ -173,7 +173,7 @@ class NodeSession:
             return self._answered(head, body, now)
         if head.kind is Kind.REQUEST and head.topic not in self._serves:
             return self.answer(head, _nobody(head), now)
-        if head.topic == NODE_STOP:
+        if head.topic == NODE_STOP and not head.sender:
             return self._stop_asked(body)
         return [Deliver(head, body)]
 
@@ -189,6 +189,7 @@ class NodeSession:
     def heartbeat_answered(self, ack: HeartbeatAck, now: float) -> list[Effect]:
         """The heartbeat thread heard the broker."""
         self._heard_at = now
+        self.pace.told(ack.heartbeat_interval_s)
         if not ack.registered:
             return self._lost(now)
         if not self._move("heard"):
@@ -218,7 +219,7 @@ class NodeSession:
     def tick(self, now: float) -> list[Effect]:
         """Fail what is overdue, register again, notice the broker's silence."""
         effects = self._overdue(now)
-        if self.link is Link.REGISTERED and now - self._heard_at >= BROKER_SILENT_S:
+        if self.link is Link.REGISTERED and now >= self.pace.silent_at(self._heard_at):
             self._move("silent")
             effects.append(LinkChanged(self.link))
         if self.link is Link.UNREGISTERED and now >= self._register_again_at:
@@ -229,7 +230,7 @@ class NodeSession:
         """When ``tick`` has something to do; None where nothing ever ends by itself."""
         times = [self._deadlines[0][0]] if self._deadlines else []
         if self.link is Link.REGISTERED:
-            times.append(self._heard_at + BROKER_SILENT_S)
+            times.append(self.pace.silent_at(self._heard_at))
         if self.link is Link.UNREGISTERED:
             times.append(self._register_again_at)
         return max(now, min(times)) if times else None
@@ -238,8 +239,7 @@ class NodeSession:
 
     def _send_register(self, now: float) -> list[Effect]:
         self._registering = self._next_correlation()
-        self._register_again_at = now + self._register_wait_s
-        self._register_wait_s = min(2 * self._register_wait_s, REGISTER_TIMEOUT_S)
+        self._register_again_at = now + self.pace.register_again_s()
         head = header(
             Kind.REQUEST,
             BROKER,
@@ -254,27 +254,22 @@ class NodeSession:
         first = self._register
         if isinstance(first, ClientRegister):
             return ClientRegister(first.name, self.topics)
-        return Register(
-            first.name,
-            first.epoch,
-            first.pid,
-            first.num_shards,
-            self.shards,
-            self.topics,
-            first.disnake,
-            first.uptime_s + now - self._started_at,
-        )
+        uptime_s = first.uptime_s + now - self._started_at
+        return structs.replace(first, shards=self.shards, topics=self.topics, uptime_s=uptime_s)
 
     def _registration_answered(self, head: Header, body: bytes, now: float) -> list[Effect]:
         if head.kind is Kind.ERROR:
             self._register_again_at = now + REGISTER_RETRY_S
+            with contextlib.suppress(WireError):
+                self.refusal = decode_body(body, ErrorBody)
             return []
         try:
             welcome = decode_body(body, Welcome)
         except WireError:
             return []
-        self._registering = None
-        self._register_wait_s = REGISTER_FIRST_S
+        self._registering = self.refusal = None
+        self.pace.registered()
+        self.pace.told(welcome.heartbeat_interval_s)
         if not welcome.accepted:
             self._move("refused")
             reason = welcome.reason or "the broker knows a newer epoch of this node"

@@ -10,10 +10,13 @@ from collections import deque
 from typing import Final
 
 from broker.core.frames import Batch
+from shard_node.wire.batch import Flag
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import (
     BATCH_MAX_BYTES,
     BATCH_MAX_MESSAGES,
+    CREDIT_LENT_BYTES,
+    CREDIT_LENT_MESSAGES,
     CREDIT_MAX_BYTES,
     CREDIT_MAX_MESSAGES,
     CREDIT_MIN_MESSAGES,
@@ -21,15 +24,19 @@ from shard_node.wire.limits import (
     QUEUE_MAX_BYTES,
     QUEUE_MAX_FRAMES,
     QUEUE_MAX_MESSAGES,
+    WAITING_MAX_BYTES,
 )
 
 PATIENCE_FRAMES: Final = (0, 0, 32, 64)
 """How many frames may overtake a waiting one, lane by lane (0: no lane is let by)."""
 START_WINDOW_MESSAGES: Final = 256
 """What a receiver gets that has not said yet how fast it is."""
+WINDOW_MAX_MESSAGES: Final = CREDIT_MAX_MESSAGES + CREDIT_LENT_MESSAGES
+WINDOW_MAX_BYTES: Final = CREDIT_MAX_BYTES + CREDIT_LENT_BYTES
 RATE_WEIGHT: Final = 0.2
 """Of the newest measurement in a receiver's rate."""
 COMPACT_FRAMES: Final = 64
+_RESENT: Final = int(Flag.RESENT)
 
 
 class BatchLane:
@@ -61,6 +68,19 @@ class BatchLane:
         self.frames += 1
         self.messages += batch.count
         self.size_bytes += batch.size_bytes
+
+    def insert(self, batch: Batch) -> None:
+        """Queues a frame that has room, and was passed on once: before those of its sender's
+        that never were."""
+        later = [
+            place
+            for place, other in enumerate(self._frames)
+            if other.sender == batch.sender and not other.flags & _RESENT and not other.gone
+        ]
+        self.append(batch)
+        if later:
+            self._frames.pop()
+            self._frames.insert(later[0], batch)
 
     def oldest_events(self) -> Batch | None:
         """The oldest frame that may be dropped."""
@@ -103,10 +123,20 @@ class BatchLane:
             self.oldest_events()
 
 
+class Stock:
+    """What waits in the lanes of all destinations together, in bytes. A copy for each of
+    several receivers counts, although they share their bytes."""
+
+    __slots__ = ("size_bytes",)
+
+    def __init__(self) -> None:
+        self.size_bytes = 0
+
+
 class Lanes:
     """The four lanes of one destination, or of an owner that is away."""
 
-    __slots__ = ("frames", "lanes")
+    __slots__ = ("frames", "lanes", "stock")
 
     def __init__(
         self,
@@ -117,6 +147,7 @@ class Lanes:
         limits = zip(max_frames, max_messages, max_bytes, strict=True)
         self.lanes = tuple(BatchLane(*limit) for limit in limits)
         self.frames = 0
+        self.stock = Stock()
 
     def __len__(self) -> int:
         return self.frames
@@ -130,25 +161,31 @@ class Lanes:
         """Queues a frame; says whether it has room, and which events it pushed out."""
         lane = self.lanes[batch.queue_lane]
         pushed_out: list[Batch] = []
-        while not lane.has_room(batch):
+        while not self.has_room(batch):
             oldest = lane.oldest_events()
             if oldest is None:
                 return False, pushed_out
             self.remove(oldest)
             pushed_out.append(oldest)
-        lane.append(batch)
+        self._add(lane, batch)
         self.frames += 1
+        self.stock.size_bytes += batch.size_bytes
         batch.home = self
         return True, pushed_out
 
+    def _add(self, lane: BatchLane, batch: Batch) -> None:
+        lane.append(batch)
+
     def has_room(self, batch: Batch) -> bool:
         """Whether the frame would be taken without pushing anything out."""
-        return self.lanes[batch.queue_lane].has_room(batch)
+        room = self.stock.size_bytes + batch.size_bytes <= WAITING_MAX_BYTES
+        return room and self.lanes[batch.queue_lane].has_room(batch)
 
     def remove(self, batch: Batch) -> None:
         """Takes a waiting frame out."""
         self.lanes[batch.queue_lane].remove(batch)
         self.frames -= 1
+        self.stock.size_bytes -= batch.size_bytes
 
     def waiting(self) -> list[Batch]:
         """All frames, lane by lane, oldest first."""
@@ -161,6 +198,22 @@ class Lanes:
             self.remove(batch)
             batch.gone = False
         return waiting
+
+
+class Parked(Lanes):
+    """What waits for an owner that is away, by the name that it comes back under."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name
+
+    def _add(self, lane: BatchLane, batch: Batch) -> None:
+        if batch.flags & _RESENT:
+            lane.insert(batch)
+        else:
+            lane.append(batch)
 
 
 class Destination(Lanes):
@@ -271,6 +324,7 @@ class Destination(Lanes):
         number = batch.queue_lane
         self.lanes[number].pop(batch)
         self.frames -= 1
+        self.stock.size_bytes -= batch.size_bytes
         self.charge(batch)
         if number:
             for other in range(number + 1, len(self.lanes)):
@@ -296,5 +350,5 @@ class Destination(Lanes):
 
     def size_window(self, messages: int, size_bytes: int) -> None:
         """What it wants to have in its hands at most."""
-        self.window_messages = min(max(messages, CREDIT_MIN_MESSAGES), CREDIT_MAX_MESSAGES)
-        self.window_bytes = min(max(size_bytes, BATCH_MAX_BYTES), CREDIT_MAX_BYTES)
+        self.window_messages = min(max(messages, CREDIT_MIN_MESSAGES), WINDOW_MAX_MESSAGES)
+        self.window_bytes = min(max(size_bytes, BATCH_MAX_BYTES), WINDOW_MAX_BYTES)

@@ -11,12 +11,13 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from broker.core.batches import Destination, Lanes
+from broker.core.batches import Destination, Lanes, Stock
 from broker.core.checks import fault, is_sound
 from broker.core.ends import Ends
 from broker.core.fleet import Fleet, FleetState
-from broker.core.frames import Batch, Body, Fan
+from broker.core.frames import Batch, Fan
 from broker.core.letters import again
+from broker.core.parking import Parking
 from broker.core.queues import Outbox
 from broker.core.resolve import DOWN, Resolver, Route
 from broker.core.senders import Senders
@@ -28,7 +29,6 @@ from shard_node.wire.codec import WireError, decode_body
 from shard_node.wire.credit import Handled
 from shard_node.wire.header import Header
 from shard_node.wire.limits import (
-    PARKED_MAX_BYTES,
     PARKED_MAX_S,
     STUCK_S,
 )
@@ -51,7 +51,8 @@ class DataPlane:
         self._counts = fleet.counts
         self._resolver = Resolver(fleet)
         self._destinations: dict[bytes, Destination] = {}
-        self._parked: dict[str, Lanes] = {}
+        self._parking = Parking()
+        self._stock = Stock()
         self._ready: dict[bytes, Destination] = {}
         self._paused: dict[bytes, Destination] = {}
         self._fresh: deque[Batch] = deque()
@@ -59,7 +60,6 @@ class DataPlane:
         self._deadlines = Deadlines()
         self.senders = Senders(fleet.counts, outbox)
         self._ends = Ends(fleet, self.senders)
-        self.parked_bytes = 0
         self.express: list[tuple[Destination, Batch]] = []
         """Frames that may go at once; the shell sends them, or says ``delayed``, before it
         gives the next frame."""
@@ -68,9 +68,10 @@ class DataPlane:
     # --- from the socket
 
     def receive(
-        self, routing_id: bytes, peer: identity.Peer, head: Header, body: Body, now: float
+        self, routing_id: bytes, peer: identity.Peer, head: Header, body: bytes, now: float
     ) -> None:
         """Takes a BATCH in. Raises WireError for one that cannot be."""
+        self.senders.now = now
         batch = Batch(routing_id.decode(), head, body, now)
         if not self._is_current(peer):
             self._refuse(batch, *fault(peer))
@@ -104,8 +105,10 @@ class DataPlane:
             self._fleet.reject("credit")
         destination.size_window(handled.window_messages, handled.window_bytes)
         destination.heard_at, destination.stuck = now, False
-        self._starved.pop(routing_id, None)
-        self._wake(destination)
+        if self._starved:
+            self._starved.pop(routing_id, None)
+        if destination.frames or destination.paused_until:
+            self._wake(destination)
 
     def _is_current(self, peer: identity.Peer) -> bool:
         if peer.role == "node":
@@ -121,13 +124,20 @@ class DataPlane:
     # --- to a destination, to wait, or back
 
     def _forward(self, batch: Batch, sender_name: str, now: float) -> None:
-        rule = self._resolver.rule(batch.head)
-        if rule is not None and rule.lane is not None:
-            batch.queue_lane = int(rule.lane)
+        head = batch.head
+        if self._resolver.ruled:
+            rule = self._resolver.rule(head)
+            if rule is not None and rule.lane is not None:
+                batch.queue_lane = int(rule.lane)
         if batch.deadline and batch.deadline <= now:
             self._ends.fail(batch, "E_EXPIRED", "its deadline passed while it waited", now)
             return
-        route = self._resolver.route(batch.head, sender_name, now)
+        if type(head.target) is Node and not head.pin:  # the short way of most
+            owner = self._fleet.table.node(head.target.name)
+            if owner is not None:
+                self._put(batch, owner.routing_id, now)
+                return
+        route = self._resolver.route(head, sender_name, now)
         if route.rerouted:
             batch.flags |= _REROUTED
         if len(route.owners) == 1 and not route.several:
@@ -197,19 +207,12 @@ class DataPlane:
             self._ends.fail(batch, "E_UNREACHABLE", "nobody listens", now)
 
     def _park(self, batch: Batch, name: str, now: float) -> None:
-        lanes = self._parked.get(name)
-        if lanes is None:
-            lanes = self._parked[name] = Lanes()
-        taken = self.parked_bytes + batch.size_bytes <= PARKED_MAX_BYTES
-        if taken:
-            taken, pushed_out = lanes.put(batch)
-            for old in pushed_out:
-                self.parked_bytes -= old.size_bytes
-                self._ends.drop(old)
+        taken, pushed_out = self._parking.put(batch, name)
+        for old in pushed_out:
+            self._ends.drop(old)
         if not taken:
             self._ends.full(batch, None, now)
             return
-        self.parked_bytes += batch.size_bytes
         self._counts["parked"] += 1
         if not batch.deadline:
             batch.deadline = batch.arrived + PARKED_MAX_S
@@ -220,15 +223,21 @@ class DataPlane:
 
     @property
     def idle(self) -> bool:
-        """Whether nothing waits: no frame, and no credit that a sender has to hear of."""
-        return not (
-            self._ready
-            or self.senders
-            or self._fresh
-            or self._starved
-            or self._paused
-            or self._deadlines
-        )
+        """Whether no frame waits."""
+        return not (self._ready or self._fresh or self._starved or self._paused or self._deadlines)
+
+    def destination(self, routing_id: bytes) -> Destination | None:
+        """The lanes of a registered process."""
+        return self._destinations.get(routing_id)
+
+    def parked(self, name: str) -> Lanes | None:
+        """What waits for a process of this name."""
+        return self._parking.lanes(name)
+
+    @property
+    def parked_bytes(self) -> int:
+        """Of all frames that wait for owners who are away."""
+        return self._parking.size_bytes
 
     @property
     def sendable(self) -> bool:
@@ -289,11 +298,11 @@ class DataPlane:
 
     def next_deadline(self) -> float | None:
         """When the next turn is due at the latest."""
-        times = []
-        if self.senders:
-            times.append(self.senders.next_deadline())
         while self._fresh and self._fresh[0].gone:
             self._fresh.popleft()
+        if self.idle:
+            return self.senders.next_deadline()
+        times = [self.senders.next_deadline()]
         if self._fresh:
             times.append(self._fresh[0].arrived + STUCK_S)
         if self._deadlines:
@@ -316,12 +325,8 @@ class DataPlane:
         if lanes is None:
             return
         lanes.remove(batch)
-        self._unpark(lanes, batch)
+        self._parking.removed(lanes, batch)
         self._ends.fail(batch, "E_EXPIRED", "its deadline passed while it waited", now)
-
-    def _unpark(self, lanes: Lanes, batch: Batch) -> None:
-        if not isinstance(lanes, Destination):
-            self.parked_bytes -= batch.size_bytes
 
     def _wake(self, destination: Destination) -> None:
         if destination.paused_until:
@@ -342,11 +347,12 @@ class DataPlane:
         destination = self._destinations.get(routing_id)
         if destination is None:
             destination = self._destinations[routing_id] = Destination(routing_id)
+            destination.stock = self._stock
         destination.reset()
         destination.heard_at = now
         self._starved.pop(routing_id, None)
         self._wake(destination)
-        self._again(self._take_parked(name), now)
+        self._again(self._parking.take(name), now)
 
     def gone(self, name: str, routing_id: bytes, now: float) -> None:
         """A process is dead: what it has not got waits for the next one, or comes back."""
@@ -358,21 +364,15 @@ class DataPlane:
         left = [batch for end, batch in self.express if end is destination]
         self.express = [entry for entry in self.express if entry[0] is not destination]
         left += destination.take_all() if destination is not None else []
-        self._again(left + self._take_parked(name), now)
+        self._again(left + self._parking.take(name), now)
 
     def fleet_changed(self, now: float) -> None:
         """A planned node may stay away for good: what waits for it is looked at again."""
         stopping = self._fleet.state is FleetState.STOPPING
-        for name in list(self._parked):
+        for name in self._parking.names():
             node = self._fleet.nodes.get(name)
             if node is not None and (node.state in DOWN or stopping):
-                self._again(self._take_parked(name), now)
-
-    def _take_parked(self, name: str) -> list[Batch]:
-        lanes = self._parked.pop(name, None)
-        waiting = lanes.take_all() if lanes is not None else []
-        self.parked_bytes -= sum(batch.size_bytes for batch in waiting)
-        return waiting
+                self._again(self._parking.take(name), now)
 
     def _again(self, waiting: list[Batch], now: float) -> None:
         for batch in waiting:
@@ -387,6 +387,6 @@ class DataPlane:
         """Sends letters again; how many went, and how many have no bytes left."""
         letters, skipped = self.letters.take(numbers, whole=True)
         for letter in letters:
-            sender = identity.letter_sender(letter.number)
+            sender = identity.letter_sender(letter.number, self._fleet.settings.incarnation)
             self._forward(again(letter, sender, RETRY_TTL_MS, now), "", now)
         return len(letters), skipped

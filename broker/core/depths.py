@@ -24,10 +24,10 @@ class Depths:
 
         ``parked_messages`` wait until a process of that name registers.
         """
-        destination = self._plane._destinations.get(routing_id)
+        destination = self._plane.destination(routing_id)
         shown: dict[str, Any] = {
             "waiting_messages": _by_lane(destination),
-            "parked_messages": sum(_by_lane(self._plane._parked.get(name)).values()),
+            "parked_messages": sum(_by_lane(self._plane.parked(name)).values()),
             "control_frames": self._outbox.depth(routing_id),
         }
         if destination is not None:

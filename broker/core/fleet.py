@@ -24,6 +24,7 @@ from broker.core.states import (
 )
 from broker.core.table import Table
 from shard_node.wire.bodies import ShardReport, ShardState
+from shard_node.wire.limits import TOPIC_MAX_CHARS, TOPICS_PER_NODE_MAX
 
 LOOP_LAG_DEGRADED_MS: Final = 1000.0
 
@@ -88,6 +89,7 @@ class Node:
     rss_bytes: int = 0
     queue: int = 0
     loop_lag_ms: float = 0.0
+    troubles: dict[str, int] = field(default_factory=dict)
     disnake: str = ""
     reason: str = ""
     tail: tuple[str, ...] = ()
@@ -148,6 +150,7 @@ class Fleet:
     rejected: Counter[str] = field(default_factory=Counter)
     rejected_total: int = 0
     warnings: dict[str, str] = field(default_factory=dict)
+    client_troubles: dict[str, dict[str, int]] = field(default_factory=dict)
     depths: Callable[[str, bytes], dict[str, Any]] = _no_depths
     shared: SharedState = field(default_factory=SharedState)
 
@@ -178,6 +181,16 @@ class Fleet:
         """All shards with their nodes, in order of the shards."""
         rows = [(node, row) for node in self.nodes.values() for row in node.rows.values()]
         return sorted(rows, key=lambda pair: pair[1].id)
+
+    def subscribe(self, name: str, topics: tuple[str, ...]) -> None:
+        """What a registered peer listens to, as far as the limits let it."""
+        if self.table.node(name) is None:
+            return
+        kept = frozenset(topic for topic in topics if len(topic) <= TOPIC_MAX_CHARS)
+        if len(kept) < len(set(topics)) or len(kept) > TOPICS_PER_NODE_MAX:
+            self.reject("topics")
+            kept = frozenset(sorted(kept)[:TOPICS_PER_NODE_MAX])
+        self.table.subscribe(name, kept)
 
     def reject(self, reason: str) -> None:
         """Counts something that a peer sent and that was not accepted."""

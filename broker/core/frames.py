@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Final
 
 from shard_node.wire.batch import Flag
 from shard_node.wire.codec import encode_header
@@ -18,18 +18,6 @@ TTL_GRAIN_S: Final = 0.005
 """A frame that goes on sooner keeps its sender's ttl as it is."""
 _KEPT: Final = int(Flag.KEPT)
 _LANES: Final = tuple(Lane)
-
-
-class Opaque(Protocol):
-    """A body as the socket's port has it: nobody in the core looks into it."""
-
-    def __len__(self) -> int: ...
-
-    @property
-    def bytes(self) -> bytes: ...
-
-
-Body = bytes | Opaque
 
 
 class Fan:
@@ -66,10 +54,10 @@ class Batch:
         "size_bytes",
     )
 
-    def __init__(self, sender: str, head: Header, body: Body, now: float) -> None:
+    def __init__(self, sender: str, head: Header, body: bytes, now: float) -> None:
         self.sender = sender
         self.head = head
-        self.body: Body = body
+        self.body = body
         self.count = head.count
         self.size_bytes = len(body)
         self.flags = head.flags

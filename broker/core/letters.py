@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from msgspec import structs, to_builtins
 
-from broker.core.frames import Batch, Body
+from broker.core.frames import Batch
 from shard_node.wire.limits import DEAD_LETTERS_MAX, DEAD_LETTERS_MAX_BYTES
 
 SHOWN_MAX: Final = 256
@@ -21,7 +21,7 @@ class Letter:
 
     number: int
     batch: Batch
-    body: Body | None
+    body: bytes | None
     code: str
     text: str
     died_at: float

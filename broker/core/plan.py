@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final, NamedTuple
 
-SHARDS_PER_NODE: Final = 8
-SANDBOX_NODES: Final = 2
 _ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz"
 
 
@@ -30,17 +27,6 @@ def node_name(place: int) -> str:
         place, letter = divmod(place - 1, len(_ALPHABET))
         name = _ALPHABET[letter] + name
     return name
-
-
-def node_count(shards: int, *, asked: int | None, nodes_max: int, sandbox: bool) -> int:
-    """How many nodes hold ``shards``; ``asked`` None stands for auto, at most ``nodes_max``.
-
-    `start --dry-run` foretells it (shardctl/cli/plan.py).
-    """
-    if asked is None:
-        wanted = math.ceil(shards / SHARDS_PER_NODE)
-        asked = SANDBOX_NODES if sandbox else min(wanted, nodes_max)
-    return max(1, min(asked, shards))
 
 
 def plan(shards: int, nodes: int) -> tuple[NodePlan, ...]:

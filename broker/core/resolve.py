@@ -43,6 +43,7 @@ class Resolver:
         self._fleet = fleet
         self._table = fleet.table
         self._rules = {rule.category: rule for rule in fleet.settings.routes}
+        self.ruled = bool(self._rules)
 
     def rule(self, head: Header) -> Rule | None:
         """The operator's rule for a frame, if there is one."""

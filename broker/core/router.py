@@ -15,7 +15,6 @@ from msgspec import structs
 from broker.core.dataplane import DataPlane
 from broker.core.events import Asked
 from broker.core.fleet import Fleet
-from broker.core.frames import Body
 from broker.core.inflight import REQUEST_DEFAULT_S, InFlight, Ref
 from broker.core.queues import Frame, Outbox, Put
 from broker.core.table import Owner
@@ -75,10 +74,12 @@ class Router:
         self._plane = plane
         self._served = served
         self.in_flight = InFlight()
+        self.touched = True
+        """Something else came than a BATCH that went on: deadlines may be others now."""
 
     # --- from the socket
 
-    def receive(self, routing_id: bytes, head: bytes, body: Body, now: float) -> Asked | None:
+    def receive(self, routing_id: bytes, head: bytes, body: bytes, now: float) -> Asked | None:
         """Takes a frame in. An event comes back where it is for the broker itself."""
         try:
             return self._receive(routing_id, head, body, now)
@@ -88,9 +89,10 @@ class Router:
 
     def reject(self, reason: str) -> None:
         """Counts a frame that was not accepted."""
+        self.touched = True
         self._fleet.reject(reason)
 
-    def _receive(self, routing_id: bytes, head: bytes, body: Body, now: float) -> Asked | None:
+    def _receive(self, routing_id: bytes, head: bytes, body: bytes, now: float) -> Asked | None:
         peer = parse_peer(routing_id)
         if peer is None or peer.role == LETTER:
             raise WireError("identity")
@@ -100,11 +102,10 @@ class Router:
         if frame.kind is Kind.BATCH:
             self._plane.receive(routing_id, peer, frame, body, now)
             return None
-        if not isinstance(body, bytes):
-            body = body.bytes
         if frame.kind is Kind.CREDIT:
             self._plane.credit(routing_id, peer, frame, body, now)
             return None
+        self.touched = True
         if frame.kind in (Kind.REPLY, Kind.ERROR):
             self._answered(routing_id, frame, body)
             return None
@@ -126,6 +127,10 @@ class Router:
         if peer.role != NODE:
             raise refused("role", "E_REFUSED", f"a {peer.role} may speak to the broker only")
         self._fence(peer)
+        spec = TOPICS.get(frame.topic)
+        if frame.kind is Kind.MESSAGE or (spec is not None and not frame.topic.isupper()):
+            text = f"{frame.topic} is not a peer's to send to a peer"
+            raise refused("topic", "E_REFUSED", text)
         if frame.kind is Kind.REQUEST:
             self._forward_request(routing_id, peer, frame, body, now)
         else:

@@ -20,6 +20,8 @@ from shard_node.wire.targets import BROKER, Node
 CREDITS_PER_FRAME: Final = 4096
 CREDITS_KEPT_MAX: Final = 65_536
 """Entries for a sender that reads nothing; honest ones stay within their window."""
+CONTROL_FRAMES_MAX: Final = 64
+"""A peer behind so many control frames hears of its credit when it has read them."""
 CARRIED_MAX: Final = 16
 """Entries in the header of a BATCH: with the longest names they stay far within its limit."""
 CREDIT_HEADER: Final = encode_header(
@@ -28,14 +30,14 @@ CREDIT_HEADER: Final = encode_header(
 
 
 class Owed:
-    """What one sender has not been told yet. ``since``: the first turn that saw it; 0: none."""
+    """What one sender has not been told yet, ``since`` when."""
 
     __slots__ = ("entries", "messages", "since")
 
-    def __init__(self) -> None:
+    def __init__(self, since: float) -> None:
         self.entries: list[Entry] = []
         self.messages = 0
-        self.since = 0.0
+        self.since = since
 
 
 class Senders:
@@ -47,6 +49,8 @@ class Senders:
         self._outbox = outbox
         self._owed: dict[str, Owed] = {}  # in the order in which they are due
         self._many: dict[str, None] = {}
+        self.now = 0.0
+        """The time, as whoever drives it says now and then."""
 
     def __len__(self) -> int:
         return len(self._owed)
@@ -71,7 +75,7 @@ class Senders:
         batch.released = True
         owed = self._owed.get(batch.sender)
         if owed is None:
-            owed = self._owed[batch.sender] = Owed()
+            owed = self._owed[batch.sender] = Owed(self.now)
         if len(owed.entries) < CREDITS_KEPT_MAX and batch.head.seq > 0:
             owed.entries.append((batch.head.lane, batch.head.seq, owner))
             owed.messages += batch.count
@@ -91,36 +95,46 @@ class Senders:
             self._counts["bounces_lost"] += 1
 
     def carried(self, sender: str) -> list[Entry] | None:
-        """Takes out what the header of a BATCH to ``sender`` may carry."""
+        """What the header of a BATCH to ``sender`` may carry; ``forget`` where it went."""
         owed = self._owed.get(sender)
         if owed is None or len(owed.entries) > CARRIED_MAX:
             return None
-        self.forget(sender)
         return owed.entries
 
     def due(self, now: float) -> list[tuple[str, bytes]]:
         """Takes out what can wait no longer: senders with the bodies of their CREDIT frames."""
-        owed_to = self._owed
-        for owed in reversed(owed_to.values()):
-            if owed.since:
-                break
-            owed.since = now
         senders = dict(self._many)
-        for sender, owed in owed_to.items():
+        for sender, owed in self._owed.items():
             if owed.since > now - CREDIT_TELL_S:
                 break
             senders[sender] = None
-        return self._told(senders) if senders else []
+        if not senders:
+            return []
+        if len(self._outbox):  # what waits behind control frames grows no second queue
+            senders = {s: None for s in senders if self._takes(s) or self._put_off(s, now)}
+        return self._told(senders)
+
+    def _put_off(self, sender: str, now: float) -> bool:
+        self._many.pop(sender, None)
+        owed = self._owed.pop(sender)
+        owed.since = now
+        self._owed[sender] = owed
+        return False
+
+    def _takes(self, sender: str) -> bool:
+        return self._outbox.depth(sender.encode()) < CONTROL_FRAMES_MAX
 
     def next_deadline(self) -> float | None:
-        """When somebody has to be told at the latest; a ``since`` of 0 is due at once."""
+        """When somebody has to be told at the latest."""
+        if self._many:
+            return 0.0
         for owed in self._owed.values():
-            return owed.since + CREDIT_TELL_S if owed.since else 0.0
+            return owed.since + CREDIT_TELL_S
         return None
 
     def flush(self) -> None:
         """Puts all credit into the outbox, before whatever is put there next."""
-        for sender, body in self._told(dict.fromkeys(self._owed)):
+        for sender, body in self._told([s for s in self._owed if self._takes(s)]):
             self.queue(sender.encode(), body)
 
     def queue(self, routing_id: bytes, body: bytes) -> None:
@@ -132,7 +146,8 @@ class Senders:
     def forget(self, sender: str) -> None:
         """A sender is dead, or told."""
         self._owed.pop(sender, None)
-        self._many.pop(sender, None)
+        if self._many:
+            self._many.pop(sender, None)
 
     def _told(self, senders: Iterable[str]) -> list[tuple[str, bytes]]:
         found = []

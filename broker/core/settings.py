@@ -13,7 +13,7 @@ class Settings:
 
     ``application`` names the Discord application and the API that the fleet talks to, as a
     hash; ``boot_id`` changes with each boot (CLOCK_MONOTONIC starts anew then); ``seed``
-    feeds the jitter of the backoff.
+    feeds the jitter of the backoff; ``incarnation`` is greater than that of any broker before.
     """
 
     fleet: str
@@ -27,4 +27,5 @@ class Settings:
     identify_window_s: float = 5.0
     drain_s: float = 8.0
     seed: int = 0
+    incarnation: int = 1
     routes: tuple[Rule, ...] = ()

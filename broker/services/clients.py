@@ -6,6 +6,7 @@ from broker.core.effects import Effects, Emit, Log, Refuse, Reply
 from broker.core.events import Asked, ClientGone, ClientJoined, Event
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
+from broker.services.membership import troubles
 from shard_node.wire import identity
 from shard_node.wire.bodies import (
     ClientRegister,
@@ -16,11 +17,11 @@ from shard_node.wire.bodies import (
     Welcome,
 )
 from shard_node.wire.limits import (
+    CLIENT_BEATS_MAX_S,
+    CLIENT_INTERVAL_MAX_S,
     CLIENTS_MAX,
     HEARTBEAT_INTERVAL_S,
     HEARTBEAT_LOST_S,
-    TOPIC_MAX_CHARS,
-    TOPICS_PER_NODE_MAX,
 )
 from store.records import Durable
 
@@ -39,7 +40,7 @@ class Clients:
             case Asked(ref=ref, body=Heartbeat() as body) if ref.peer.role == "client":
                 return self._heartbeat(ref, body, now)
             case Asked(ref=ref, body=Subscribe() as body) if ref.peer.role == "client":
-                self._subscribe(ref.peer.name, body.topics)
+                self._fleet.subscribe(ref.peer.name, body.topics)
         return self._forget(now)
 
     def next_deadline(self) -> float | None:
@@ -52,41 +53,43 @@ class Clients:
         name = ref.peer.name
         if not identity.is_node_name(body.name) or not name.startswith(f"cl-{body.name}-"):
             return [Refuse(ref, ErrorBody("E_BAD_REQUEST", "not the name of its socket"))]
+        if body.name in self._fleet.nodes:
+            text = f"{body.name} is a node of this fleet"
+            return [Refuse(ref, ErrorBody("E_NAME_TAKEN", text, "connect under another name"))]
         again = name in self._heard_at
         if not again and len(self._heard_at) >= CLIENTS_MAX:
             text = f"{CLIENTS_MAX} clients are registered"
             return [Refuse(ref, ErrorBody("E_BUSY", text, "retry later", retryable=True))]
         self._hear(name, now)
         self._fleet.table.join_client(name, body.name)
-        self._subscribe(name, body.topics)
+        self._fleet.subscribe(name, body.topics)
         said = [] if again else [Log("INFO", f"client {name} registered")]
         return [*said, Reply(ref, self._welcome()), Emit(ClientJoined(name))]
 
     def _welcome(self) -> Welcome:
         settings = self._fleet.settings
         return Welcome(
-            True, settings.fleet, settings.broker_pid, HEARTBEAT_INTERVAL_S, settings.drain_s
+            True, settings.fleet, settings.broker_pid, self._interval_s(), settings.drain_s
         )
 
     def _heartbeat(self, ref: Ref, body: Heartbeat, now: float) -> Effects:
         registered = ref.peer.name in self._heard_at
         if registered:
             self._hear(ref.peer.name, now)
+            if body.troubles:
+                self._fleet.client_troubles[ref.peer.name] = troubles(body)
         broker_pid = self._fleet.settings.broker_pid
-        return [Reply(ref, HeartbeatAck(body.counter, registered, broker_pid))]
+        return [Reply(ref, HeartbeatAck(body.counter, registered, broker_pid, self._interval_s()))]
+
+    def _interval_s(self) -> float:
+        """The pace of each: together they beat no more than CLIENT_BEATS_MAX_S times a second,
+        as far as CLIENT_INTERVAL_MAX_S lets them."""
+        fair_s = len(self._heard_at) / CLIENT_BEATS_MAX_S
+        return min(max(fair_s, HEARTBEAT_INTERVAL_S), CLIENT_INTERVAL_MAX_S)
 
     def _hear(self, name: str, now: float) -> None:
         self._heard_at.pop(name, None)
         self._heard_at[name] = now
-
-    def _subscribe(self, name: str, topics: tuple[str, ...]) -> None:
-        if self._fleet.table.node(name) is None:
-            return
-        kept = frozenset(topic for topic in topics if len(topic) <= TOPIC_MAX_CHARS)
-        if len(kept) < len(set(topics)) or len(kept) > TOPICS_PER_NODE_MAX:
-            self._fleet.reject("topics")
-            kept = frozenset(sorted(kept)[:TOPICS_PER_NODE_MAX])
-        self._fleet.table.subscribe(name, kept)
 
     def _forget(self, now: float) -> Effects:
         silent = []
@@ -97,6 +100,7 @@ class Clients:
         effects: Effects = []
         for name in silent:
             del self._heard_at[name]
+            self._fleet.client_troubles.pop(name, None)
             self._fleet.table.leave(name)
             effects += [Log("INFO", f"client {name} is silent"), Emit(ClientGone(name))]
         return effects

@@ -42,7 +42,6 @@ from broker.core.events import (
     WrongParts,
 )
 from broker.core.fleet import Fleet
-from broker.core.frames import Body
 from broker.core.queues import Outbox
 from broker.core.router import CLIENT, Router
 from broker.core.settings import Settings
@@ -98,6 +97,7 @@ class Broker:
     def on(self, event: Event, now: float) -> Effects:
         """Takes an event in; returns what the shell has to do, in order."""
         effects: Effects = []
+        self.router.touched = True
         match event:
             case FrameReceived(routing_id=routing_id, header=header, body=body):
                 return self.frame(routing_id, header, body, now)
@@ -115,12 +115,13 @@ class Broker:
                 effects = self._work(event, now)
         return effects + self._rejects.look(self.fleet, now)
 
-    def frame(self, routing_id: bytes, header: bytes, body: Body, now: float) -> Effects:
+    def frame(self, routing_id: bytes, header: bytes, body: bytes, now: float) -> Effects:
         """Takes a frame of two parts in: the short way for what is not for the broker."""
         asked = self.router.receive(routing_id, header, body, now)
         if asked is not None:
             return self._work(asked, now) + self._rejects.look(self.fleet, now)
         if self.fleet.rejected_total != self._rejects.logged_total:
+            self.router.touched = True
             return self._rejects.look(self.fleet, now)
         return NOTHING
 

@@ -21,18 +21,24 @@ from shard_node.wire.bodies import (
     Subscribe,
     Welcome,
 )
-from shard_node.wire.limits import (
-    HEARTBEAT_INTERVAL_S,
-    HEARTBEAT_LOST_S,
-    TOPIC_MAX_CHARS,
-    TOPICS_PER_NODE_MAX,
-)
+from shard_node.wire.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_LOST_S
 from shard_node.wire.topics import SHARD_DISCONNECT, SHARD_READY
 from store.records import Durable
 
 VERSION_MAX_CHARS: Final = 64
+TROUBLES_MAX: Final = 16
+TROUBLE_MAX_CHARS: Final = 64
 CONNECTED: Final = frozenset({ShardState.READY, ShardState.DRAINING})
 """Said to be ready, and not said to have lost its connection since."""
+
+
+def troubles(body: Heartbeat) -> dict[str, int]:
+    """What a peer says that it has dropped and refused, as far as it is reasonable."""
+    return {
+        name: count
+        for name, count in list(body.troubles.items())[:TROUBLES_MAX]
+        if len(name) <= TROUBLE_MAX_CHARS and count > 0
+    }
 
 
 class Membership:
@@ -57,7 +63,7 @@ class Membership:
             case Asked(ref=ref, body=ShardDisconnect() as body):
                 return self._shard_disconnect(ref, body)
             case Asked(ref=ref, body=Subscribe() as body):
-                self._subscribe(ref.peer.name, body.topics)
+                self._fleet.subscribe(ref.peer.name, body.topics)
             case Exited(name=name, epoch=epoch):
                 return self._disconnected(self._fleet.current(name, epoch))
         return []
@@ -102,7 +108,7 @@ class Membership:
         node.heard_at = now
         node.disnake = body.disnake[:VERSION_MAX_CHARS]
         self._fleet.table.join(node.name, node.epoch, node.shards)
-        self._subscribe(node.name, body.topics)
+        self._fleet.subscribe(node.name, body.topics)
         self._observe(node, body.shards)
         text = f"node {node.name}#{node.epoch} registered{' again' if again else ''}"
         return [
@@ -122,15 +128,6 @@ class Membership:
             problem,
         )
 
-    def _subscribe(self, name: str, topics: tuple[str, ...]) -> None:
-        if self._fleet.table.node(name) is None:
-            return
-        kept = frozenset(topic for topic in topics if len(topic) <= TOPIC_MAX_CHARS)
-        if len(kept) < len(set(topics)) or len(kept) > TOPICS_PER_NODE_MAX:
-            self._fleet.reject("topics")
-            kept = frozenset(sorted(kept)[:TOPICS_PER_NODE_MAX])
-        self._fleet.table.subscribe(name, kept)
-
     # --- heartbeats
 
     def _heartbeat(self, ref: Ref, body: Heartbeat, now: float) -> Effects:
@@ -141,6 +138,7 @@ class Membership:
         node.loop_lag_ms = body.loop_lag_ms
         node.rss_bytes = body.rss_bytes
         node.queue = body.queue
+        node.troubles = troubles(body)
         if node.state is NodeState.STARTING and node.due_at is not None:
             # It lives, and may still be importing the bot.
             node.due_at = max(node.due_at, now + HEARTBEAT_LOST_S)

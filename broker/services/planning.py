@@ -25,6 +25,7 @@ from broker.core.fleet import Fleet, FleetState, Node
 from broker.core.processes import signal
 from broker.core.states import NodeState
 from shard_node.wire.bodies import ErrorBody
+from shard_node.wire.sizing import node_count
 from store.records import Durable, EpochRecord, PlanNode, PlanRecord
 
 ADOPT_S: Final = 10.0
@@ -145,7 +146,7 @@ class Planning:
 
     def _make_plan(self, shards: int) -> PlanRecord:
         settings = self._fleet.settings
-        nodes = plan.node_count(
+        nodes = node_count(
             shards,
             asked=settings.nodes,
             nodes_max=settings.nodes_max,

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
+from collections.abc import Iterable
 from typing import Any, Final, TypeVar
 
 from broker.core.effects import Effects, Reply
@@ -108,6 +110,7 @@ class Status:
             "dead_letters": len(fleet.letters),
             "dead_letters_by_code": dict(sorted(fleet.letters.ended.items())),
             "clients": sum(not peer.epoch for peer in fleet.table.peers()),
+            "client_troubles": _summed(fleet.client_troubles.values()),
             "routes_version": fleet.table.version,
             "rejected": dict(sorted(fleet.rejected.items())),
         }
@@ -157,11 +160,19 @@ def _node(fleet: Fleet, node: Node, now: float) -> dict[str, Any]:
         "heartbeat_age_s": _age(node, now),
         "loop_lag_ms": node.loop_lag_ms,
         "queue": node.queue,
+        "troubles": dict(sorted(node.troubles.items())) if running else {},
         "broker_queue": fleet.depths(node.name, node_id(node.name, node.epoch)),
         "disnake": node.disnake,
         "reason": _reason(node),
         "tail": [line[:TAIL_LINE_CHARS] for line in node.tail[-TAIL_LINES:]],
     }
+
+
+def _summed(several: Iterable[dict[str, int]]) -> dict[str, int]:
+    found: Counter[str] = Counter()
+    for troubles in several:
+        found.update(troubles)
+    return dict(sorted(found.items()))
 
 
 def _reason(node: Node) -> str:

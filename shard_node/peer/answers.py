@@ -46,7 +46,9 @@ class Answers:
             if kind == _REPLY:
                 ask = requests.get(message.number)
                 if ask is not None:
-                    self._settle(ask, message.body)
+                    if not ask.waiter.done():
+                        ask.waiter.set_result(message.body)
+                    self.end(ask)
             elif kind == _RECEIPT:
                 self._receipts(message)
             elif kind == _ERROR:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable, Callable, Generator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, overload
 
 import msgspec
 
-from shard_node.errors import BrokerUnavailable, RequestTimeout, ShardNodeError
+from shard_node.errors import BrokerUnavailable, NoHandler, RequestTimeout, ShardNodeError
+from shard_node.peer.addresses import check_receiver
 from shard_node.peer.answers import DELIVERED
 from shard_node.peer.asks import Ask
 from shard_node.peer.frames import Line
-from shard_node.peer.handlers import Message, TopicName, decoder, lane_number, topic_name
+from shard_node.peer.handlers import Decode, Message, TopicName, decoder, lane_number, topic_name
 from shard_node.peer.outbox import LINES_MAX
 from shard_node.peer.plane import Plane
 from shard_node.shared.member import StateMember
@@ -22,7 +25,7 @@ from shard_node.wire.bodies import NodesReply, NodesRequest
 from shard_node.wire.header import Kind
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import BATCH_MAX_BYTES, BATCH_MAX_MESSAGES, BODY_MAX_BYTES, TTL_MAX_MS
-from shard_node.wire.targets import All, Broker, Node, Target, Topic
+from shard_node.wire.targets import Broker, Node, Target, Topic
 from shard_node.wire.topics import NODES, TOPICS
 
 Call = TypeVar("Call", bound=Callable[[Message], Any])
@@ -35,15 +38,16 @@ GATHER_IN_FLIGHT_MAX: Final = 256
 """Nodes that one ``gather`` has asked and that have not answered yet."""
 REQUEST_TIMEOUT_S: Final = 5.0
 SEND_TTL_S: Final = 30.0
+ASK_HINT: Final = "what the broker answers is in the manual page shard-protocol(7)"
 BATCH_FULL_BYTES: Final = BATCH_MAX_BYTES // 2
 """A batch of events is full already at half the limit, so that no body has to be looked at
 before it is added; the limit on a body is that of its frame."""
+DECODERS_CACHED: Final = 1024
 _EVENT: Final = int(Kind.EVENT)
 _MESSAGE: Final = int(Kind.MESSAGE)
 _REQUEST: Final = int(Kind.REQUEST)
 _HIGH: Final = int(Lane.HIGH)
 _NORMAL: Final = int(Lane.NORMAL)
-_NO_ONE: Final = (Topic, All, Broker)
 _UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -124,7 +128,8 @@ class Peer(StateMember):
     def publish(self, topic: TopicName, body: Any, *, lane: str | None = None) -> Awaitable[None]:
         """Tell all who listen to a topic, at most once.
 
-        It has left this call already when it returns; awaiting it waits where the fleet is
+        Always ``await`` it; it is no coroutine, so ``create_task`` does not take it. It has left
+        this call already when it returns; awaiting it waits where the fleet is
         slower than its caller (at most ROOM_TIMEOUT_S, then the oldest events are dropped
         and counted). ``lane``: the topic's own where it has one, else ``"normal"``.
         Raises TypeError or ValueError for a body that cannot be sent, BrokerUnavailable
@@ -162,8 +167,8 @@ class Peer(StateMember):
         """Deliver a message once to the owner of ``target``, and wait for its receipt.
 
         Raises Undeliverable (``reason``), QueueFull (``retry_after_s``), NoHandler or
-        RemoteError (its handler raised), and TypeError or ValueError for a body that cannot
-        be sent.
+        RemoteError (its handler raised), and TypeError or ValueError for a target, a topic, a
+        time or a body that cannot be sent.
         """
         ask = self._begin(_MESSAGE, target, topic, body, lane, ttl_s)
         try:
@@ -188,17 +193,21 @@ class Peer(StateMember):
         NoHandler, RemoteError, Undeliverable or QueueFull.
         """
         if isinstance(target, Broker):
-            return await self.ask(topic_name(name), body, timeout_s=timeout_s)
+            topic = topic_name(name)
+            spec = TOPICS.get(topic)
+            if spec is None or spec.reply is None:
+                raise NoHandler(f"{topic}: the broker answers no such request", hint=ASK_HINT)
+            if not 0.0 <= timeout_s < math.inf:
+                raise _no_time(timeout_s)
+            return await self.ask(topic, body, timeout_s=timeout_s)
         ask = self._begin(_REQUEST, target, name, body, lane, timeout_s)
         try:
             data = await ask.waiter
         finally:
-            self._plane.answers.end(ask)
-        if reply is Any:
-            spec = TOPICS.get(ask.message.topic)
-            reply = Any if spec is None else spec.reply or Any
+            if ask.open:
+                self._plane.answers.end(ask)
         try:
-            return decoder(reply)(data)
+            return _reply_decoder(ask.message.topic, reply)(data)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:
             text = f"{topic_name(name)}: the reply cannot be read: {error}"
             raise ShardNodeError(text, code="E_BAD_BODY") from None
@@ -285,6 +294,8 @@ class Peer(StateMember):
         line, name = plane.outbox.ways.get((target, topic, lane, kind)) or self._way(
             target, topic, lane, kind
         )
+        if not 0.0 <= timeout_s < math.inf:
+            raise _no_time(timeout_s)
         ttl_ms = int(timeout_s * 1000)
         if not 1 <= ttl_ms <= TTL_MAX_MS:
             ttl_ms = 1 if ttl_ms < 1 else TTL_MAX_MS
@@ -295,9 +306,7 @@ class Peer(StateMember):
     ) -> tuple[Line, str]:
         """The line and the topic's name of what is said like this."""
         name = topic_name(topic)
-        if isinstance(target, _NO_ONE):
-            msg = f"{target!r} has no one receiver; publish to a topic or gather from all"
-            raise ValueError(msg)
+        check_receiver(target)
         outbox = self._plane.outbox
         number = lane_number(lane) if lane else _own_lane(name, kind)
         way = outbox.ways[target, topic, lane, kind] = (outbox.line(target, number), name)
@@ -367,8 +376,21 @@ def _unencodable(body: Any, error: Exception) -> Exception:
     return kind(f"a body of type {type(body).__name__} cannot be sent: {error}")
 
 
+def _no_time(timeout_s: float) -> ValueError:
+    return ValueError(f"{timeout_s!r} is no time to wait: seconds, 0 or more, and not for ever")
+
+
 def _too_large(size: int) -> ValueError:
     return ValueError(f"body of {size} bytes; the limit is {BODY_MAX_BYTES}")
+
+
+@lru_cache(DECODERS_CACHED)
+def _reply_decoder(topic: str, reply: Any) -> Decode:
+    """What reads a reply: a built-in topic has a type of its own."""
+    if reply is Any:
+        spec = TOPICS.get(topic)
+        reply = Any if spec is None else spec.reply or Any
+    return decoder(reply)
 
 
 def _own_lane(name: str, kind: int) -> int:

@@ -55,17 +55,18 @@ class Asks:
 
     def low(self, lane: int) -> int:
         """The lowest number in a lane that has no receipt yet; 0: none."""
-        return next(iter(self.messages[lane]), 0)
+        messages = self.messages[lane]
+        return next(iter(messages)) if messages else 0
 
     def crowded(self, lane: int) -> bool:
         """Whether no more can be asked now."""
         if self._open >= ASKS_MAX:
             return True
-        low = self.low(lane)
-        return bool(low) and self._numbers[lane] - low >= SPAN_MAX
+        messages = self.messages[lane]
+        return bool(messages) and self._numbers[lane] - next(iter(messages)) >= SPAN_MAX
 
-    def add(self, ask: Ask) -> None:
-        """Give it its number and watch its deadline."""
+    def add(self, ask: Ask) -> bool:
+        """Give it its number and watch its deadline. True where it is the only one."""
         message = ask.message
         if message.kind == _REQUEST:
             message.number = self._correlation = self._correlation + 1
@@ -79,6 +80,7 @@ class Asks:
         if len(self._deadlines) > 2 * self._open + STALE_MAX:
             self._deadlines = [entry for entry in self._deadlines if entry[2].open]
             heapq.heapify(self._deadlines)
+        return self._open == 1
 
     def end(self, ask: Ask) -> bool:
         """Nobody waits any more. False where that was so before."""

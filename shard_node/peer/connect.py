@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import os
+import secrets
 import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final
-
-import zmq
 
 from shard_node.client import BrokerClient
 from shard_node.effects import Deliver, Link, StopAsked
@@ -21,12 +19,14 @@ from shard_node.peer.discovery import find_endpoint, find_state
 from shard_node.session import NodeSession
 from shard_node.wire.bodies import ClientRegister, Heartbeat
 from shard_node.wire.header import Kind
-from shard_node.wire.identity import client_id, is_node_name
-from shard_node.wire.limits import HEARTBEAT_INTERVAL_S
+from shard_node.wire.identity import CLIENT_TOKENS, client_id, is_node_name
 
 CONNECT_TIMEOUT_S: Final = 5.0
 FLUSH_TIMEOUT_S: Final = 1.0
-_counter = itertools.count(1)
+
+
+def _token() -> int:
+    return secrets.randbelow(CLIENT_TOKENS)
 
 
 def connect(
@@ -50,15 +50,13 @@ class Client(Peer):
         self.name = name
         self._plane.debug = os.environ.get("SHARDCTL_DEBUG") == "1"
         self.stop_asked = False
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context(io_threads=1)
         self._registered = asyncio.Event()
         self._counter = 0
         self._beat_timer: asyncio.TimerHandle | None = None
         now = time.monotonic()
         self._client = BrokerClient(
-            self._context,
             endpoint,
-            client_id(name, os.getpid(), next(_counter)),
+            client_id(name, os.getpid(), _token()),
             NodeSession(ClientRegister(name, self._plane.handlers.topics), now),
             on_stop=self._told_to_stop,
             on_deliver=self._deliver,
@@ -90,7 +88,7 @@ class Client(Peer):
         loop = asyncio.get_running_loop()
         self._fleet_state.open()
         self._client.open(loop)
-        self._beat_timer = loop.call_later(HEARTBEAT_INTERVAL_S, self._beat)
+        self._beat_later()
         try:
             async with asyncio.timeout(timeout_s):
                 await self._registered.wait()
@@ -111,13 +109,15 @@ class Client(Peer):
             self._beat_timer.cancel()
         self._fleet_state.close()
         self._client.close()
-        self._context.term()
 
     def _beat(self) -> None:
         self._counter += 1
         self._client.beat(Heartbeat(self._counter, 0.0, rss_bytes(), self._client.queue, ()))
-        loop = asyncio.get_running_loop()
-        self._beat_timer = loop.call_later(HEARTBEAT_INTERVAL_S, self._beat)
+        self._beat_later()
+
+    def _beat_later(self) -> None:
+        interval_s = self._client.session.pace.interval_s
+        self._beat_timer = asyncio.get_running_loop().call_later(interval_s, self._beat)
 
     def _topics_changed(self) -> None:
         self._client.subscribe(self._plane.handlers.topics)

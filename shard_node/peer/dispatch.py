@@ -6,7 +6,7 @@ import asyncio
 import logging
 import traceback
 from collections.abc import Callable
-from types import CoroutineType
+from types import CoroutineType, NoneType
 from typing import Any, Final
 
 from shard_node.peer.handlers import LANE_NAMES, Handler, Handlers, Message
@@ -20,6 +20,8 @@ from shard_node.wire.header import Kind
 _log = logging.getLogger(__name__)
 
 ERROR_MAX_CHARS: Final = 1024
+_PLAIN: Final = frozenset({NoneType, bool, int, float, str, bytes, list, tuple, dict})
+"""What a handler mostly returns: asked of none of these whether it can be awaited."""
 _EVENT: Final = int(Kind.EVENT)
 _MESSAGE: Final = int(Kind.MESSAGE)
 _REQUEST: Final = int(Kind.REQUEST)
@@ -42,22 +44,24 @@ class _Run:
 
 
 class Job:
-    """A message that several handlers get: ``left`` of them run."""
+    """A message on its own, or that several handlers get: ``left`` of them run."""
 
-    __slots__ = ("arrival", "error", "left", "message", "owner", "waits")
+    __slots__ = ("arrival", "error", "left", "message", "owner", "result", "waits")
 
     def __init__(self, owner: Dispatcher, arrival: Arrival, message: batch.Message, left: int):
         self.owner, self.arrival, self.message, self.left = owner, arrival, message, left
         self.error: BaseException | None = None
+        self.result: Any = None
         self.waits = False
 
-    def ended(self, _result: Any, error: BaseException | None) -> None:
+    def ended(self, result: Any, error: BaseException | None) -> None:
         """One of its handlers has ended."""
         self.left -= 1
+        self.result = result
         if error is not None:
             self.error = error
         if self.left == 0 and self.waits:
-            self.owner.conclude(self.arrival, self.message, None, self.error)
+            self.owner.conclude(self.arrival, self.message, self.result, self.error)
             self.owner.late(self.arrival)
 
 
@@ -87,7 +91,10 @@ class Dispatcher:
 
         A coroutine for many messages costs less than one for each: a handler that does not
         wait ends within it, and one that waits takes it along, so that the next one goes on.
+        One message needs none.
         """
+        if len(messages) == 1:
+            return self._one(arrival, messages[0])
         at = ended = 0
         while at < len(messages):
             run = _Run(arrival, messages, at)
@@ -99,7 +106,19 @@ class Dispatcher:
             elif not run.over:
                 run.late = True
                 ended -= 1
+                self._inbox.suspended(arrival, 1)
         return ended
+
+    def _one(self, arrival: Arrival, message: batch.Message) -> bool:
+        """True where it has ended already."""
+        kind = message.kind
+        if kind != _EVENT and not self._inbox.is_new(arrival, message):
+            return True
+        named = self.handlers.services if kind == _REQUEST else self.handlers.single
+        handler = named.get(message.topic)
+        if handler is None:
+            return self._several(arrival, message)
+        return self._all(arrival, message, (handler,))
 
     async def _through(self, run: _Run) -> None:
         arrival, messages, inbox = run.arrival, run.messages, self._inbox
@@ -121,7 +140,8 @@ class Dispatcher:
             call, decode = handler
             try:
                 result = call(Message(decode, message.body, message.topic, sender, lane, sent_at))
-                if result.__class__ is CoroutineType:
+                made = result.__class__
+                if made is CoroutineType or (made not in _PLAIN and hasattr(made, "__await__")):
                     result = await result
             except (Exception, asyncio.CancelledError) as raised:
                 error = raised
@@ -154,7 +174,7 @@ class Dispatcher:
 
     def late(self, arrival: Arrival) -> None:
         """A message has ended that did not when it was started."""
-        self._inbox.handled(arrival, 1)
+        self._inbox.late(arrival)
         self._on_late()
 
     def _several(self, arrival: Arrival, message: batch.Message) -> bool:
@@ -163,13 +183,17 @@ class Dispatcher:
         if not handlers:
             self._nobody(arrival, message)
             return True
+        return self._all(arrival, message, handlers)
+
+    def _all(self, arrival: Arrival, message: batch.Message, handlers: tuple[Handler, ...]) -> bool:
         job = Job(self, arrival, message, len(handlers))
         for handler in handlers:
             self._call(handler, job)
         if job.left:
             job.waits = True
+            self._inbox.suspended(arrival, 1)
             return False
-        self.conclude(arrival, message, None, job.error)
+        self.conclude(arrival, message, job.result, job.error)
         return True
 
     def _call(self, handler: Handler, job: Job) -> None:
@@ -184,11 +208,14 @@ class Dispatcher:
         )
         try:
             result = handler.call(incoming)
-        except Exception as error:
+        except (Exception, asyncio.CancelledError) as error:
             job.ended(None, error)
             return
-        if result.__class__ is CoroutineType:
+        made = result.__class__
+        if made is CoroutineType:
             self._stepper.start(result, job.ended)
+        elif made not in _PLAIN and hasattr(made, "__await__"):
+            self._stepper.start(_awaited(result), job.ended)
         else:
             job.ended(result, None)
 
@@ -205,6 +232,10 @@ class Dispatcher:
         if self._debug:
             details["traceback"] = redact("".join(traceback.format_exception(error)))
         return ErrorBody("E_REMOTE", describe(error), details=details)
+
+
+async def _awaited(result: Any) -> Any:
+    return await result
 
 
 def _nothing(_result: Any, _error: BaseException | None) -> None:

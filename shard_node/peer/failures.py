@@ -14,25 +14,28 @@ from shard_node.errors import (
 from shard_node.peer.asks import Ask
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.codec import WireError, decode_body
+from shard_node.wire.targets import Pool
 
 NO_HANDLER = "E_NO_HANDLER"
 QUEUE_FULL = "E_QUEUE_FULL"
 EXPIRED = "E_EXPIRED"
 REMOTE = "E_REMOTE"
+NO_WORKER_HINT = "no worker has joined this pool; a Node, Guild or Shard has one owner"
 RETRY_AFTER_S = 0.1
 
 
 def undelivered(ask: Ask, error: ErrorBody) -> ShardNodeError:
     """What the waiter of a message gets whose frame came back."""
-    text = f"{ask.message.topic}: {error.message}"
+    text, hint = f"{ask.message.topic}: {error.message}", error.hint or None
     if error.code == QUEUE_FULL:
         after = error.details.get("retry_after_s", RETRY_AFTER_S)
         return QueueFull(text, retry_after_s=float(after) if _is_number(after) else RETRY_AFTER_S)
     if error.code == NO_HANDLER:
-        return NoHandler(text)
+        in_pool = ask.frame is not None and isinstance(ask.frame.line.target, Pool)
+        return NoHandler(text, hint=hint or (NO_WORKER_HINT if in_pool else None))
     if error.code == EXPIRED and ask.is_request:
-        return RequestTimeout(text)
-    return Undeliverable(text, code=error.code, retryable=error.retryable)
+        return RequestTimeout(text, hint=hint)
+    return Undeliverable(text, code=error.code, hint=hint, retryable=error.retryable)
 
 
 def answered_with(topic: str, body: bytes) -> ShardNodeError:
@@ -42,7 +45,7 @@ def answered_with(topic: str, body: bytes) -> ShardNodeError:
     except WireError as unread:
         return RemoteError(f"{topic}: an error that cannot be read: {unread}")
     if error.code == NO_HANDLER:
-        return NoHandler(f"{topic}: {error.message}")
+        return NoHandler(f"{topic}: {error.message}", hint=error.hint or None)
     raised = error.code == REMOTE
     return RemoteError(
         f"{topic}: {error.message}",

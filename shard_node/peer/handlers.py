@@ -88,11 +88,20 @@ def register_body(kind: type[msgspec.Struct], topic: str, decode: Decode) -> Non
 
 
 def topic_name(topic: TopicName) -> str:
-    """The name on the wire. Raises ValueError for none that can be."""
+    """The name on the wire. Raises ValueError or TypeError for none that can be."""
+    said: object = topic
+    if not isinstance(said, str | type):
+        msg = f"{said!r} is no topic: a str, or a msgspec.Struct type"
+        raise TypeError(msg)
     name = topic if isinstance(topic, str) else _topics.get(topic) or topic.__name__
     if not 0 < len(name) <= TOPIC_MAX_CHARS:
         msg = f"a topic's name has 1 to {TOPIC_MAX_CHARS} characters, not {len(name)}"
         raise ValueError(msg)
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        msg = f"{name!r} is no topic: {error}"
+        raise ValueError(msg) from None
     return name
 
 

@@ -5,14 +5,21 @@ from __future__ import annotations
 from collections import OrderedDict, deque
 from typing import Final, NamedTuple
 
+from shard_node.peer.senders import SPAN_MAX, Guest, Outcome, Sender
 from shard_node.wire.batch import Flag, Message, Receipts
 from shard_node.wire.credit import Handled
 from shard_node.wire.header import Header, Kind
+from shard_node.wire.identity import is_letter
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import (
+    BATCH_MAX_MESSAGES,
+    CREDIT_LENT_BYTES,
+    CREDIT_LENT_MESSAGES,
     CREDIT_MAX_BYTES,
     CREDIT_MAX_MESSAGES,
     CREDIT_MIN_MESSAGES,
+    CREDIT_RESERVE_MESSAGES,
+    SEND_WINDOW_MESSAGES,
 )
 
 SLICE_MESSAGES: Final = 32
@@ -22,23 +29,27 @@ STARVE_SLICES: Final = 16
 SERVICE_S: Final = 0.004
 """How much work the broker may have here in advance."""
 SMOOTHING: Final = 0.125
-SPAN_MAX: Final = 65_536
-"""Numbers of one sender and lane between the lowest without a receipt and the newest."""
-REQUESTS_REMEMBERED_MAX: Final = 4096
-SENDERS_MAX: Final = 4096
+REQUESTS_REMEMBERED_MAX: Final = SEND_WINDOW_MESSAGES + CREDIT_RESERVE_MESSAGES + BATCH_MAX_MESSAGES
+"""Of one sender: as many as it may have sent that nobody has told it of."""
+GUESTS_MAX: Final = 4096
+"""Senders that are no nodes: clients, dead letters. Of nodes there are as many as planned."""
+FORGET_S: Final = 60.0
+"""Of a guest that has been quiet for this and the longest ttl that it gave, nothing can come
+again."""
 RANGES_MAX: Final = 1024
 """Ranges and failures in one message of receipts."""
 
-Outcome = tuple[str, str] | None
-"""None: handled. Else the code and the words of the error."""
+_REQUEST: Final = int(Kind.REQUEST)
+_REROUTED: Final = int(Flag.REROUTED)
 
 
 class Arrival:
     """A BATCH that came. ``at`` is the next message to start, ``left`` how many have not
-    ended. ``credit`` is the registration it was sent under; 0: it came without credit."""
+    ended. ``credit`` is the registration it was sent under; 0: it came without credit.
+    ``lent``: a handler of it waits, so that its bytes do not count."""
 
-    __slots__ = ("at", "credit", "epoch", "flags", "lane", "left", "messages", "name", "sender",
-                 "sent_at", "size")  # fmt: skip
+    __slots__ = ("at", "credit", "epoch", "flags", "lane", "left", "lent", "messages", "name",
+                 "sender", "sent_at", "size")  # fmt: skip
 
     def __init__(
         self, head: Header, messages: list[Message], name: str, epoch: int, size: int, credit: int
@@ -46,7 +57,7 @@ class Arrival:
         self.messages, self.name, self.epoch = messages, name, epoch
         self.lane, self.flags, self.sent_at = int(head.lane), head.flags, head.sent_at
         self.sender = head.sender
-        self.size, self.credit = size, credit
+        self.size, self.credit, self.lent = size, credit, False
         self.at = 0
         self.left = head.count
 
@@ -58,61 +69,27 @@ class Slice(NamedTuple):
     messages: list[Message]
 
 
-class _Numbers:
-    """What one sender said in one lane: number to None (runs still) or how it ended."""
-
-    __slots__ = ("floor", "newest", "seen")
-
-    def __init__(self) -> None:
-        self.seen: dict[int, tuple[Outcome] | None] = {}
-        self.floor = 0
-        self.newest = 0
-
-    def trim(self, low: int) -> None:
-        """Forget what the sender waits for no longer."""
-        low = max(low, self.newest - SPAN_MAX)
-        if low <= self.floor:
-            return
-        self.floor = low
-        old = []
-        for number in self.seen:  # in the order they came: nearly sorted
-            if number >= low and len(self.seen) <= SPAN_MAX:
-                break
-            if number < low:
-                old.append(number)
-        for number in old:
-            del self.seen[number]
-
-
-class _Sender:
-    """One process that says something. ``requests`` are correlations seen lately, ``newest``
-    the same in the order they came."""
-
-    __slots__ = ("epoch", "lanes", "newest", "requests")
-
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
-        self.lanes = tuple(_Numbers() for _ in Lane)
-        self.requests: set[int] = set()
-        self.newest: deque[int] = deque()
-
-
 class Inbox:
     """The lanes of one node's arrivals."""
 
     def __init__(self) -> None:
         self.doubles = 0
         self.tellings = 0
+        self.has_receipts = False
+        """Whether receipts are due."""
         self.waiting = 0
         """Messages that are not started."""
         self.window = CREDIT_MIN_MESSAGES
         self._lanes: tuple[deque[Arrival], ...] = tuple(deque() for _ in Lane)
         self._passed_over = [0, 0, 0, 0]
-        self._senders: OrderedDict[str, _Sender] = OrderedDict()
+        self._senders: dict[str, Sender] = {}
+        self._guests: OrderedDict[str, Guest] = OrderedDict()
         self._receipts: dict[tuple[str, int, int], _Pending] = {}
         self._registration = 1
         self._messages = self._bytes = self._told = self._told_bytes = 0
         self._service_s = SERVICE_S / CREDIT_MAX_MESSAGES
+        self._lent = self._suspended = self._lent_before = self._lent_bytes = 0
+        self._told_given = 0
 
     # --- arrivals and slices
 
@@ -127,6 +104,10 @@ class Inbox:
                 self.handled(arrival, head.count - len(messages))
             self._lanes[arrival.lane].append(arrival)
             self.waiting += len(messages)
+        if not epoch and head.flags & Flag.KEPT:
+            ttl_ms = head.ttl_ms or max((m.ttl_ms for m in messages), default=0)
+            guest = self._guest(name)
+            guest.ttl_ms = max(guest.ttl_ms, ttl_ms)
         if head.low:
             sender = self._senders.get(name)
             if sender is not None and sender.epoch == epoch:
@@ -172,6 +153,34 @@ class Inbox:
             self._messages += count
             if arrival.left == 0:
                 self._bytes += arrival.size
+                if arrival.lent:
+                    self._lent_bytes -= arrival.size
+
+    def suspended(self, arrival: Arrival, count: int) -> None:
+        """The handlers of so many messages wait for something: that takes no time of the
+        node, and the window grows by them, up to CREDIT_LENT_MESSAGES and _BYTES."""
+        if arrival.credit != self._registration:
+            self._lent_before += count if arrival.credit else 0
+            return
+        self._suspended += count
+        self._lend()
+        if not arrival.lent:
+            arrival.lent = True
+            self._lent_bytes += arrival.size
+
+    def late(self, arrival: Arrival) -> None:
+        """A message has ended whose handler had waited."""
+        if arrival.credit == self._registration:
+            self._suspended -= 1
+        elif arrival.credit:
+            self._lent_before -= 1
+        self.handled(arrival, 1)
+        self._lend()
+
+    def _lend(self) -> None:
+        """Those from before the last registration take from what may be lent."""
+        most = CREDIT_LENT_MESSAGES - self._lent_before
+        self._lent = min(self._suspended, most) if most > 0 else 0
 
     def refused(self, count: int, size: int) -> None:
         """A BATCH that cannot be read, or holds answers only, is over at once."""
@@ -189,28 +198,34 @@ class Inbox:
     @property
     def news(self) -> bool:
         """Whether the broker has not been told of all that was handled."""
-        return self._messages != self._told
+        return self._messages != self._told or self._messages + self._lent > self._told_given
 
     @property
     def due(self) -> bool:
         """Whether it has to be told now: it might hold something back because of it."""
-        return (self._messages - self._told) * 4 >= self.window or (
+        return (self._messages + self._lent - self._told_given) * 4 >= self.window or (
             self._bytes - self._told_bytes
         ) * 4 >= CREDIT_MAX_BYTES
 
     def credit(self) -> Handled:
         """What to tell the broker; ``told`` says that it went out."""
-        return Handled(self._messages, self._bytes, self.window, CREDIT_MAX_BYTES)
+        size_bytes = CREDIT_MAX_BYTES
+        if self._lent_bytes:
+            size_bytes += min(self._lent_bytes, CREDIT_LENT_BYTES)
+        return Handled(self._messages, self._bytes, self.window + self._lent, size_bytes)
 
     def told(self, credit: Handled) -> None:
         """The broker was sent this."""
         self.tellings += 1
         self._told, self._told_bytes = credit.messages, credit.size_bytes
+        self._told_given = self._messages + self._lent
 
     def registered(self) -> Handled:
         """A broker counts from nothing: the first word to it."""
         self._registration += 1
         self._messages = self._bytes = self._told = self._told_bytes = 0
+        self._lent_before += self._suspended
+        self._lent = self._suspended = self._lent_bytes = self._told_given = 0
         return self.credit()
 
     # --- doubles
@@ -218,10 +233,12 @@ class Inbox:
     def is_new(self, arrival: Arrival, message: Message) -> bool:
         """Whether a MESSAGE or REQUEST is to be handled; what was handled before is
         receipted again."""
-        sender = self._sender(arrival)
+        sender = self._senders.get(arrival.name)
+        if sender is None or sender.epoch != arrival.epoch:
+            sender = self._sender(arrival)
         if sender is None:
             return False
-        if message.kind == Kind.REQUEST:
+        if message.kind == _REQUEST:
             return self._new_request(sender, message.number)
         numbers, number = sender.lanes[arrival.lane], message.number
         if number < numbers.floor or number in numbers.seen:
@@ -253,18 +270,40 @@ class Inbox:
         if sender is not None and sender.epoch <= epoch and epoch:
             del self._senders[name]
 
-    def _sender(self, arrival: Arrival) -> _Sender | None:
+    def _guest(self, name: str) -> Guest:
+        """One that speaks now."""
+        guests = self._guests
+        guest = guests.get(name)
+        if guest is None:
+            guest = guests[name] = Guest()
+            if len(guests) > GUESTS_MAX:
+                self._senders.pop(guests.popitem(last=False)[0], None)
+        else:
+            guest.heard = True
+            guests.move_to_end(name)
+        return guest
+
+    def forget(self, now: float) -> None:
+        """Forget guests of whom nothing can come again."""
+        for name, guest in list(self._guests.items()):
+            if guest.heard:
+                guest.heard, guest.quiet_at = False, now
+            elif now - guest.quiet_at > FORGET_S + guest.ttl_ms / 1000:
+                del self._guests[name]
+                self._senders.pop(name, None)
+
+    def _sender(self, arrival: Arrival) -> Sender | None:
         """None for a process that another one has replaced."""
         sender = self._senders.get(arrival.name)
         if sender is None or sender.epoch < arrival.epoch:
-            sender = self._senders[arrival.name] = _Sender(arrival.epoch)
-            if len(self._senders) > SENDERS_MAX:
-                self._senders.popitem(last=False)
+            sender = self._senders[arrival.name] = Sender(arrival.epoch)
+            if not arrival.epoch or is_letter(arrival.name):
+                self._guest(arrival.name)
         elif sender.epoch > arrival.epoch:
             return None
         return sender
 
-    def _new_request(self, sender: _Sender, correlation: int) -> bool:
+    def _new_request(self, sender: Sender, correlation: int) -> bool:
         requests = sender.requests
         if correlation in requests:
             self.doubles += 1
@@ -278,26 +317,21 @@ class Inbox:
     # --- receipts
 
     def _receipt(self, arrival: Arrival, number: int, outcome: Outcome) -> None:
+        self.has_receipts = True
         key = (arrival.name, arrival.epoch, arrival.lane)
         pending = self._receipts.get(key)
         if pending is None:
             pending = self._receipts[key] = _Pending()
         if outcome is not None:
             pending.failed.append((number, *outcome))
-        elif arrival.flags & Flag.REROUTED:
+        elif arrival.flags & _REROUTED:
             pending.rerouted.append(number)
         else:
             pending.delivered.append(number)
 
-    @property
-    def has_receipts(self) -> bool:
-        """Whether receipts are due."""
-        return bool(self._receipts)
-
     def receipts(self) -> list[tuple[str, int, Receipts]]:
         """All receipts that are due: sender, its epoch, body."""
-        if not self._receipts:
-            return []
+        self.has_receipts = False
         found, self._receipts = self._receipts, {}
         return [
             (name, epoch, body)

@@ -110,18 +110,15 @@ class Outbox:
         line.batch, line.asks, line.size = [], [], 0
         line.frames.append(frame)
         self._count(frame, 1)
-        if not line.kept and self._over_limit(line.lane):
+        if not line.kept and self.full(line.lane):
             self.drop_oldest(line)
 
     def room(self, line: Line) -> bool:
         """Whether a publisher may go on without waiting."""
-        return line.waiting < ROOM_MESSAGES and not self._over_limit(line.lane)
+        return line.waiting < ROOM_MESSAGES and not self.full(line.lane)
 
     def full(self, lane: int) -> bool:
-        """Whether a message or a request has to be refused."""
-        return self._over_limit(lane)
-
-    def _over_limit(self, lane: int) -> bool:
+        """Whether a lane is at its limit: a message or a request has to be refused."""
         too_many = self._waiting[lane] >= QUEUE_MAX_MESSAGES
         return too_many or self._waiting_bytes[lane] >= QUEUE_MAX_BYTES[lane]
 
@@ -182,11 +179,42 @@ class Outbox:
         if line.queued or not self.up or any(self._ready):
             return None
         frame = Frame(line, [message], [] if ask is None else [ask], len(message.body))
-        if not self._has_window(line.lane, frame) or line.out >= LINE_WINDOW_MESSAGES:
+        if self._out_messages and not self._may_go(line, frame):
             return None
         if ask is not None:
             ask.frame = frame
         return frame
+
+    def only(self) -> Frame | None:
+        """The open batch of the only line that has something to send, under the same terms;
+        None where it is not that simple."""
+        lines: deque[Line] | None = None
+        for ready in self._ready:
+            if ready:
+                if lines is not None or len(ready) > 1:
+                    return None
+                lines = ready
+        if lines is None or not self.up:
+            return None
+        line = lines[0]
+        asks = line.asks
+        if line.frames or not line.batch or not all(ask.open for ask in asks):
+            return None
+        frame = Frame(line, line.batch, asks, line.size)
+        if self._out_messages and not self._may_go(line, frame):
+            return None
+        for ask in asks:
+            ask.frame = frame
+        line.batch, line.asks, line.size = [], [], 0
+        lines.popleft()
+        line.queued = False
+        return frame
+
+    def _may_go(self, line: Line, frame: Frame) -> bool:
+        messages = line.out + len(frame.messages)
+        return (not line.out or messages <= LINE_WINDOW_MESSAGES) and self._has_window(
+            line.lane, frame
+        )
 
     def delayed(self, frame: Frame) -> None:
         """The socket did not take a frame that was to go alone."""

@@ -12,8 +12,6 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from zmq.backend import Socket as RawSocket
-
 from shard_node.errors import BrokerUnavailable, QueueFull, Undeliverable
 from shard_node.peer import failures
 from shard_node.peer.answers import Answers
@@ -24,7 +22,6 @@ from shard_node.peer.handlers import Handlers
 from shard_node.peer.inbox import Arrival, Inbox
 from shard_node.peer.outbox import Outbox
 from shard_node.peer.stepping import Stepper
-from shard_node.sockets import POLLIN, events, send
 from shard_node.wire.batch import Message, decode_batch
 from shard_node.wire.codec import WireError, decode_body, encode_body, encode_header
 from shard_node.wire.credit import Entry, Forwarded, Handled
@@ -62,13 +59,9 @@ class Plane:
         """A future that is done: what ``publish`` returns where nothing has to wait."""
         self.burst = 0
         """Messages published since the loop's turn began."""
-        self.blocked = False
-        """The socket did not take the last frame."""
-        self.looked = False
-        """Nothing was sent since the socket was asked last whether a frame waits."""
-        self._raw: RawSocket | None = None
+        self._send: Callable[[bytes, bytes], bool] = _refused
+        self._readable: Callable[[], bool] = _never
         self._pump: Callable[[], None] = _nothing
-        self._look: Callable[[], None] = _nothing
         self._stepper: Stepper | None = None
         self._dispatcher: Dispatcher | None = None
         self._soon: asyncio.Handle | None = None
@@ -84,13 +77,13 @@ class Plane:
     def open(
         self,
         loop: asyncio.AbstractEventLoop,
-        raw: RawSocket,
+        send: Callable[[bytes, bytes], bool],
+        readable: Callable[[], bool],
         pump: Callable[[], None],
-        look: Callable[[], None],
     ) -> None:
-        """Begin on a loop. ``raw`` sends and receives; ``pump`` writes and reads, ``look``
-        has it called again where the socket asks for it after a send."""
-        self.loop, self._raw, self._pump, self._look = loop, raw, pump, look
+        """Begin on a loop. ``send`` takes a frame or says no, ``readable`` says whether one
+        has come, ``pump`` writes and has handlers take their turn."""
+        self.loop, self._send, self._readable, self._pump = loop, send, readable, pump
         self.done = loop.create_future()
         self.done.set_result(None)
         self._stepper = Stepper(loop)
@@ -108,7 +101,7 @@ class Plane:
         if self.loop is None:
             return
         self.flush()
-        self.loop = self._raw = None
+        self.loop = None
         self.outbox.up = False
         for handle in (self._soon, self._timer, self._credit_timer):
             if handle is not None:
@@ -130,11 +123,11 @@ class Plane:
 
     def link_away(self) -> None:
         """The broker is silent; it may come back and remember."""
-        self.outbox.up = self.blocked = False
+        self.outbox.up = False
 
     def link_lost(self) -> None:
         """The broker is gone: the next one knows nothing."""
-        self._fresh, self.blocked = True, False
+        self._fresh = True
         self.outbox.link_lost()
 
     # --- saying something
@@ -150,7 +143,6 @@ class Plane:
         if self._soon is None:
             if self._stepper is not None and len(self._stepper.running) <= 1:
                 self.flush()
-                self._look()
             else:
                 self.wake()
 
@@ -168,15 +160,10 @@ class Plane:
             raise QueueFull(text, retry_after_s=failures.RETRY_AFTER_S)
         deadline = time.monotonic() + timeout_s
         ask = Ask(message, lane, deadline, loop.create_future())
-        asks.add(ask)
         # Where nobody else is at it, there is nothing to pack it with.
-        frame = outbox.alone(line, message, ask) if len(asks) == 1 else None
+        frame = outbox.alone(line, message, ask) if asks.add(ask) else None
         if frame is not None:
-            if self._send_frame(frame, deadline - timeout_s, time.time()):
-                outbox.went(frame)
-            else:
-                outbox.delayed(frame)
-            self._look()
+            self._send_alone(frame, deadline - timeout_s, time.time())
         else:
             outbox.put(line, message, ask)
             if self._soon is None:
@@ -214,14 +201,14 @@ class Plane:
             messages = decode_batch(body)
             if len(messages) != head.count:
                 raise WireError("limit", "count")
-            name, epoch = self._sender(head.sender)
+            sender = self._senders.get(head.sender) or self._sender(head.sender)
         except WireError:
             self.rejected += 1
             self.inbox.refused(head.count, len(body))
             return
         if messages[0].kind != _EVENT:
             messages = self.answers.hear(messages)
-        self.inbox.push(head, messages, name, epoch, len(body))
+        self.inbox.push(head, messages, *sender, len(body))
 
     def event(self, head: Header, body: bytes) -> None:
         """An event of the broker's own: one message in its frame, without credit."""
@@ -251,14 +238,12 @@ class Plane:
         self.answers.bounce(head, body)
 
     def _sender(self, routing_id: str) -> tuple[str, int]:
-        found = self._senders.get(routing_id)
-        if found is None:
-            peer = parse_peer(routing_id.encode(errors="replace"))
-            if peer is None:
-                raise WireError("identity", routing_id)
-            if len(self._senders) >= SENDERS_CACHED_MAX:
-                self._senders.clear()
-            found = self._senders[routing_id] = (peer.name, peer.epoch)
+        peer = parse_peer(routing_id.encode(errors="replace"))
+        if peer is None:
+            raise WireError("identity", routing_id)
+        if len(self._senders) >= SENDERS_CACHED_MAX:
+            self._senders.clear()
+        found = self._senders[routing_id] = (peer.name, peer.epoch)
         return found
 
     # --- turns
@@ -290,7 +275,7 @@ class Plane:
 
     def flush(self) -> None:
         """Send receipts, frames and credit, as far as the window and the socket let them."""
-        if self._raw is None:
+        if self.loop is None:
             return
         inbox, outbox = self.inbox, self.outbox
         if outbox.up:
@@ -310,11 +295,21 @@ class Plane:
 
     def _send_frames(self) -> None:
         outbox, now, wall = self.outbox, time.monotonic(), time.time()
+        only = outbox.only()
+        if only is not None:
+            self._send_alone(only, now, wall)
+            return
         while True:
             frame = outbox.next()
             if frame is None or not self._send_frame(frame, now, wall):
                 return
             outbox.sent(frame)
+
+    def _send_alone(self, frame: Frame, now: float, wall: float) -> None:
+        if self._send_frame(frame, now, wall):
+            self.outbox.went(frame)
+        else:
+            self.outbox.delayed(frame)
 
     def _send_frame(self, frame: Frame, now: float, wall: float) -> bool:
         """The first frame carries the credit that nobody has been told of."""
@@ -338,32 +333,22 @@ class Plane:
         """No frame has carried the credit: it goes by itself."""
         self._credit_timer = None
         inbox = self.inbox
-        if not (inbox.news and self.outbox.up and self._raw is not None):
+        if not (inbox.news and self.outbox.up and self.loop is not None):
             return
         if inbox.tellings != tellings:
             self._watch_credit()
             return
         self._tell(inbox.credit())
-        self._look()
 
     def _end_of_turn(self) -> None:
         self._soon = None
         self.burst = 0
         self._pump()
 
-    def _readable(self) -> bool:
-        return self._raw is not None and bool(events(self._raw) & POLLIN)
-
     def _tell(self, credit: Handled) -> None:
         head = header(Kind.CREDIT, BROKER, "", lane=Lane.CONTROL)
         if self._send(encode_header(head), encode_body(credit)):
             self.inbox.told(credit)
-
-    def _send(self, head: bytes, body: bytes) -> bool:
-        assert self._raw is not None
-        self.looked = False
-        self.blocked = not send(self._raw, head, body)
-        return not self.blocked
 
     def _give_room(self, *, everybody: bool = False) -> None:
         for line, future in self._room:
@@ -390,3 +375,11 @@ class Plane:
 
 def _nothing() -> None:
     """Nobody lends a socket yet."""
+
+
+def _refused(_head: bytes, _body: bytes) -> bool:
+    return False
+
+
+def _never() -> bool:
+    return False

@@ -7,6 +7,8 @@ from typing import Any
 
 import msgspec
 
+from shard_node.wire.limits import HEARTBEAT_INTERVAL_S
+
 
 class Body(msgspec.Struct, array_like=True, frozen=True):
     """Root of the bodies: an array on the wire."""
@@ -86,11 +88,15 @@ class Heartbeat(Body, frozen=True):
 
 
 class HeartbeatAck(Body, frozen=True):
-    """``registered`` False asks the node to register again (the broker is new)."""
+    """``registered`` False asks the node to register again (the broker is new).
+
+    ``heartbeat_interval_s`` is the pace from now on: of many clients each beats less often.
+    """
 
     counter: int
     registered: bool
     broker_pid: int
+    heartbeat_interval_s: float = HEARTBEAT_INTERVAL_S
 
 
 class PermitRequest(Body, frozen=True):

@@ -6,7 +6,8 @@ rejected); anything else is ours.
 
 from __future__ import annotations
 
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -41,9 +42,8 @@ class WireError(Exception):
         self.reason = reason
 
 
-def encode_header(value: Header) -> bytes:
-    """The header's bytes."""
-    return _encoder.encode(value)
+encode_header: Final[Callable[[Header], bytes]] = _encoder.encode
+"""The header's bytes."""
 
 
 def decode_header(data: bytes) -> Header:

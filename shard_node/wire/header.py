@@ -18,7 +18,7 @@ class Kind(enum.IntEnum):
     EVENT = 0
     """At most once; may be dropped under overload, and is counted then."""
     MESSAGE = 1
-    """At least once with a receipt; part of the vocabulary, routed like an event so far."""
+    """At least once, with a receipt; travels within a BATCH only."""
     REQUEST = 2
     """Answered by a REPLY or an ERROR before its deadline, always."""
     REPLY = 3

@@ -5,7 +5,7 @@
 | node | ``name#epoch`` |
 | its heartbeat thread | ``name#epoch!hb`` |
 | operator (the command line) | ``op-<pid>-<counter>`` |
-| client (a program outside a bot) | ``cl-<name>-<pid>-<counter>`` |
+| client (a program outside a bot) | ``cl-<name>-<pid>-<token>`` |
 
 A dead letter that is tried again has the sender ``dl-<number>#1``, which no socket may have.
 """
@@ -23,8 +23,9 @@ _OPERATOR = "op-"
 _CLIENT = "cl-"
 _LETTER = "dl-"
 _LETTER_PATTERN = re.compile(r"(dl-[0-9]{1,18})#1")
-_CLIENT_PATTERN = re.compile(r"cl-[a-z][a-z0-9_-]*-[0-9]{1,10}-[0-9]{1,10}")
-CLIENT_MAX_CHARS = NAME_MAX_CHARS + 25
+_CLIENT_PATTERN = re.compile(r"cl-[a-z][a-z0-9_-]*-[0-9]{1,10}-[0-9]{1,18}")
+CLIENT_MAX_CHARS = NAME_MAX_CHARS + 33
+CLIENT_TOKENS = 10**18
 OPERATOR_PREFIX = _OPERATOR.encode()
 """How the routing id of every command line begins, and that of no node."""
 
@@ -65,14 +66,17 @@ def operator_id(pid: int, counter: int) -> bytes:
     return f"{_OPERATOR}{pid}-{counter}".encode()
 
 
-def client_id(name: str, pid: int, counter: int) -> bytes:
-    """The routing id of a program outside a bot."""
-    return f"{_CLIENT}{name}-{pid}-{counter}".encode()
+def client_id(name: str, pid: int, token: int) -> bytes:
+    """The routing id of a program outside a bot. ``token``, below CLIENT_TOKENS, is drawn at
+    random: receivers remember what an id has said, so none may come again, and the pid alone
+    does (in a container it is often 1)."""
+    return f"{_CLIENT}{name}-{pid}-{token}".encode()
 
 
-def letter_sender(number: int) -> str:
-    """The sender of a dead letter that is tried again: new to every receiver."""
-    return f"{_LETTER}{number}#1"
+def letter_sender(number: int, incarnation: int) -> str:
+    """The sender of a dead letter that is tried again: new to every receiver, whatever an
+    earlier broker sent again under the same number."""
+    return f"{_LETTER}{number}#{incarnation}"
 
 
 def is_letter(name: str) -> bool:

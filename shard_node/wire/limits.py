@@ -42,6 +42,9 @@ CREDIT_MAX_MESSAGES: Final = 4096
 CREDIT_MAX_BYTES: Final = 8 << 20
 CREDIT_RESERVE_MESSAGES: Final = 64
 """What the broker may have at a node whose handlers have not returned yet."""
+CREDIT_LENT_MESSAGES: Final = 4096
+CREDIT_LENT_BYTES: Final = 32 << 20
+"""What comes to that for handlers that wait for something: they take none of a node's time."""
 STUCK_S: Final = 0.05
 """A receiver that frames wait for and that gave no credit for so long is stuck: its senders
 have their window back. Longer than a busy machine's hiccups."""
@@ -52,6 +55,8 @@ MESSAGE_MIN_BYTES: Final = 5
 DEAD_LETTERS_MAX: Final = 1000
 DEAD_LETTERS_MAX_BYTES: Final = 8 << 20
 """Of bodies that are kept for another try; a letter beyond it keeps its header only."""
+WAITING_MAX_BYTES: Final = 256 << 20
+"""Of BATCH frames that wait in the broker, for all destinations together."""
 PARKED_MAX_BYTES: Final = 64 << 20
 PARKED_MAX_S: Final = 60.0
 """How long a frame without a deadline waits for an owner that is away."""
@@ -78,6 +83,9 @@ STATE_MARKS_MAX: Final = 4096
 """Requests that wait for a log sequence number."""
 
 HEARTBEAT_INTERVAL_S: Final = 1.0
+CLIENT_BEATS_MAX_S: Final = 150
+"""Heartbeats a second of all clients together: of more clients each beats less often."""
+CLIENT_INTERVAL_MAX_S: Final = 6.0
 HEARTBEAT_LOST_S: Final = 15.0
 """A node whose heartbeat thread is silent for so long is given up."""
 BROKER_SILENT_S: Final = 3.0

@@ -10,6 +10,7 @@ from typing import Any, Final, NamedTuple
 
 import click
 
+from shard_node.wire.sizing import node_count
 from shardctl import __version__
 from shardctl.cli.report import counted, span
 from shardctl.errors import EXIT_TEMPFAIL, ConfigError, ShardctlError
@@ -17,8 +18,6 @@ from shardctl.launch import TOKEN_VARIABLE, Record, Sandbox
 from shardctl.routes import in_words
 
 HTTP_TIMEOUT_S: Final = 10.0
-SHARDS_PER_NODE: Final = 8
-SANDBOX_NODES: Final = 2
 SANDBOX_BUDGET: Final = 1000
 ROUTES_SHOWN_MAX: Final = 32
 _ANSWER_MAX_BYTES: Final = 1 << 16
@@ -48,16 +47,16 @@ class Plan(NamedTuple):
 def make_plan(record: Record, gateway: Gateway) -> Plan:
     """Shards, nodes, keys and time of this record. Pure."""
     shards = gateway.recommended if record.shards == "auto" else int(record.shards)
-    if record.nodes != "auto":
-        nodes = int(record.nodes)
-    elif record.sandbox is not None:
-        nodes = SANDBOX_NODES
-    else:
-        nodes = min(math.ceil(shards / SHARDS_PER_NODE), record.nodes_max)
+    nodes = node_count(
+        shards,
+        asked=None if record.nodes == "auto" else int(record.nodes),
+        nodes_max=record.nodes_max,
+        sandbox=record.sandbox is not None,
+    )
     keys = min(gateway.max_concurrency, shards)
     rounds = math.ceil(shards / gateway.max_concurrency)
     seconds = (rounds - 1) * record.identify_window_s
-    return Plan(shards, max(1, min(nodes, shards)), keys, seconds, gateway)
+    return Plan(shards, nodes, keys, seconds, gateway)
 
 
 def print_plan(record: Record, secrets: dict[str, str]) -> None:

@@ -8,12 +8,14 @@ import random
 from typing import Any
 
 import shard_node
+from shard_node.errors import ShardNodeError
 from shardctl.bench.loads import ASK, REQUEST_MAX_S, answering
 from shardctl.bench.measure import body_of, now_ns
 from shardctl.bench.worker import Link
 
-PUBLISH_GAP_S = 0.005
-ASK_GAP_S = 0.002
+PUBLISH_GAP_S = 0.02
+SEND_GAP_S = 0.02
+ASK_GAP_S = 0.005
 BODY = body_of()
 
 
@@ -27,9 +29,13 @@ async def connected(link: Link, endpoint: str, prefix: str, count: int) -> dict[
     return {}
 
 
-async def talk(link: Link, endpoint: str, name: str, targets: list[str]) -> dict[str, Any]:
-    """Publishes to everybody and asks one of ``targets`` after the other."""
+async def talk(
+    link: Link, endpoint: str, name: str, targets: list[str], everybody: list[str]
+) -> dict[str, Any]:
+    """Publishes to everybody, sends to one of ``everybody`` after the other, whether it has a
+    receipt or not, and asks one of ``targets`` after the other."""
     others = [target for target in targets if target != name]
+    sends: set[asyncio.Task[None]] = set()
     choice = random.Random(name)
     asked: list[tuple[int, int]] = []
 
@@ -37,6 +43,17 @@ async def talk(link: Link, endpoint: str, name: str, targets: list[str]) -> dict
         while True:
             await node.publish("bench.all", BODY)
             await asyncio.sleep(PUBLISH_GAP_S)
+
+    async def send(node: Any, target: str) -> None:
+        with contextlib.suppress(ShardNodeError):  # it stands still, or is given up by now
+            await node.send(shard_node.Node(target), "bench.one", BODY)
+
+    async def sending(node: Any) -> None:
+        while True:
+            task = asyncio.create_task(send(node, choice.choice(everybody)))
+            sends.add(task)
+            task.add_done_callback(sends.discard)
+            await asyncio.sleep(SEND_GAP_S)
 
     async def asking(node: Any) -> None:
         while True:
@@ -51,12 +68,13 @@ async def talk(link: Link, endpoint: str, name: str, targets: list[str]) -> dict
 
     async with shard_node.connect(endpoint, name) as node:
         node.on("bench.all", handle)
+        node.on("bench.one", handle)
         await answering(node, name)
         link.say({})
         await link.hear()
-        tasks = [asyncio.create_task(work(node)) for work in (publishing, asking)]
+        tasks = [asyncio.create_task(work(node)) for work in (publishing, sending, asking)]
         await link.hear()
-        for task in tasks:
+        for task in (*tasks, *sends):
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, *sends, return_exceptions=True)
     return {"asked": asked}

@@ -11,9 +11,11 @@ from typing import Any, Final
 
 import psutil
 
+from shard_node.wire.limits import CLIENT_INTERVAL_MAX_S, HEARTBEAT_INTERVAL_S
 from shardctl.bench import runs
 from shardctl.bench.measure import percentile
 from shardctl.bench.worker import Worker
+from tests.bench import kills, unread
 from tests.bench.lines import MEMBERS, ROOT
 from tests.bench.own import Check, Limit
 
@@ -60,7 +62,8 @@ def idle(quick: bool) -> dict[str, float]:
         ]
         for worker in workers:
             worker.hear(CONNECT_MAX_S)
-        time.sleep(1.0)  # what connecting left to do
+        # What connecting left to do; and each has heard how often so many are to beat.
+        time.sleep(1.0 if quick else 2 * HEARTBEAT_INTERVAL_S + CLIENT_INTERVAL_MAX_S)
         before, start = process.cpu_times(), time.monotonic()
         time.sleep(seconds)
         after, span_s = process.cpu_times(), time.monotonic() - start
@@ -70,11 +73,11 @@ def idle(quick: bool) -> dict[str, float]:
 
 
 def stopped(quick: bool) -> dict[str, float]:
-    """SIGSTOP for one of eight nodes who all publish to all while seven ask each other."""
+    """SIGSTOP for one of eight nodes who all publish and send to all; seven ask each other."""
     still_s = 3.0 if quick else 20.0
     names = [f"s{place}" for place in range(MEMBERS)]
     with broker() as (endpoint, process), contextlib.ExitStack() as stack:
-        workers = [stack.enter_context(_talker(endpoint, name, names[:-1])) for name in names]
+        workers = [stack.enter_context(_talker(endpoint, name, names)) for name in names]
         for worker in workers:
             worker.hear()
         for worker in workers:
@@ -100,9 +103,10 @@ def stopped(quick: bool) -> dict[str, float]:
     return figures
 
 
-def _talker(endpoint: str, name: str, targets: list[str]) -> Worker:
+def _talker(endpoint: str, name: str, names: list[str]) -> Worker:
+    """The last one of ``names`` is asked nothing: it will stand still."""
     role = "tests.bench.check_roles:talk"
-    return Worker(role, ROOT, endpoint=endpoint, name=name, targets=targets)
+    return Worker(role, ROOT, endpoint=endpoint, name=name, targets=names[:-1], everybody=names)
 
 
 def _watched(process: Any, seconds: float) -> tuple[int, int, float]:
@@ -142,4 +146,6 @@ CHECKS: Final = (
         stopped,
         (Limit("p99", 2.0), Limit("grown_mb", 64.0)),
     ),
+    kills.CHECK,
+    unread.CHECK,
 )

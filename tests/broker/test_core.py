@@ -41,26 +41,6 @@ def test_a_plan_holds_each_shard_once_in_ranges(shards: int, nodes: int) -> None
     assert all(is_node_name(node.name) for node in made)
 
 
-@pytest.mark.parametrize(
-    ("shards", "asked", "nodes_max", "sandbox", "nodes"),
-    [
-        (1, None, 8, False, 1),
-        (16, None, 8, False, 2),
-        (17, None, 8, False, 3),
-        (400, None, 3, False, 3),
-        (400, None, 1, False, 1),
-        (4, None, 2, True, 2),
-        (1, None, 2, True, 1),
-        (4, 3, 1, False, 3),
-        (2, 5, 8, False, 2),
-    ],
-)
-def test_how_many_nodes(
-    shards: int, asked: int | None, nodes_max: int, sandbox: bool, nodes: int
-) -> None:
-    assert plan.node_count(shards, asked=asked, nodes_max=nodes_max, sandbox=sandbox) == nodes
-
-
 def test_a_plan_with_empty_nodes_is_refused() -> None:
     with pytest.raises(ValueError, match="spread"):
         plan.plan(2, 3)

@@ -85,7 +85,7 @@ def error(out: dict[bytes, list[tuple[Header, bytes]]], routing_id: bytes) -> st
 def test_no_socket_may_be_a_letter() -> None:
     broker = made()
     for kind in (Kind.REQUEST, Kind.EVENT, Kind.BATCH, Kind.CREDIT):
-        give(broker, letter_sender(1).encode(), kind, topics.STATUS, {}, target=Node("b"))
+        give(broker, letter_sender(1, 1).encode(), kind, topics.STATUS, {}, target=Node("b"))
     assert broker.fleet.rejected == {"identity": 4}
     assert frames(broker) == {}
 

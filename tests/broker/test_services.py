@@ -250,12 +250,13 @@ def test_before_the_supervisors_hello_a_node_is_asked_to_retry() -> None:
 def test_heartbeats_carry_states_and_lag() -> None:
     world = World()
     reports = (ShardReport(0, ShardState.RESUMING, 9, 33.0, 77),)
-    beat = Heartbeat(4, 1500.0, 5 << 20, 6, reports)
+    beat = Heartbeat(4, 1500.0, 5 << 20, 6, reports, {"events_dropped": 3, "x" * 65: 1})
     assert world.ask(heartbeat_id("a", 1), topics.HEARTBEAT, beat) == HeartbeatAck(4, True, 0)
     world.now += 2
     status = world.status()
     node, shard = status["nodes"][0], status["shards"][0]
     assert (node["state"], node["rss_bytes"], node["queue"]) == ("degraded", 5 << 20, 6)
+    assert node["troubles"] == {"events_dropped": 3}
     assert (shard["state"], shard["guilds"], shard["latency_ms"]) == ("resuming", 9, 33.0)
     assert (shard["sequence"], shard["heartbeat_age_s"]) == (77, 2.0)
     stray = world.ask(heartbeat_id("zz", 1), topics.HEARTBEAT, beat)

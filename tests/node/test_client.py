@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import zmq
 
-from shard_node.client import READS_PER_TURN_MAX, BrokerClient
+from shard_node.client import BrokerClient
 from shard_node.effects import Deliver, Link, StopAsked
 from shard_node.errors import BrokerUnavailable, RequestTimeout
 from shard_node.heartbeat import HeartbeatThread, Vitals
@@ -47,7 +47,6 @@ class Client:
         self.links: list[Link] = []
         self.delivered: list[Deliver] = []
         self.inner = BrokerClient(
-            context,
             endpoint,
             node_id("a", 7),
             NodeSession(ME, time.monotonic()),
@@ -141,7 +140,7 @@ def test_a_thousand_requests_at_once_are_all_answered(context: zmq.Context, endp
 
     async def body(client: Client) -> None:
         await client.registered()
-        count = READS_PER_TURN_MAX * 16
+        count = 1024
         replies = await asyncio.gather(
             *(client.inner.request(topics.LEASE, LEASE, timeout_s=20) for _ in range(count))
         )

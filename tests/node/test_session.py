@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 
 from shard_node.effects import Deliver, Fail, Link, LinkChanged, Settle, StopAsked, Transmit
 from shard_node.errors import BrokerUnavailable, RequestFailed, RequestTimeout
+from shard_node.pace import REGISTER_FIRST_S, REGISTER_TIMEOUT_S, SILENT_BEATS
 from shard_node.session import (
     HELD_EVENTS_MAX,
-    REGISTER_FIRST_S,
     REGISTER_RETRY_S,
-    REGISTER_TIMEOUT_S,
     REQUESTS_MAX,
     TRANSITIONS,
     NodeSession,
@@ -23,7 +22,7 @@ from shard_node.session import (
 from shard_node.wire import bodies, topics
 from shard_node.wire.codec import decode_body, encode_body
 from shard_node.wire.header import Kind, header
-from shard_node.wire.limits import BROKER_SILENT_S
+from shard_node.wire.limits import BROKER_SILENT_S, HEARTBEAT_INTERVAL_S, HEARTBEAT_LOST_S
 from shard_node.wire.targets import BROKER
 
 ME = bodies.Register("a", 7, 100, 4, (), uptime_s=2.0)
@@ -148,6 +147,19 @@ def test_a_cancelled_request_is_forgotten() -> None:
     answer = bodies.LeaseReply(True, "a")
     assert session.frame_received(*reply(sent(effects)[0], answer), 1.1) == []
     assert session.tick(2.5) == []
+
+
+def test_who_is_to_beat_less_often_waits_longer_for_the_broker() -> None:
+    session = registered()
+    assert session.pace.interval_s == HEARTBEAT_INTERVAL_S
+    slow = bodies.HeartbeatAck(1, True, 1, heartbeat_interval_s=5.0)
+    session.heartbeat_answered(slow, 1.0)
+    assert session.pace.interval_s == 5.0
+    assert session.tick(1.0 + 5.0 * SILENT_BEATS - 0.1) == []
+    assert session.tick(1.0 + 5.0 * SILENT_BEATS) == [LinkChanged(Link.AWAY)]
+    for wrong in (-1.0, 0.0, float("nan"), 1e9):
+        session.pace.told(wrong)
+        assert HEARTBEAT_INTERVAL_S <= session.pace.interval_s < HEARTBEAT_LOST_S
 
 
 def test_silence_is_noticed_and_ends_nothing() -> None:

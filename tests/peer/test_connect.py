@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,9 @@ import shard_node
 import shard_node.sync
 from shard_node.errors import BrokerUnavailable
 from shard_node.peer import discovery
+from shard_node.peer.connect import Client
+from shard_node.wire.identity import CLIENT_TOKENS, client_id, parse_peer
+from shard_node.wire.limits import NAME_MAX_CHARS
 from shard_node.wire.targets import Node
 from shardctl import paths
 from tests.peer.nodes import make, running
@@ -49,6 +53,32 @@ async def test_a_client_comes_back_to_the_next_broker(broker: StandIn) -> None:
             a.serve("one", lambda message: 1)
             async with running(a):
                 assert await client.request(Node("a"), "one", timeout_s=10) == 1
+
+
+def test_no_routing_id_comes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In containers every process may have the pid 1, and makes its first connection."""
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    hellos = {Client("ipc:///none", "cron")._client._dealer._hello for _ in range(20)}
+    assert len(hellos) == 20
+    longest = client_id("x" * NAME_MAX_CHARS, 10**10 - 1, CLIENT_TOKENS - 1)
+    assert parse_peer(longest) == ("client", longest.decode(), 0)
+
+
+@async_test
+async def test_two_with_one_name_and_pid_at_once(
+    broker: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    a = make(broker.endpoint, "a")
+    got: list[Any] = []
+    a.on("t", lambda message: got.append(message.body))
+    async with (
+        running(a),
+        shard_node.connect(broker.endpoint, "cron") as one,
+        shard_node.connect(broker.endpoint, "cron") as two,
+    ):
+        assert await one.send(Node("a"), "t", 1) == await two.send(Node("a"), "t", 2)
+        assert sorted(got) == [1, 2]
 
 
 @pytest.mark.slow

@@ -202,6 +202,7 @@ def test_closing_does_not_wait_for_a_handler_that_blocks(
     assert not thread.is_alive()
 
 
+NO_FORK_WARNING = "ignore:This process:DeprecationWarning"
 FORKS = """
 import os, sys, threading
 import shard_node
@@ -233,7 +234,7 @@ def test_a_fork_and_an_exit_without_a_goodbye(rig: Rig) -> None:
         assert ear.nodes()
         code = FORKS + "node.publish('last', 'words')\n"
         done = subprocess.run(
-            [sys.executable, "-c", code, rig.endpoint],
+            [sys.executable, "-W", NO_FORK_WARNING, "-c", code, rig.endpoint],
             cwd=ROOT, capture_output=True, text=True, timeout=30, env={"PATH": os.environ["PATH"]},
         )  # fmt: skip
         assert done.stderr == ""

@@ -32,7 +32,7 @@ ALLOWED: dict[str, set[str]] = {
         # The store's records are plain structs; the services say what to keep in their terms.
         "store.records",
     },
-    "broker": {"broker", "shard_node.wire", "shard_node.state", "store", "zmq", "msgspec"},
+    "broker": {"broker", "shard_node.wire", "shard_node.state", "store", "msgspec"},
     "shardctl.supervisor": {"shardctl.supervisor", "shardctl.launch", "shardctl.paths"},
     "shardctl.cli.sandbox": {"shardctl", "shard_node.sandbox", "click", "rich"},
     # Asks as a program of a bot's author does.
@@ -55,10 +55,12 @@ ALLOWED: dict[str, set[str]] = {
 
 PURE = ("broker.core", "broker.services", "shard_node.wire", "shard_node.state")
 PURE_MODULES = (
+    "shard_node.peer.addresses",
     "shard_node.peer.answers",
     "shard_node.peer.asks",
     "shard_node.peer.failures",
     "shard_node.peer.inbox",
+    "shard_node.peer.senders",
     "shard_node.peer.outbox",
     "shard_node.session",
     "shard_node.shared.changes",
@@ -70,9 +72,13 @@ PURE_MODULES = (
     "shard_node.sandbox.audit",
     "shard_node.sandbox.buckets",
     "shard_node.sandbox.changes",
+    "shard_node.sandbox.components",
+    "shard_node.sandbox.compression",
+    "shard_node.sandbox.crowd",
     "shard_node.sandbox.gestures",
     "shard_node.sandbox.ledger",
     "shard_node.sandbox.memory",
+    "shard_node.sandbox.modals",
     "shard_node.sandbox.registry",
     "shard_node.sandbox.witness",
     "shard_node.sandbox.gate",

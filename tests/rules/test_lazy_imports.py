@@ -32,6 +32,11 @@ def test_an_import_does_not_load_what_it_may_not_need(statement: str, heavy: set
 
 
 @pytest.mark.slow
+def test_the_synchronous_client_is_there_when_it_is_named() -> None:
+    assert "msgspec" in loaded("import shard_node; shard_node.sync.connect")
+
+
+@pytest.mark.slow
 def test_the_supervisor_loads_the_standard_library_alone() -> None:
     found = loaded("import shardctl.supervisor.__main__, shardctl.supervisor.loop")
     ours = {"shardctl", "__main__"}

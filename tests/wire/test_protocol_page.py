@@ -10,11 +10,11 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from broker.core.batches import START_WINDOW_MESSAGES
+from broker.core.batches import START_WINDOW_MESSAGES, WINDOW_MAX_BYTES, WINDOW_MAX_MESSAGES
 from broker.core.inflight import REQUEST_DEFAULT_S
 from broker.services.cooldowns import CHECKPOINT_KEYS_MAX
 from broker.services.registry import SERVED
-from shard_node.peer import asks, inbox
+from shard_node.peer import asks, inbox, senders
 from shard_node.state.cooldowns import LOGGED_OVER_MS
 from shard_node.state.log import Entry
 from shard_node.state.machine import DONE_KEPT
@@ -227,7 +227,10 @@ def test_limits_are_the_pages() -> None:
         CHECKPOINT_KEYS_MAX,
         LOGGED_OVER_MS,
         asks.SPAN_MAX,
-        inbox.SPAN_MAX,
+        senders.SPAN_MAX,
+        limits.CREDIT_LENT_BYTES,
+        WINDOW_MAX_MESSAGES,
+        WINDOW_MAX_BYTES,
         inbox.REQUESTS_REMEMBERED_MAX,
         inbox.RANGES_MAX,
     ):
@@ -236,4 +239,5 @@ def test_limits_are_the_pages() -> None:
     assert f"no credit for {limits.STUCK_S * 1000:.0f} ms" in PAGE
     assert f"deadline {limits.PARKED_MAX_S:.0f} seconds" in PAGE
     assert f"ends after {REQUEST_DEFAULT_S:.0f} s" in PAGE
+    assert f"nothing for {inbox.FORGET_S:.0f} seconds" in PAGE
     assert f"the window is {START_WINDOW_MESSAGES} messages" in PAGE

@@ -7,15 +7,14 @@ nobody polls, and only the two ends touch the body.
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Sequence
 from typing import Any
 
 import zmq
 
-from shardctl.bench.worker import Link, Worker
+from shardctl.bench.worker import Link
 from tests.bench.contenders.base import BODY, Inbox, decode, encode
-from tests.bench.contenders.proxy_peer import ROOT
+from tests.bench.contenders.middle import Middle
 
 
 async def relay(link: Link, front: str, back: str) -> dict[str, Any]:
@@ -30,21 +29,11 @@ async def relay(link: Link, front: str, back: str) -> dict[str, Any]:
         asks.send(answers.recv())
 
 
-class Server:
+class Server(Middle):
     """A relay for one pair of peers."""
 
-    def start(self) -> str:
-        self._folder = tempfile.TemporaryDirectory()
-        front, back = (f"ipc://{self._folder.name}/{name}.sock" for name in ("front", "back"))
-        role = "tests.bench.contenders.floor_peer:relay"
-        self._worker = Worker(role, ROOT, front=front, back=back)
-        self.pid = self._worker.pid
-        self._worker.hear()
-        return f"{front} {back}"
-
-    def stop(self) -> None:
-        self._worker.end()
-        self._folder.cleanup()
+    def __init__(self) -> None:
+        super().__init__("floor_peer:relay")
 
 
 class Peer:

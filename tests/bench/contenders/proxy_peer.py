@@ -7,19 +7,17 @@ process costs. pyzmq's `zmq.proxy` is `zmq_proxy()`: no Python runs in the middl
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import zmq
 from zmq.backend import Socket as BackendSocket
 
-from shardctl.bench.worker import Link, Worker
+from shardctl.bench.worker import Link
 from tests.bench.contenders.base import BODY, Inbox, decode, encode
+from tests.bench.contenders.middle import Middle
 
-ROOT = Path(__file__).resolve().parents[3]
 HIGH_WATER_MARK = 10_000
 PARTS = 3
 SNDMORE = 2
@@ -39,21 +37,11 @@ async def proxy(link: Link, front: str, back: str) -> dict[str, Any]:
     return {}
 
 
-class Server:
+class Server(Middle):
     """The proxy's process."""
 
-    def start(self) -> str:
-        self._folder = tempfile.TemporaryDirectory()
-        front, back = (f"ipc://{self._folder.name}/{name}.sock" for name in ("front", "back"))
-        role = "tests.bench.contenders.proxy_peer:proxy"
-        self._worker = Worker(role, ROOT, front=front, back=back)
-        self.pid = self._worker.pid
-        self._worker.hear()
-        return f"{front} {back}"
-
-    def stop(self) -> None:
-        self._worker.end()
-        self._folder.cleanup()
+    def __init__(self) -> None:
+        super().__init__("proxy_peer:proxy")
 
 
 class Peer:

@@ -6,8 +6,8 @@ steps until something is so. Every name in quotes below is a word of the page.
 
 from __future__ import annotations
 
-import itertools
 import os
+import random
 import time
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable
@@ -32,14 +32,12 @@ SEND_WINDOW_BYTES = 8388608
 RESERVE_MESSAGES = 64
 WINDOW_MESSAGES = 256
 SPAN_MAX = 32768
-REQUESTS_REMEMBERED = 4096
+REQUESTS_REMEMBERED = 16704
 RANGES_MAX = 1024
 REGISTER_RETRY_S = 2.0
 # The elements of a header that have a default, in their order from the lane on.
 DEFAULTS = (NORMAL, 0, 0, "", 0, 1, 0, "", 0, 0.0, None, None)
 TYPES = (int, int, list, str, int, int, int, str, int, int, int, str, int, (int, float))
-
-_counter = itertools.count(1)
 
 
 class Refused(Exception):
@@ -170,7 +168,7 @@ class RawClient:
 
     def __init__(self, endpoint: str, name: str, topics: tuple[str, ...] = ()) -> None:
         self.called = name
-        self.routing_id = f"cl-{name}-{os.getpid()}-{next(_counter)}"
+        self.routing_id = f"cl-{name}-{os.getpid()}-{random.randrange(10**18)}"
         self.topics = list(topics)
         self.listeners: dict[str, Callable[[Incoming], Any]] = {}
         self.services: dict[str, Callable[[Incoming], Any]] = {}

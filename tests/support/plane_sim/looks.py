@@ -5,7 +5,7 @@ from __future__ import annotations
 from broker.core.batches import Lanes
 from broker.services.machine import Broker
 from shard_node.peer import asks as asks_of
-from shard_node.peer import outbox as outbox_of
+from shard_node.peer import lines as lines_of
 from shard_node.peer.api import Peer
 from shard_node.wire import limits
 
@@ -19,7 +19,7 @@ def broker_limits(machine: Broker) -> list[str]:
     """Queues of the broker that are longer than they may be."""
     plane = machine.plane
     found = []
-    for name, lanes in [*plane._destinations.items(), *plane._parked.items()]:
+    for name, lanes in [*plane._destinations.items(), *plane._parking._lanes.items()]:
         found += [f"the broker has {text} for {name!r}" for text in _too_long(lanes)]
     if plane.parked_bytes > limits.PARKED_MAX_BYTES:
         found.append(f"the broker has parked {plane.parked_bytes} bytes")
@@ -49,7 +49,7 @@ def peer_limits(peer: Peer) -> list[str]:
     plane = peer._plane
     outbox, found = plane.outbox, []
     again = limits.SEND_WINDOW_MESSAGES + limits.CREDIT_RESERVE_MESSAGES + limits.BATCH_MAX_MESSAGES
-    if max(outbox._waiting) > outbox_of.QUEUE_MAX_MESSAGES + again:
+    if max(outbox._waiting) > lines_of.QUEUE_MAX_MESSAGES + again:
         found.append(f"{outbox._waiting} messages wait to be sent")
     most = limits.SEND_WINDOW_BYTES + limits.BODY_MAX_BYTES
     for size, limit in zip(outbox._waiting_bytes, limits.QUEUE_MAX_BYTES, strict=True):
@@ -67,7 +67,7 @@ def broker_open(machine: Broker) -> list[str]:
     """What the broker still has when all should be calm."""
     plane = machine.plane
     found = []
-    for name, lanes in [*plane._destinations.items(), *plane._parked.items()]:
+    for name, lanes in [*plane._destinations.items(), *plane._parking._lanes.items()]:
         if len(lanes):
             found.append(f"the broker has {len(lanes)} frames for {name!r}")
     if plane.parked_bytes:

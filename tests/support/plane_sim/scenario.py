@@ -15,6 +15,7 @@ from tests.support.plane_sim.fleet import Fleet
 from tests.support.plane_sim.host import PARTS
 from tests.support.plane_sim.peers import PeerProcess
 from tests.support.plane_sim.stage import limited, staged
+from tests.support.plane_sim.wire import ENDS
 from tests.support.plane_sim.world import Process
 
 BOOT_S = 0.4
@@ -71,7 +72,7 @@ class Failed(AssertionError):
 @contextlib.contextmanager
 def played(*, tight: bool = False) -> Iterator[Callable[..., Fleet]]:
     """Gives what plays a seed; the stage is set once for many of them."""
-    with staged(PARTS), limited(*((TIGHT, TIGHT_OUTBOX) if tight else ({}, {}))):
+    with staged(PARTS, ENDS), limited(*((TIGHT, TIGHT_OUTBOX) if tight else ({}, {}))):
 
         def play(
             seed: int, *, plant: Callable[[Fleet], None] | None = None, large: bool = False

@@ -1,7 +1,7 @@
 """Puts the real shells on a stage: their clock, sockets, threads and store are the world's.
 
 Everything is replaced where the modules look it up, by what it *is* (the module ``time``,
-``zmq.backend.Socket``, ...) and not by where it is used, so that code may move between modules.
+``Listener``, ...) and not by where it is used, so that code may move between modules.
 """
 
 from __future__ import annotations
@@ -12,11 +12,9 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import zmq
-import zmq.backend
 
 import broker.daemon
 import shard_node.heartbeat
@@ -147,13 +145,10 @@ class _Ears(Process):
         self.heart.listen()
 
 
-def _raw(shadow: Any = None, **options: Any) -> Any:
-    return shadow
-
-
 @contextlib.contextmanager
-def staged(broker_parts: dict[str, Any]) -> Iterator[None]:
-    """All of it, for as long as the block runs. ``broker_parts`` replace names of the daemon."""
+def staged(broker_parts: dict[str, Any], ends: list[tuple[Any, Any]]) -> Iterator[None]:
+    """All of it, for as long as the block runs. ``broker_parts`` replace names of the daemon,
+    ``ends`` the classes that hold sockets."""
     undo: list[tuple[Any, str, Any]] = []
 
     def put(place: Any, name: str, value: Any) -> None:
@@ -166,9 +161,9 @@ def staged(broker_parts: dict[str, Any]) -> Iterator[None]:
         (time.monotonic, virtual.monotonic),
         (time.perf_counter, virtual.perf_counter),
         (time.time, virtual.time),
-        (zmq.backend.Socket, _raw),
         (shard_node.memory.rss_bytes, lambda: RSS_BYTES),
         (shard_node.heartbeat.HeartbeatThread, Heart),
+        *ends,
     ]
     rooms = [m for n, m in list(sys.modules.items()) if n.partition(".")[0] in ROOMS and m]
     try:
@@ -178,10 +173,9 @@ def staged(broker_parts: dict[str, Any]) -> Iterator[None]:
                     if value is old and module is not shard_node.memory:
                         put(module, name, new)
         put(zmq, "Context", Context)
-        put(zmq.backend, "Socket", _raw)
         for module in (shard_node.peer.connect, shard_node.runtime):
             put(module, "os", Os())
-        put(shard_node.peer.connect, "_counter", SimpleNamespace(__next__=None))
+        put(shard_node.peer.connect, "_token", itertools.count(1).__next__)
         for name, value in broker_parts.items():
             put(broker.daemon, name, value)
         yield
@@ -192,7 +186,7 @@ def staged(broker_parts: dict[str, Any]) -> Iterator[None]:
 
 def fresh_counter() -> None:
     """Each world counts its clients from 1."""
-    shard_node.peer.connect._counter = itertools.count(1)
+    shard_node.peer.connect._token = itertools.count(1).__next__
 
 
 @contextlib.contextmanager
