@@ -63,7 +63,7 @@ class Plane:
         self._readable: Callable[[], bool] = _never
         self._pump: Callable[[], None] = _nothing
         self._stepper: Stepper | None = None
-        self._dispatcher: Dispatcher | None = None
+        self.dispatcher: Dispatcher | None = None
         self._soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
@@ -87,7 +87,7 @@ class Plane:
         self.done = loop.create_future()
         self.done.set_result(None)
         self._stepper = Stepper(loop)
-        self._dispatcher = Dispatcher(
+        self.dispatcher = Dispatcher(
             self.handlers,
             self.inbox,
             self._stepper,
@@ -218,8 +218,8 @@ class Plane:
         message = Message(int(Kind.EVENT), head.topic, body)
         name = head.sender.partition("#")[0]
         arrival = Arrival(head, [message], name, 0, 0, 0)
-        if self._dispatcher is not None:
-            self.inbox.handled(arrival, self._dispatcher.start(arrival, [message]))
+        if self.dispatcher is not None:
+            self.inbox.handled(arrival, self.dispatcher.start(arrival, [message]))
 
     def credit(self, body: bytes) -> None:
         """Frames have left the broker."""
@@ -250,7 +250,7 @@ class Plane:
 
     def turn(self) -> None:
         """Start handlers, a few slices of them, then send."""
-        inbox, dispatcher = self.inbox, self._dispatcher
+        inbox, dispatcher = self.inbox, self.dispatcher
         if inbox.waiting and dispatcher is not None:
             clock = time.perf_counter
             before = clock()
