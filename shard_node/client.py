@@ -15,7 +15,7 @@ from shard_node.effects import Deliver, Effect, Fail, Link, LinkChanged, Settle,
 from shard_node.errors import BrokerUnavailable
 from shard_node.peer.plane import Plane
 from shard_node.session import NodeSession
-from shard_node.wire.bodies import Heartbeat, HeartbeatAck, Subscribe
+from shard_node.wire.bodies import ErrorBody, Heartbeat, HeartbeatAck, Subscribe
 from shard_node.wire.codec import WireError, decode_header, encode_header
 from shard_node.wire.header import Header, Kind
 from shard_node.wire.lanes import Lane
@@ -33,7 +33,8 @@ class BrokerClient:
     """Talks to the broker. All methods but ``heartbeat_from_thread`` belong to the loop.
 
     ``on_stop`` is called when the broker asks to stop, ``on_deliver`` for every other
-    event and for requests that the session serves, ``on_link`` when the broker comes or goes.
+    event and for requests that the session serves, ``on_link`` when the broker comes or goes,
+    ``on_refused`` with why it does not let this process in.
     ``plane`` gets what peers say, and sends through the same socket.
     """
 
@@ -46,6 +47,7 @@ class BrokerClient:
         on_stop: Callable[[StopAsked], None],
         on_deliver: Callable[[Deliver], None] | None = None,
         on_link: Callable[[Link], None] | None = None,
+        on_refused: Callable[[ErrorBody], None] | None = None,
         plane: Plane | None = None,
     ) -> None:
         self.session = session
@@ -58,6 +60,7 @@ class BrokerClient:
             on_lost=self._connection_lost,
         )
         self._on_stop, self._on_deliver, self._on_link = on_stop, on_deliver, on_link
+        self._on_refused = on_refused
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._outbox: tuple[deque[Transmit], ...] = tuple(deque() for _ in Lane)
         self._plane = plane
@@ -75,6 +78,23 @@ class BrokerClient:
         """Frames and messages that wait to be sent."""
         peers = self._plane.outbox.waiting if self._plane is not None else 0
         return sum(map(len, self._outbox)) + peers
+
+    @property
+    def troubles(self) -> dict[str, int]:
+        """What this process has dropped and refused, each by its name."""
+        found = {"frames_dropped": self.dropped + self.session.dropped}
+        if (plane := self._plane) is not None:
+            found["events_dropped"] = plane.outbox.dropped
+            found["messages_refused"] = plane.rejected + plane.answers.rejected
+            if (dispatcher := plane.dispatcher) is not None:
+                found["messages_unheard"] = dispatcher.unheard
+                found["handlers_failed"] = dispatcher.failed
+        return {name: count for name, count in found.items() if count}
+
+    def tidy(self) -> None:
+        """Forget what cannot come again. To be called at every beat."""
+        if self._plane is not None:
+            self._plane.inbox.forget(time.monotonic())
 
     def open(self, loop: asyncio.AbstractEventLoop) -> None:
         """Connect and register, on the loop that runs the bot."""
@@ -318,8 +338,17 @@ class BrokerClient:
             if kind is Kind.CREDIT or kind is Kind.BOUNCE:
                 plane.credit(body) if kind is Kind.CREDIT else plane.bounce(head, body)
                 return False
+        refusal = self.session.refusal
         self._perform(self.session.frame_received(head, body, now))
+        if self.session.refusal not in (None, refusal):
+            self._refused(self.session.refusal)
         return True
+
+    def _refused(self, why: ErrorBody) -> None:
+        level = logging.INFO if why.code == "E_NOT_READY" else logging.WARNING
+        _log.log(level, "the broker does not let this process in: %s", why.message)
+        if self._on_refused is not None:
+            self._on_refused(why)
 
     def _set_timer(self) -> None:
         if self._timer is not None:

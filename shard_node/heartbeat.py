@@ -50,11 +50,12 @@ def connect(
 class Vitals:
     """What the loop writes and the thread reads: plain attributes, each set at once."""
 
-    __slots__ = ("asked_at", "queue", "shards", "touched_at")
+    __slots__ = ("asked_at", "queue", "shards", "touched_at", "troubles")
 
     def __init__(self, shards: tuple[ShardReport, ...] = ()) -> None:
         self.shards = shards
         self.queue = 0
+        self.troubles: dict[str, int] = {}
         self.asked_at = 0.0
         self.touched_at = 0.0
 
@@ -140,7 +141,9 @@ class HeartbeatThread:
         lag_ms = vitals.lag_ms(now)
         if vitals.touched_at >= vitals.asked_at and self._ask_touch():
             vitals.asked_at = now
-        body = Heartbeat(self._counter, lag_ms, rss_bytes(), vitals.queue, vitals.shards)
+        body = Heartbeat(
+            self._counter, lag_ms, rss_bytes(), vitals.queue, vitals.shards, vitals.troubles
+        )
         head = header(
             Kind.REQUEST,
             BROKER,

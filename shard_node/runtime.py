@@ -215,6 +215,8 @@ class Node(Peer):
         """The loop turns."""
         self.vitals.touched_at = time.monotonic()
         self.refresh()
+        if self.client is not None:
+            self.client.tidy()
 
     def refresh(self) -> None:
         """Bring up to date what heartbeats and registrations carry."""
@@ -222,6 +224,7 @@ class Node(Peer):
             self.vitals.shards = self.report()
         if self.client is not None:
             self.vitals.queue = self.client.queue
+            self.vitals.troubles = self.client.troubles
             self.client.session.shards = self.vitals.shards
 
     # --- from the heartbeat's thread

@@ -34,7 +34,7 @@ from shard_node.effects import (
 )
 from shard_node.errors import BrokerUnavailable, RequestFailed, RequestTimeout, ShardNodeError
 from shard_node.pace import REGISTER_TIMEOUT_S, Pace
-from shard_node.peer.failures import refused
+from shard_node.peer.failures import refused_by_broker
 from shard_node.wire.bodies import (
     ClientRegister,
     ErrorBody,
@@ -341,7 +341,7 @@ class NodeSession:
             pending.sent = False  # it was not looked at, so it may be asked again
             return self._lost(now)
         del self._pending[correlation]
-        return [Fail(correlation, refused(pending.topic, error))]
+        return [Fail(correlation, refused_by_broker(pending.topic, error))]
 
     def _overdue(self, now: float) -> list[Effect]:
         effects: list[Effect] = []

@@ -15,8 +15,6 @@ from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import (
     BATCH_MAX_BYTES,
     BATCH_MAX_MESSAGES,
-    CREDIT_LENT_BYTES,
-    CREDIT_LENT_MESSAGES,
     CREDIT_MAX_BYTES,
     CREDIT_MAX_MESSAGES,
     CREDIT_MIN_MESSAGES,
@@ -31,8 +29,6 @@ PATIENCE_FRAMES: Final = (0, 0, 32, 64)
 """How many frames may overtake a waiting one, lane by lane (0: no lane is let by)."""
 START_WINDOW_MESSAGES: Final = 256
 """What a receiver gets that has not said yet how fast it is."""
-WINDOW_MAX_MESSAGES: Final = CREDIT_MAX_MESSAGES + CREDIT_LENT_MESSAGES
-WINDOW_MAX_BYTES: Final = CREDIT_MAX_BYTES + CREDIT_LENT_BYTES
 RATE_WEIGHT: Final = 0.2
 """Of the newest measurement in a receiver's rate."""
 COMPACT_FRAMES: Final = 64
@@ -350,5 +346,5 @@ class Destination(Lanes):
 
     def size_window(self, messages: int, size_bytes: int) -> None:
         """What it wants to have in its hands at most."""
-        self.window_messages = min(max(messages, CREDIT_MIN_MESSAGES), WINDOW_MAX_MESSAGES)
-        self.window_bytes = min(max(size_bytes, BATCH_MAX_BYTES), WINDOW_MAX_BYTES)
+        self.window_messages = min(max(messages, CREDIT_MIN_MESSAGES), CREDIT_MAX_MESSAGES)
+        self.window_bytes = min(max(size_bytes, BATCH_MAX_BYTES), CREDIT_MAX_BYTES)

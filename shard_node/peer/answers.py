@@ -7,9 +7,10 @@ from typing import Any, Final
 from shard_node.errors import ShardNodeError, Undeliverable
 from shard_node.peer import failures
 from shard_node.peer.asks import Ask, Asks
-from shard_node.peer.frames import Line
+from shard_node.peer.frames import Frame
 from shard_node.peer.inbox import Arrival, Inbox
-from shard_node.peer.outbox import LINES_MAX, Outbox
+from shard_node.peer.lines import LINES_MAX
+from shard_node.peer.outbox import Outbox
 from shard_node.wire.batch import Message, Receipts
 from shard_node.wire.bodies import ErrorBody, NodeGone
 from shard_node.wire.codec import WireError, decode_body, encode_body
@@ -19,6 +20,8 @@ from shard_node.wire.targets import Node
 
 DELIVERED: Final = "delivered"
 REROUTED: Final = "rerouted"
+TEXT_MAX_CHARS: Final = 200
+"""Of an error's words, where a message of receipts would be too large with all of them."""
 _REPLY: Final = int(Kind.REPLY)
 _ERROR: Final = int(Kind.ERROR)
 _RECEIPT: Final = int(Kind.RECEIPT)
@@ -33,7 +36,6 @@ class Answers:
         self.rejected = 0
         self._epoch = epoch
         self._asks, self._inbox, self._outbox = asks, inbox, outbox
-        self._lines: dict[tuple[str, int], Line] = {}
 
     # --- those that come
 
@@ -117,6 +119,13 @@ class Answers:
             ask.waiter.set_exception(error)
         self.end(ask)
 
+    def spoilt(self, frame: Frame, error: Exception) -> None:
+        """A frame that no bytes can be made of: it is over, and only those in it fail."""
+        for ask in list(frame.asks):
+            self.fail(ask, failures.unencodable(ask, error))
+        self._outbox.dropped += frame.others
+        frame.others = 0
+
     def end(self, ask: Ask) -> None:
         """Nobody waits for it any more."""
         if self._asks.end(ask):
@@ -133,21 +142,32 @@ class Answers:
             kind = _ERROR
             text = f"a reply of type {type(body).__name__} cannot be sent: {error}"
             data = encode_body(ErrorBody("E_REMOTE", text, details={"type": "TypeError"}))
-        lines = self._lines
+        lines = self._outbox.answers
         line = lines.get((arrival.name, arrival.lane))
         if line is None:
             if len(lines) >= LINES_MAX:
                 lines.clear()
-            line = lines[arrival.name, arrival.lane] = self._outbox.line(
-                Node(arrival.name), arrival.lane
-            )
+            line = self._outbox.line(Node(arrival.name), arrival.lane)
+            lines[arrival.name, arrival.lane] = line
         self._outbox.put(line, Message(kind, "", data, message.number))
 
     def put_receipts(self) -> None:
         """Receipts that are due go into the outbox."""
         for name, epoch, receipts in self._inbox.receipts():
             line = self._outbox.line(Node(name), int(Lane.HIGH))
-            self._outbox.put(line, Message(int(Kind.RECEIPT), "", encode_body(receipts), epoch))
+            try:
+                body = encode_body(receipts)
+            except _UNENCODABLE:  # the words of an error may be anything
+                body = encode_body(_sayable(receipts))
+            self._outbox.put(line, Message(int(Kind.RECEIPT), "", body, epoch))
+
+
+def _sayable(receipts: Receipts) -> Receipts:
+    def plain(text: str) -> str:
+        return text.encode(errors="backslashreplace").decode()[:TEXT_MAX_CHARS]
+
+    failed = [(number, plain(code), plain(text)) for number, code, text in receipts.failed]
+    return Receipts(receipts.lane, receipts.delivered, receipts.rerouted, failed)
 
 
 def _within(open_now: dict[int, Ask], found: list[tuple[int, int]]) -> list[Ask]:

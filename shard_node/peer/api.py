@@ -17,14 +17,14 @@ from shard_node.peer.answers import DELIVERED
 from shard_node.peer.asks import Ask
 from shard_node.peer.frames import Line
 from shard_node.peer.handlers import Decode, Message, TopicName, decoder, lane_number, topic_name
-from shard_node.peer.outbox import LINES_MAX
+from shard_node.peer.lines import LINES_MAX
 from shard_node.peer.plane import Plane
 from shard_node.shared.member import StateMember
 from shard_node.wire import batch
 from shard_node.wire.bodies import NodesReply, NodesRequest
 from shard_node.wire.header import Kind
 from shard_node.wire.lanes import Lane
-from shard_node.wire.limits import BATCH_MAX_BYTES, BATCH_MAX_MESSAGES, BODY_MAX_BYTES, TTL_MAX_MS
+from shard_node.wire.limits import BATCH_MAX_BYTES, BODY_MAX_BYTES, TTL_MAX_MS
 from shard_node.wire.targets import Broker, Node, Target, Topic
 from shard_node.wire.topics import NODES, TOPICS
 
@@ -150,8 +150,8 @@ class Peer(StateMember):
         if not line.queued:
             plane.outbox.enqueue(line)
             plane.wake()
-        if len(messages) >= BATCH_MAX_MESSAGES or line.size >= BATCH_FULL_BYTES:
-            return self._batch_full(line)
+        if len(messages) >= line.look or line.size >= line.look_bytes:
+            return self._looked(line)
         assert plane.done is not None
         return plane.done
 
@@ -323,11 +323,12 @@ class Peer(StateMember):
         line = outbox.topics[topic, lane] = outbox.line(Topic(name), number)
         return line
 
-    def _batch_full(self, line: Line) -> Awaitable[None]:
-        plane = self._plane
-        plane.burst += len(line.batch)
-        plane.outbox.close_batch(line)
-        plane.full_batch()
+    def _looked(self, line: Line) -> Awaitable[None]:
+        """A batch has grown; what its publisher awaits."""
+        plane, count = self._plane, len(line.batch)
+        if plane.outbox.looked(line, BATCH_FULL_BYTES):
+            plane.burst += count
+            plane.full_batch()
         if not plane.outbox.room(line):
             return _Room(plane, line)
         if plane.burst >= PUBLISH_BURST:
@@ -345,7 +346,7 @@ class _Room:
         self._plane, self._line = plane, line
 
     def __await__(self) -> Generator[Any, None, None]:
-        return self._plane.room(self._line, ROOM_TIMEOUT_S).__await__()
+        return self._plane.rooms.wait(self._line, ROOM_TIMEOUT_S).__await__()
 
 
 class _Turn:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from shard_node.wire.batch import Message
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 ASKS_MAX: Final = 65_536
 SPAN_MAX: Final = 32_768
-"""Numbers in one lane from the lowest without a receipt: what receivers have to remember."""
+"""Numbers in one lane behind the newest that receivers have to remember."""
 STALE_MAX: Final = 256
 """Settled entries in the heap of deadlines beyond as many again as there are open ones."""
 _REQUEST: Final = int(Kind.REQUEST)
@@ -53,17 +54,27 @@ class Asks:
     def __len__(self) -> int:
         return self._open
 
-    def low(self, lane: int) -> int:
-        """The lowest number in a lane that has no receipt yet; 0: none."""
-        messages = self.messages[lane]
-        return next(iter(messages)) if messages else 0
+    def low(self, lane: int, asks: Sequence[Ask] = ()) -> int:
+        """The lowest number in a lane that has no receipt yet, 0: none; but none that is
+        SPAN_MAX behind the newest, save for a frame of its own ``asks``.
 
-    def crowded(self, lane: int) -> bool:
-        """Whether no more can be asked now."""
-        if self._open >= ASKS_MAX:
-            return True
+        One that is older is known no more where it has not come yet; then it ends at its
+        deadline.
+        """
         messages = self.messages[lane]
-        return bool(messages) and self._numbers[lane] - next(iter(messages)) >= SPAN_MAX
+        if not messages:
+            return 0
+        low = next(iter(messages))
+        oldest = self._numbers[lane] - SPAN_MAX
+        if low > oldest:
+            return low
+        own = (ask.message.number for ask in asks if not ask.is_request)
+        return min(oldest + 1, next(own, oldest + 1))
+
+    @property
+    def crowded(self) -> bool:
+        """Whether no more can be asked now."""
+        return self._open >= ASKS_MAX
 
     def add(self, ask: Ask) -> bool:
         """Give it its number and watch its deadline. True where it is the only one."""

@@ -17,7 +17,7 @@ from shard_node.memory import rss_bytes
 from shard_node.peer.api import REQUEST_TIMEOUT_S, Peer
 from shard_node.peer.discovery import find_endpoint, find_state
 from shard_node.session import NodeSession
-from shard_node.wire.bodies import ClientRegister, Heartbeat
+from shard_node.wire.bodies import ClientRegister, ErrorBody, Heartbeat
 from shard_node.wire.header import Kind
 from shard_node.wire.identity import CLIENT_TOKENS, client_id, is_node_name
 
@@ -61,6 +61,7 @@ class Client(Peer):
             on_stop=self._told_to_stop,
             on_deliver=self._deliver,
             on_link=self._link_changed,
+            on_refused=self._refused,
             plane=self._plane,
         )
 
@@ -93,11 +94,20 @@ class Client(Peer):
             async with asyncio.timeout(timeout_s):
                 await self._registered.wait()
         except TimeoutError:
-            self.close()
-            raise BrokerUnavailable(f"no broker let {self.name!r} in") from None
+            pass
         except BaseException:
             self.close()
             raise
+        if not self.broker_up:
+            self.close()
+            raise self._not_let_in()
+
+    def _not_let_in(self) -> BrokerUnavailable:
+        why = self._client.session.refusal
+        if why is None:
+            return BrokerUnavailable(f"no broker let {self.name!r} in")
+        text = f"the broker does not let {self.name!r} in: {why.message}"
+        return BrokerUnavailable(text, code=why.code, hint=why.hint, retryable=why.retryable)
 
     async def flush(self, timeout_s: float = FLUSH_TIMEOUT_S) -> bool:
         """Wait until all that was said has left; False where that took longer."""
@@ -112,7 +122,10 @@ class Client(Peer):
 
     def _beat(self) -> None:
         self._counter += 1
-        self._client.beat(Heartbeat(self._counter, 0.0, rss_bytes(), self._client.queue, ()))
+        client = self._client
+        beat = Heartbeat(self._counter, 0.0, rss_bytes(), client.queue, (), client.troubles)
+        client.beat(beat)
+        client.tidy()
         self._beat_later()
 
     def _beat_later(self) -> None:
@@ -130,6 +143,10 @@ class Client(Peer):
         self._state_link(link)
         if link is Link.REGISTERED:
             self._registered.set()
+
+    def _refused(self, why: ErrorBody) -> None:
+        if not why.retryable:
+            self._registered.set()  # asking again does not help
 
     def _told_to_stop(self, stop: StopAsked) -> None:
         del stop

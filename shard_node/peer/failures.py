@@ -11,9 +11,10 @@ from shard_node.errors import (
     ShardNodeError,
     Undeliverable,
 )
-from shard_node.peer.asks import Ask
+from shard_node.peer.asks import ASKS_MAX, Ask
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.codec import WireError, decode_body
+from shard_node.wire.lanes import Lane
 from shard_node.wire.targets import Pool
 
 NO_HANDLER = "E_NO_HANDLER"
@@ -22,6 +23,10 @@ EXPIRED = "E_EXPIRED"
 REMOTE = "E_REMOTE"
 NO_WORKER_HINT = "no worker has joined this pool; a Node, Guild or Shard has one owner"
 RETRY_AFTER_S = 0.1
+ANSWER_RETRY_S = 1.0
+"""Where answers are slow, not the sending."""
+BROKER_RETRY_S = 1.0
+"""Where no broker answers: the supervisor needs so long for another one."""
 
 
 def undelivered(ask: Ask, error: ErrorBody) -> ShardNodeError:
@@ -57,7 +62,7 @@ def answered_with(topic: str, body: bytes) -> ShardNodeError:
     )
 
 
-def refused(topic: str, error: ErrorBody) -> RequestFailed:
+def refused_by_broker(topic: str, error: ErrorBody) -> RequestFailed:
     """What a requester gets for an error of the broker's own."""
     kind = RequestTimeout if error.code == RequestTimeout.code else RequestFailed
     return kind(
@@ -82,6 +87,27 @@ def too_late(ask: Ask) -> ShardNodeError:
     if ask.is_request:
         return RequestTimeout(f"{topic}: no answer before the deadline")
     return Undeliverable(f"{topic}: no receipt before the deadline", code=EXPIRED, retryable=True)
+
+
+def refused(topic: str, lane: int, asked: int, waiting: int, *, up: bool) -> QueueFull:
+    """What a caller gets where this node holds too much already."""
+    name = Lane(lane).name.lower()
+    if asked >= ASKS_MAX:
+        return QueueFull(
+            f"{topic}: {asked} messages and requests of this node have no answer yet",
+            retry_after_s=ANSWER_RETRY_S,
+        )
+    return QueueFull(
+        f"{topic}: {waiting} messages of this node wait to be sent, its lane {name!r} is full"
+        f"{'' if up else '; no broker answers'}",
+        retry_after_s=RETRY_AFTER_S if up else BROKER_RETRY_S,
+    )
+
+
+def unencodable(ask: Ask, error: Exception) -> Undeliverable:
+    """What a waiter gets whose frame cannot be put into bytes."""
+    text = f"{ask.message.topic}: it cannot be put into bytes: {error}"
+    return Undeliverable(text, code="E_REFUSED", hint="a fault of this node", retryable=False)
 
 
 def _is_number(value: object) -> bool:

@@ -10,6 +10,9 @@ from shard_node.wire.batch import Flag, Message
 from shard_node.wire.limits import TTL_MAX_MS
 from shard_node.wire.targets import Target, Topic
 
+LOOK_MESSAGES: Final = 16
+LOOK_BYTES: Final = 1024
+"""An open batch is counted as something that waits from this size on; below, its line is."""
 _KEPT: Final = int(Flag.KEPT)
 _ANSWERS: Final = int(Flag.KEPT | Flag.ANSWERS)
 _RESENT: Final = int(Flag.RESENT)
@@ -48,11 +51,16 @@ class Line:
     """What waits for one target in one lane: closed frames, and the batch that is open.
 
     ``queued``: the line has its place among those that have something to send, or waits for
-    its window (``blocked``). ``waiting`` messages are in its frames, ``out`` are at the broker.
+    its window (``blocked``). ``waiting`` messages are in its frames, ``out`` are at the broker,
+    ``held`` frames there or beyond may have to be said again.
+
+    The outbox looks at the open batch when it has ``look`` messages or ``look_bytes``;
+    ``counted`` and ``counted_bytes`` of it are among what waits.
     """
 
-    __slots__ = ("asks", "batch", "blocked", "frames", "kept", "lane", "out", "queued", "size",
-                 "target", "topic", "waiting")  # fmt: skip
+    __slots__ = ("asks", "batch", "blocked", "counted", "counted_bytes", "frames", "held", "kept",
+                 "lane", "look", "look_bytes", "out", "queued", "size", "target", "topic",
+                 "waiting")  # fmt: skip
 
     def __init__(self, target: Target, lane: int) -> None:
         self.target, self.lane = target, lane
@@ -61,7 +69,9 @@ class Line:
         self.frames: deque[Frame] = deque()
         self.batch: list[Message] = []
         self.asks: list[Ask] = []
-        self.size = self.waiting = self.out = 0
+        self.size = self.waiting = self.out = self.held = 0
+        self.counted = self.counted_bytes = 0
+        self.look, self.look_bytes = LOOK_MESSAGES, LOOK_BYTES
         self.queued = self.blocked = False
 
 

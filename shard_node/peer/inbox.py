@@ -88,8 +88,8 @@ class Inbox:
         self._registration = 1
         self._messages = self._bytes = self._told = self._told_bytes = 0
         self._service_s = SERVICE_S / CREDIT_MAX_MESSAGES
-        self._lent = self._suspended = self._lent_before = self._lent_bytes = 0
-        self._told_given = 0
+        self._lent = self._suspended = self._suspended_before = 0
+        self._lent_bytes = self._suspended_bytes = 0
 
     # --- arrivals and slices
 
@@ -154,33 +154,39 @@ class Inbox:
             if arrival.left == 0:
                 self._bytes += arrival.size
                 if arrival.lent:
-                    self._lent_bytes -= arrival.size
+                    self._suspended_bytes -= arrival.size
+                    self._lend()
 
     def suspended(self, arrival: Arrival, count: int) -> None:
         """The handlers of so many messages wait for something: that takes no time of the
-        node, and the window grows by them, up to CREDIT_LENT_MESSAGES and _BYTES."""
+        node, and their credit is given back now, up to CREDIT_LENT_MESSAGES and _BYTES."""
         if arrival.credit != self._registration:
-            self._lent_before += count if arrival.credit else 0
+            self._suspended_before += count if arrival.credit else 0
             return
         self._suspended += count
-        self._lend()
         if not arrival.lent:
             arrival.lent = True
-            self._lent_bytes += arrival.size
+            self._suspended_bytes += arrival.size
+        self._lend()
 
     def late(self, arrival: Arrival) -> None:
         """A message has ended whose handler had waited."""
         if arrival.credit == self._registration:
             self._suspended -= 1
         elif arrival.credit:
-            self._lent_before -= 1
+            self._suspended_before -= 1
         self.handled(arrival, 1)
         self._lend()
 
     def _lend(self) -> None:
         """Those from before the last registration take from what may be lent."""
-        most = CREDIT_LENT_MESSAGES - self._lent_before
+        most = CREDIT_LENT_MESSAGES - self._suspended_before
         self._lent = min(self._suspended, most) if most > 0 else 0
+        self._lent_bytes = self._suspended_bytes
+        if self._lent_bytes > CREDIT_LENT_BYTES:
+            # Who has handled all messages has handled all bytes: one is kept back.
+            self._lent_bytes = CREDIT_LENT_BYTES
+            self._lent = max(0, min(self._lent, self._suspended - 1))
 
     def refused(self, count: int, size: int) -> None:
         """A BATCH that cannot be read, or holds answers only, is over at once."""
@@ -198,34 +204,32 @@ class Inbox:
     @property
     def news(self) -> bool:
         """Whether the broker has not been told of all that was handled."""
-        return self._messages != self._told or self._messages + self._lent > self._told_given
+        return self._messages + self._lent > self._told
 
     @property
     def due(self) -> bool:
         """Whether it has to be told now: it might hold something back because of it."""
-        return (self._messages + self._lent - self._told_given) * 4 >= self.window or (
-            self._bytes - self._told_bytes
+        return (self._messages + self._lent - self._told) * 4 >= self.window or (
+            self._bytes + self._lent_bytes - self._told_bytes
         ) * 4 >= CREDIT_MAX_BYTES
 
     def credit(self) -> Handled:
         """What to tell the broker; ``told`` says that it went out."""
-        size_bytes = CREDIT_MAX_BYTES
-        if self._lent_bytes:
-            size_bytes += min(self._lent_bytes, CREDIT_LENT_BYTES)
-        return Handled(self._messages, self._bytes, self.window + self._lent, size_bytes)
+        messages = max(self._messages + self._lent, self._told)
+        size_bytes = max(self._bytes + self._lent_bytes, self._told_bytes)
+        return Handled(messages, size_bytes, self.window, CREDIT_MAX_BYTES)
 
     def told(self, credit: Handled) -> None:
         """The broker was sent this."""
         self.tellings += 1
         self._told, self._told_bytes = credit.messages, credit.size_bytes
-        self._told_given = self._messages + self._lent
 
     def registered(self) -> Handled:
         """A broker counts from nothing: the first word to it."""
         self._registration += 1
         self._messages = self._bytes = self._told = self._told_bytes = 0
-        self._lent_before += self._suspended
-        self._lent = self._suspended = self._lent_bytes = self._told_given = 0
+        self._suspended_before += self._suspended
+        self._lent = self._suspended = self._lent_bytes = self._suspended_bytes = 0
         return self.credit()
 
     # --- doubles

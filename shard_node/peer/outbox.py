@@ -8,138 +8,55 @@ broker that is killed loses nothing.
 
 from __future__ import annotations
 
+import heapq
 from collections import deque
-from typing import Any, Final
+from typing import Final
 
 from shard_node.peer.asks import Ask
-from shard_node.peer.frames import Frame, Line, again, ttl_ms, withdraw
+from shard_node.peer.frames import Frame, Line, again, ttl_ms
+from shard_node.peer.lines import Lines
 from shard_node.wire.batch import Flag, Message, encode_batch
 from shard_node.wire.codec import encode_header
 from shard_node.wire.credit import Entry, Handled
 from shard_node.wire.header import Header, Kind
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import (
-    BATCH_MAX_BYTES,
-    BATCH_MAX_MESSAGES,
     CREDIT_RESERVE_MESSAGES,
     LINE_WINDOW_MESSAGES,
     PROTOCOL_VERSION,
-    QUEUE_MAX_BYTES,
     SEND_WINDOW_BYTES,
     SEND_WINDOW_MESSAGES,
 )
-from shard_node.wire.targets import Target
 
-QUEUE_MAX_MESSAGES: Final = 16_384
-"""Messages that wait in one lane of this node, in frames that are closed."""
-ROOM_MESSAGES: Final = 1024
-"""Beyond so many in a line, whoever publishes to it waits for room."""
-LINES_MAX: Final = 4096
-"""Lines that are kept although nothing is in them."""
+PATIENCE_FRAMES: Final = (0, 0, 32, 64)
+"""How many frames may overtake a waiting one, lane by lane; the two upper lanes wait for none."""
+UNTOLD_S: Final = 5.0
+"""How long after its deadline the broker may still speak of a frame."""
+UNTOLD_MAX: Final = 256
+_STRICT: Final = (0, 1, 2, 3)
+_NORMAL: Final = int(Lane.NORMAL)
+_LOW: Final = int(Lane.LOW)
 _RESENT: Final = int(Flag.RESENT)
 _LANES: Final = tuple(Lane)
 _UPPER: Final = int(Lane.HIGH)
 
 
-class Outbox:
+class Outbox(Lines):
     """All lines of a node. ``up`` says whether there is a broker to send to."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.up = False
-        self.dropped = 0
-        self.topics: dict[tuple[Any, str | None], Line] = {}
-        """Lines of events by what their publisher says: the way to a line that costs least."""
-        self.ways: dict[tuple[Target, Any, str | None, int], tuple[Line, str]] = {}
-        """The same for messages and requests, with the topic's name."""
-        self._lines: dict[tuple[Target, int], Line] = {}
-        self._ready: tuple[deque[Line], ...] = tuple(deque() for _ in Lane)
-        self._blocked: tuple[dict[Line, None], ...] = tuple({} for _ in Lane)
-        self._waiting = [0, 0, 0, 0]
-        self._waiting_bytes = [0, 0, 0, 0]
         self._seq = [0, 0, 0, 0]
         self._sent: tuple[dict[int, Frame], ...] = ({}, {}, {}, {})
         self._out_messages = 0
         self._out_bytes = 0
         self._kept: dict[tuple[int, int], Frame] = {}
-
-    # --- taking messages in
-
-    def line(self, target: Target, lane: int) -> Line:
-        """The line of a target, made where there is none."""
-        key = (target, lane)
-        found = self._lines.get(key)
-        if found is None:
-            if len(self._lines) >= LINES_MAX:
-                self._forget_idle()
-            found = self._lines[key] = Line(target, lane)
-        return found
-
-    def put(self, line: Line, message: Message, ask: Ask | None = None) -> bool:
-        """Add a message. True where a batch is full now, so that it may go at once."""
-        size = len(message.body)
-        full = False
-        if line.batch and line.size + size > BATCH_MAX_BYTES:
-            self.close_batch(line)
-            full = True
-        line.batch.append(message)
-        line.size += size
-        if ask is not None:
-            line.asks.append(ask)
-        if not line.queued:
-            self.enqueue(line)
-        if len(line.batch) >= BATCH_MAX_MESSAGES or line.size >= BATCH_MAX_BYTES:
-            self.close_batch(line)
-            full = True
-        return full
-
-    def enqueue(self, line: Line) -> None:
-        """The line has something to send."""
-        line.queued = True
-        self._ready[line.lane].append(line)
-
-    def close_batch(self, line: Line) -> None:
-        """The open batch becomes a frame that waits."""
-        if line.asks:
-            withdraw(line)
-        if not line.batch:
-            line.size = 0
-            return
-        frame = Frame(line, line.batch, line.asks, line.size)
-        for ask in line.asks:
-            ask.frame = frame
-        line.batch, line.asks, line.size = [], [], 0
-        line.frames.append(frame)
-        self._count(frame, 1)
-        if not line.kept and self.full(line.lane):
-            self.drop_oldest(line)
-
-    def room(self, line: Line) -> bool:
-        """Whether a publisher may go on without waiting."""
-        return line.waiting < ROOM_MESSAGES and not self.full(line.lane)
-
-    def full(self, lane: int) -> bool:
-        """Whether a lane is at its limit: a message or a request has to be refused."""
-        too_many = self._waiting[lane] >= QUEUE_MAX_MESSAGES
-        return too_many or self._waiting_bytes[lane] >= QUEUE_MAX_BYTES[lane]
-
-    def drop_oldest(self, line: Line) -> int:
-        """Drop the oldest frame of events of a line, or of another one in its lane where it
-        has none. Returns its messages."""
-        for other in (line, *self._blocked[line.lane], *self._ready[line.lane]):
-            if not other.kept and other.frames:
-                frame = other.frames.popleft()
-                self._count(frame, -1)
-                self.dropped += len(frame.messages)
-                return len(frame.messages)
-        return 0
+        self._overtaken = [0, 0, 0, 0]
+        self._impatient = False
+        self._untold: list[tuple[float, int, int]] = []
 
     # --- sending
-
-    @property
-    def waiting(self) -> int:
-        """Messages that have not left: those in open batches too."""
-        lanes = (*self._ready, *self._blocked)
-        return sum(self._waiting) + sum(len(line.batch) for lane in lanes for line in lane)
 
     @property
     def ready(self) -> bool:
@@ -152,10 +69,15 @@ class Outbox:
         return bool(self._ready[0] or self._ready[1])
 
     def next(self) -> Frame | None:
-        """The frame to send now: of the most urgent lane, line by line in turn."""
+        """The frame to send now: of the most urgent lane, line by line in turn; now and then
+        of a lower one that waits."""
         if not self.up:
             return None
-        for lane, ready in enumerate(self._ready):
+        shut = False
+        for lane in self._turns() if self._impatient else _STRICT:
+            if shut and lane > _UPPER:
+                return None
+            ready = self._ready[lane]
             while ready:
                 line = ready[0]
                 frame = self._first(line)
@@ -165,13 +87,35 @@ class Outbox:
                     line.frames.popleft()
                     self._count(frame, -1)
                 elif not self._has_window(lane, frame):
-                    return None
+                    if lane <= _UPPER or self._overtaken[lane] >= 2 * PATIENCE_FRAMES[lane]:
+                        return None
+                    shut = True
+                    break
                 elif line.out and line.out + len(frame.messages) > LINE_WINDOW_MESSAGES:
                     line.blocked = True
                     self._blocked[lane][ready.popleft()] = None
                 else:
                     return frame
         return None
+
+    def _turns(self) -> tuple[int, ...]:
+        """The lanes, first the one that was overtaken too often."""
+        for lane in (_NORMAL, _LOW):
+            if self._overtaken[lane] >= PATIENCE_FRAMES[lane]:
+                if self._ready[lane]:
+                    return (lane, *(other for other in _STRICT if other != lane))
+                self._overtaken[lane] = 0
+        self._impatient = False
+        return _STRICT
+
+    def _overtake(self, lane: int) -> None:
+        """A frame of a lane has left; those below have waited."""
+        self._overtaken[lane] = 0
+        for lower in (_NORMAL, _LOW):
+            if lower > lane and self._ready[lower]:
+                self._overtaken[lower] += 1
+                if self._overtaken[lower] >= PATIENCE_FRAMES[lower]:
+                    self._impatient = True
 
     def alone(self, line: Line, message: Message, ask: Ask | None = None) -> Frame | None:
         """A frame of this message that may go at once; None where something waits, or the
@@ -205,7 +149,7 @@ class Outbox:
             return None
         for ask in asks:
             ask.frame = frame
-        line.batch, line.asks, line.size = [], [], 0
+        self._opened(line)
         lines.popleft()
         line.queued = False
         return frame
@@ -261,8 +205,10 @@ class Outbox:
         line.frames.popleft()
         self._count(frame, -1)
         self.went(frame)
-        if len(ready) > 1:
+        if len(ready) > 1 and ready[0] is line:
             ready.rotate(-1)
+        if self._impatient or self._ready[_LOW] or self._ready[_NORMAL]:
+            self._overtake(line.lane)
 
     def went(self, frame: Frame) -> None:
         """A frame is at the broker."""
@@ -275,6 +221,7 @@ class Outbox:
         line.out += count
         if line.kept:
             self._kept[lane, seq] = frame
+            line.held += 1
 
     def _first(self, line: Line) -> Frame | None:
         if not line.frames and line.batch:
@@ -290,12 +237,6 @@ class Outbox:
             return False
         return bool(reserve) or self._out_bytes + frame.size <= SEND_WINDOW_BYTES
 
-    def _count(self, frame: Frame, sign: int) -> None:
-        lane = frame.line.lane
-        self._waiting[lane] += sign * len(frame.messages)
-        frame.line.waiting += sign * len(frame.messages)
-        self._waiting_bytes[lane] += sign * frame.size
-
     # --- what the broker says
 
     def forwarded(self, entries: list[Entry]) -> None:
@@ -309,24 +250,60 @@ class Outbox:
                 continue
             frame.owner = owner or frame.owner
             if frame.done:
-                del self._kept[lane, seq]
+                self._let_go(lane, seq)
 
     def bounced(self, lane: int, seq: int) -> list[Ask]:
         """A frame came back. Returns those in it that somebody still waits for."""
         if 0 <= lane < len(self._sent):
             self._left(lane, seq)
-        frame = self._kept.pop((lane, seq), None)
+        frame = self._let_go(lane, seq)
         return [] if frame is None else [ask for ask in frame.asks if ask.open]
 
     def settled(self, ask: Ask) -> None:
         """An ask has ended: its frame is let go with the last of them."""
         frame, ask.frame = ask.frame, None  # a ring of the two would wait for the collector
         if frame is None:
+            self._withdrawn[ask.lane] += 1
             return
         frame.open -= 1
-        key = (frame.line.lane, frame.seq)
-        if frame.done and frame.seq not in self._sent[key[0]]:
-            self._kept.pop(key, None)
+        if not frame.done:
+            return
+        lane, seq = frame.line.lane, frame.seq
+        if seq in self._sent[lane]:
+            self._watch(frame, lane, seq)
+        elif self._let_go(lane, seq) is None:
+            self._withdrawn[lane] += len(frame.messages)
+
+    def _watch(self, frame: Frame, lane: int, seq: int) -> None:
+        """Nobody waits for a frame any more that the broker has not spoken of."""
+        until = max(ask.deadline for ask in frame.asks) + UNTOLD_S
+        if len(self._untold) > 2 * len(self._sent[lane]) + UNTOLD_MAX:
+            self._untold = [entry for entry in self._untold if entry[2] in self._sent[entry[1]]]
+            heapq.heapify(self._untold)
+        heapq.heappush(self._untold, (until, lane, seq))
+
+    @property
+    def untold_at(self) -> float | None:
+        """When ``give_up`` may have something to do."""
+        return self._untold[0][0] if self._untold else None
+
+    def give_up(self, now: float) -> bool:
+        """Frames whose time is over and that the broker never spoke of: it could not read
+        them, say. True where their place in the window is free now."""
+        found = False
+        while self._untold and self._untold[0][0] <= now:
+            _, lane, seq = heapq.heappop(self._untold)
+            found = found or seq in self._sent[lane]
+            self._left(lane, seq)
+            self._let_go(lane, seq)
+        return found
+
+    def _let_go(self, lane: int, seq: int) -> Frame | None:
+        """A frame is never to be said again."""
+        frame = self._kept.pop((lane, seq), None)
+        if frame is not None:
+            frame.line.held -= 1
+        return frame
 
     def _left(self, lane: int, seq: int) -> None:
         frame = self._sent[lane].pop(seq, None)
@@ -359,6 +336,9 @@ class Outbox:
             lane.clear()
         self._out_messages = self._out_bytes = 0
         kept, self._kept = list(self._kept.values()), {}
+        self._untold.clear()
+        for frame in kept:
+            frame.line.held -= 1
         self._resend(kept)
 
     def owner_gone(self, owner: str) -> None:
@@ -366,7 +346,7 @@ class Outbox:
         whoever owns the target now."""
         theirs = [f for f in self._kept.values() if f.owner == owner]
         for frame in theirs:
-            del self._kept[frame.line.lane, frame.seq]
+            self._let_go(frame.line.lane, frame.seq)
             self._left(frame.line.lane, frame.seq)
         self._resend(theirs)
 
@@ -380,10 +360,3 @@ class Outbox:
             self._count(rest, 1)
             if not frame.line.queued:
                 self.enqueue(frame.line)
-
-    def _forget_idle(self) -> None:
-        idle = [k for k, line in self._lines.items() if not (line.queued or line.batch or line.out)]
-        for key in idle:
-            del self._lines[key]
-        self.topics.clear()
-        self.ways.clear()

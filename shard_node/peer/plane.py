@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from shard_node.errors import BrokerUnavailable, QueueFull, Undeliverable
+from shard_node.errors import BrokerUnavailable, Undeliverable
 from shard_node.peer import failures
 from shard_node.peer.answers import Answers
 from shard_node.peer.asks import Ask, Asks
@@ -21,6 +21,7 @@ from shard_node.peer.frames import Frame, Line
 from shard_node.peer.handlers import Handlers
 from shard_node.peer.inbox import Arrival, Inbox
 from shard_node.peer.outbox import Outbox
+from shard_node.peer.rooms import Rooms
 from shard_node.peer.stepping import Stepper
 from shard_node.wire.batch import Message, decode_batch
 from shard_node.wire.codec import WireError, decode_body, encode_body, encode_header
@@ -38,6 +39,7 @@ TURN_SLICES: Final = 8
 """Slices of handlers before the loop's other work has its turn."""
 EPOCH_BITS: Final = 32
 SENDERS_CACHED_MAX: Final = 4096
+_UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
 _EVENT: Final = int(Kind.EVENT)
 
 
@@ -49,6 +51,7 @@ class Plane:
         self.epoch = epoch
         self.handlers = Handlers()
         self.outbox = Outbox()
+        self.rooms = Rooms(self.outbox)
         self.asks = Asks((epoch & 0xFFFF) << EPOCH_BITS)
         self.inbox = Inbox()
         self.answers = Answers(epoch, self.asks, self.inbox, self.outbox)
@@ -63,13 +66,12 @@ class Plane:
         self._readable: Callable[[], bool] = _never
         self._pump: Callable[[], None] = _nothing
         self._stepper: Stepper | None = None
-        self._dispatcher: Dispatcher | None = None
+        self.dispatcher: Dispatcher | None = None
         self._soon: asyncio.Handle | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0.0
         self._credit_timer: asyncio.TimerHandle | None = None
         self._fresh = True
-        self._room: list[tuple[Line, asyncio.Future[None]]] = []
         self._senders: dict[str, tuple[str, int]] = {}
 
     # --- opening and closing
@@ -87,7 +89,7 @@ class Plane:
         self.done = loop.create_future()
         self.done.set_result(None)
         self._stepper = Stepper(loop)
-        self._dispatcher = Dispatcher(
+        self.dispatcher = Dispatcher(
             self.handlers,
             self.inbox,
             self._stepper,
@@ -111,7 +113,7 @@ class Plane:
             self._stepper.close()
         for ask in self.asks.all():
             self.answers.fail(ask, Undeliverable("the node stops", code="E_NO_BROKER"))
-        self._give_room(everybody=True)
+        self.rooms.give(everybody=True)
 
     def link_up(self) -> None:
         """The node is registered: send what waits."""
@@ -155,9 +157,8 @@ class Plane:
         loop, outbox, asks, lane = self.loop, self.outbox, self.asks, line.lane
         if loop is None:
             raise BrokerUnavailable(f"{message.topic}: this node is not connected")
-        if outbox.full(lane) or asks.crowded(lane):
-            text = f"{len(asks)} messages wait to be delivered"
-            raise QueueFull(text, retry_after_s=failures.RETRY_AFTER_S)
+        if asks.crowded or outbox.refuses(lane):
+            raise failures.refused(message.topic, lane, len(asks), outbox.waiting, up=outbox.up)
         deadline = time.monotonic() + timeout_s
         ask = Ask(message, lane, deadline, loop.create_future())
         # Where nobody else is at it, there is nothing to pack it with.
@@ -176,20 +177,6 @@ class Plane:
         """A batch is full: send it now."""
         self.flush()
         self.wake()
-
-    async def room(self, line: Line, timeout_s: float) -> None:
-        """Wait until a publisher may go on; after ``timeout_s`` the oldest events go."""
-        assert self.loop is not None
-        future: asyncio.Future[None] = self.loop.create_future()
-        entry = (line, future)
-        self._room.append(entry)
-        try:
-            async with asyncio.timeout(timeout_s):
-                await future
-        except TimeoutError:
-            self.outbox.drop_oldest(line)
-        finally:
-            self._room = [other for other in self._room if other is not entry]
 
     # --- frames that came
 
@@ -218,8 +205,8 @@ class Plane:
         message = Message(int(Kind.EVENT), head.topic, body)
         name = head.sender.partition("#")[0]
         arrival = Arrival(head, [message], name, 0, 0, 0)
-        if self._dispatcher is not None:
-            self.inbox.handled(arrival, self._dispatcher.start(arrival, [message]))
+        if self.dispatcher is not None:
+            self.inbox.handled(arrival, self.dispatcher.start(arrival, [message]))
 
     def credit(self, body: bytes) -> None:
         """Frames have left the broker."""
@@ -230,8 +217,8 @@ class Plane:
 
     def _forwarded(self, entries: list[Entry]) -> None:
         self.outbox.forwarded(entries)
-        if self._room:
-            self._give_room()
+        if self.rooms.waiting:
+            self.rooms.give()
 
     def bounce(self, head: Header, body: bytes) -> None:
         """A frame comes back."""
@@ -250,7 +237,7 @@ class Plane:
 
     def turn(self) -> None:
         """Start handlers, a few slices of them, then send."""
-        inbox, dispatcher = self.inbox, self._dispatcher
+        inbox, dispatcher = self.inbox, self.dispatcher
         if inbox.waiting and dispatcher is not None:
             clock = time.perf_counter
             before = clock()
@@ -288,10 +275,8 @@ class Plane:
                     self._tell(inbox.credit())
                 elif self._credit_timer is None:
                     self._watch_credit()
-            if self.blocked and not outbox.ready and not inbox.due:
-                self.blocked = False  # what was not taken is nobody's wish any more
-        if self._room:
-            self._give_room()
+        if self.rooms.waiting:
+            self.rooms.give()
 
     def _send_frames(self) -> None:
         outbox, now, wall = self.outbox, time.monotonic(), time.time()
@@ -301,9 +286,12 @@ class Plane:
             return
         while True:
             frame = outbox.next()
-            if frame is None or not self._send_frame(frame, now, wall):
+            if frame is None:
                 return
-            outbox.sent(frame)
+            if self._send_frame(frame, now, wall):
+                outbox.sent(frame)
+            elif not frame.over:
+                return
 
     def _send_alone(self, frame: Frame, now: float, wall: float) -> None:
         if self._send_frame(frame, now, wall):
@@ -315,8 +303,12 @@ class Plane:
         """The first frame carries the credit that nobody has been told of."""
         inbox = self.inbox
         credit = inbox.credit() if inbox.news else None
-        low = self.asks.low(frame.line.lane)
-        head, body = self.outbox.encode(frame, now, wall, low, credit)
+        low = self.asks.low(frame.line.lane, frame.asks)
+        try:
+            head, body = self.outbox.encode(frame, now, wall, low, credit)
+        except _UNENCODABLE as error:
+            self.answers.spoilt(frame, error)
+            return False
         if not self._send(head, body):
             return False
         if credit is not None:
@@ -350,11 +342,6 @@ class Plane:
         if self._send(encode_header(head), encode_body(credit)):
             self.inbox.told(credit)
 
-    def _give_room(self, *, everybody: bool = False) -> None:
-        for line, future in self._room:
-            if (everybody or self.outbox.room(line)) and not future.done():
-                future.set_result(None)
-
     # --- deadlines
 
     def _set_timer(self, deadline: float) -> None:
@@ -367,8 +354,12 @@ class Plane:
 
     def _overdue(self) -> None:
         self._timer = None
-        self.answers.overdue(time.monotonic())
-        deadline = self.asks.next_deadline()
+        now = time.monotonic()
+        self.answers.overdue(now)
+        if self.outbox.give_up(now):
+            self.wake()
+        times = (self.asks.next_deadline(), self.outbox.untold_at)
+        deadline = min((at for at in times if at is not None), default=None)
         if deadline is not None and self.loop is not None:
             self._set_timer(deadline)
 

@@ -77,7 +77,8 @@ class Heartbeat(Body, frozen=True):
     """Once a second, from the node's heartbeat thread.
 
     ``loop_lag_ms`` is how long the event loop has not turned; the memory is the resident
-    set; ``queue`` counts what waits in the node's outbox.
+    set; ``queue`` counts what waits in the node's outbox; ``troubles`` counts what it has
+    dropped and refused since it began, by names of its own.
     """
 
     counter: int
@@ -85,6 +86,7 @@ class Heartbeat(Body, frozen=True):
     rss_bytes: int
     queue: int
     shards: tuple[ShardReport, ...]
+    troubles: dict[str, int] = {}
 
 
 class HeartbeatAck(Body, frozen=True):

@@ -44,7 +44,7 @@ CREDIT_RESERVE_MESSAGES: Final = 64
 """What the broker may have at a node whose handlers have not returned yet."""
 CREDIT_LENT_MESSAGES: Final = 4096
 CREDIT_LENT_BYTES: Final = 32 << 20
-"""What comes to that for handlers that wait for something: they take none of a node's time."""
+"""What a node gives back for handlers that only wait: they take none of its time."""
 STUCK_S: Final = 0.05
 """A receiver that frames wait for and that gave no credit for so long is stuck: its senders
 have their window back. Longer than a busy machine's hiccups."""

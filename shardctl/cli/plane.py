@@ -34,6 +34,14 @@ REASONS: Final = {
     "version": "an unknown version",
 }
 """Why frames were refused, in words; a reason that is not here stands for itself."""
+TROUBLES: Final = {
+    "events_dropped": "of its events dropped",
+    "frames_dropped": "frames to the broker dropped",
+    "handlers_failed": "handlers failed",
+    "messages_refused": "messages refused that could not be read",
+    "messages_unheard": "messages that nothing handles",
+}
+"""What a node or client has dropped and refused, in words."""
 _DROPS: Final = "dropped_"
 _MESSAGES: Final = {"messages_forwarded": "forwarded", "unrouted": "to nobody"}
 _FRAMES: Final = {
@@ -76,6 +84,8 @@ def plane_lines(broker: Mapping[str, Any]) -> Iterator[str]:
     yield f"dead letters: {broker['dead_letters']}{look}{since}"
     if "clients" in broker:
         yield f"clients: {broker['clients']}; routing table version {broker['routes_version']}"
+    if broker.get("client_troubles"):
+        yield f"    the clients that are there: {_troubles(broker['client_troubles'])}"
 
 
 def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
@@ -84,10 +94,19 @@ def _most(counts: Mapping[str, int]) -> list[tuple[str, int]]:
 
 
 def node_lines(node: Mapping[str, Any]) -> Iterator[str]:
-    """What waits in the broker for a node, and its credit; nothing where nobody says."""
+    """What waits in the broker for a node, its credit, and what it has dropped itself."""
     queue = node.get("broker_queue")
-    if not queue:
-        return
+    if queue:
+        yield from _queue_lines(queue)
+    if node.get("troubles"):
+        yield f"    since it began: {_troubles(node['troubles'])}"
+
+
+def _troubles(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {TROUBLES.get(name, name)}" for name, count in _most(counts))
+
+
+def _queue_lines(queue: Mapping[str, Any]) -> Iterator[str]:
     waiting = queue["waiting_messages"]
     by_lane = f" ({', '.join(f'{lane} {n}' for lane, n in waiting.items())})" if waiting else ""
     parts = [f"{counted(sum(waiting.values()), 'message')} waiting in the broker{by_lane}"]

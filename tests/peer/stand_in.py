@@ -33,6 +33,8 @@ class StandIn:
         """Keep frames for an absent node until somebody registers, as the broker does."""
         self.parked: list[tuple[bytes, Header, bytes]] = []
         self.fault: Fault | None = None
+        self.refusal: bodies.ErrorBody | None = None
+        """The answer to registrations, where there is one."""
         self.orders: list[Callable[[], None]] = []
         self._context = zmq.Context()
         self._stop = threading.Event()
@@ -92,6 +94,10 @@ class StandIn:
 
     def _asked(self, peer: bytes, head: Header, body: bytes) -> None:
         answer: object = {}
+        if head.topic in (REGISTER, CLIENT_REGISTER) and self.refusal is not None:
+            no = header(Kind.ERROR, targets.BROKER, head.topic, correlation=head.correlation)
+            self._send(peer, no, encode_body(self.refusal))
+            return
         if head.topic in (REGISTER, CLIENT_REGISTER):
             kind = bodies.Register if head.topic == REGISTER else bodies.ClientRegister
             self.topics[peer] = decode_body(body, kind).topics

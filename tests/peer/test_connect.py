@@ -12,9 +12,10 @@ import pytest
 
 import shard_node
 import shard_node.sync
-from shard_node.errors import BrokerUnavailable
+from shard_node.errors import BrokerUnavailable, RequestFailed
 from shard_node.peer import discovery
 from shard_node.peer.connect import Client
+from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.identity import CLIENT_TOKENS, client_id, parse_peer
 from shard_node.wire.limits import NAME_MAX_CHARS
 from shard_node.wire.targets import Node
@@ -120,3 +121,41 @@ def test_both_find_the_same_socket(tmp_path: Path, length: int, runtime: str) ->
 def test_a_folder_without_a_fleet_is_named(tmp_path: Path) -> None:
     with pytest.raises(BrokerUnavailable, match=str(tmp_path)):
         discovery.find_endpoint({"XDG_RUNTIME_DIR": str(tmp_path)}, tmp_path)
+
+
+@async_test
+async def test_why_it_is_not_let_in(broker: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shard_node.peer.connect.Client.open.__defaults__", (0.4,))
+    broker.refusal = ErrorBody("E_BUSY", "1024 clients are registered", "retry later", True)
+    with pytest.raises(BrokerUnavailable, match="1024 clients") as caught:
+        async with shard_node.connect(broker.endpoint, "web"):
+            pass
+    error = caught.value
+    assert (error.code, error.hint, error.retryable) == ("E_BUSY", "retry later", True)
+    monkeypatch.setattr("shard_node.peer.connect.Client.open.__defaults__", (60.0,))
+    broker.refusal = ErrorBody("E_NAME_TAKEN", "a is a node of this fleet", "another name")
+    with pytest.raises(BrokerUnavailable, match="a is a node") as caught:
+        async with shard_node.connect(broker.endpoint, "a"):
+            pass
+    assert not caught.value.retryable
+
+
+@async_test
+async def test_what_is_dropped_and_refused_is_told(broker: StandIn) -> None:
+    a = make(broker.endpoint, "a")
+
+    def fail(message: Any) -> None:
+        raise ValueError(message.body)
+
+    a.on("fails", fail)
+    async with running(a), shard_node.connect(broker.endpoint, "web") as web:
+        for topic in ("fails", "nobody's"):
+            with pytest.raises(RequestFailed):
+                await web.send(Node("a"), topic, 1)
+        web._plane.outbox.dropped += 7
+        web._client.session.dropped += 1
+        web._client.dropped += 1
+        assert web._client.troubles == {"events_dropped": 7, "frames_dropped": 2}
+        assert a.client is not None
+        a.refresh()
+        assert a.vitals.troubles == {"messages_unheard": 1, "handlers_failed": 1}

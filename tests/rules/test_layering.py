@@ -61,6 +61,7 @@ PURE_MODULES = (
     "shard_node.peer.failures",
     "shard_node.peer.inbox",
     "shard_node.peer.senders",
+    "shard_node.peer.lines",
     "shard_node.peer.outbox",
     "shard_node.session",
     "shard_node.shared.changes",

@@ -398,8 +398,12 @@ def test_what_was_refused_and_what_waits_is_counted(start: Start) -> None:
     fleet.give(OPERATOR, header(Kind.EVENT, BROKER, "x"), b"")
     fleet.batch(Topic("NOISE"), flags=0, count=4)
     lose(fleet, 2)
+    fleet.broker.fleet.nodes["b"].troubles = {"messages_unheard": 5, "new": 6}
+    fleet.broker.fleet.client_troubles["x"] = {"events_dropped": 2}
     out = run("status", "--verbose").stdout
     for line in (
+        "    since it began: 6 new, 5 messages that nothing handles",
+        "    the clients that are there: 2 of its events dropped",
         "refused frames: 2",
         "    1 identity: no routing id of ours",
         "    1 topic: nothing that the broker serves",

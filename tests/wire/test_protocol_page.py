@@ -10,7 +10,7 @@ import msgspec
 import pytest
 from msgspec import structs
 
-from broker.core.batches import START_WINDOW_MESSAGES, WINDOW_MAX_BYTES, WINDOW_MAX_MESSAGES
+from broker.core.batches import START_WINDOW_MESSAGES
 from broker.core.inflight import REQUEST_DEFAULT_S
 from broker.services.cooldowns import CHECKPOINT_KEYS_MAX
 from broker.services.registry import SERVED
@@ -229,8 +229,7 @@ def test_limits_are_the_pages() -> None:
         asks.SPAN_MAX,
         senders.SPAN_MAX,
         limits.CREDIT_LENT_BYTES,
-        WINDOW_MAX_MESSAGES,
-        WINDOW_MAX_BYTES,
+        limits.CREDIT_LENT_MESSAGES,
         inbox.REQUESTS_REMEMBERED_MAX,
         inbox.RANGES_MAX,
     ):

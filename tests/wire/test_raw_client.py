@@ -744,7 +744,8 @@ async def test_a_traceback_crosses_in_debug_mode_only(tmp_path: Path) -> None:
         asked = raw.request(A, "fails", None)
         await fleet.until(lambda: asked.done)
         assert asked.outcome.details == {"type": "ValueError"}
-        node._plane._dispatcher._debug = True
+        assert node._plane.dispatcher is not None
+        node._plane.dispatcher._debug = True
         asked = raw.request(A, "fails", None)
         await fleet.until(lambda: asked.done)
         assert "raise ValueError" in asked.outcome.details["traceback"]

@@ -20,7 +20,7 @@ import broker.daemon
 import shard_node.heartbeat
 import shard_node.memory
 import shard_node.peer.connect
-import shard_node.peer.outbox
+import shard_node.peer.lines
 import shard_node.runtime
 from tests.support.plane_sim.net import Dealer, Monitor, Network, Router, Socket
 from tests.support.plane_sim.world import WALL_S, Process, World
@@ -206,8 +206,8 @@ def limited(limits: dict[str, Any], of_outbox: dict[str, int]) -> Iterator[None]
                 if kind.__module__ == module.__name__:
                     _limit_defaults(kind, olds, limits, undo)
         for name, new in of_outbox.items():
-            undo.append(_undo(shard_node.peer.outbox, name))
-            setattr(shard_node.peer.outbox, name, new)
+            undo.append(_undo(shard_node.peer.lines, name))
+            setattr(shard_node.peer.lines, name, new)
         yield
     finally:
         for step in reversed(undo):
