@@ -343,7 +343,7 @@ class NodeSession:
         failure = RequestFailed(
             f"{pending.topic}: {error.message}",
             code=error.code,
-            hint=error.hint,
+            hint=error.hint or None,
             retryable=error.retryable,
         )
         return [Fail(correlation, failure)]
