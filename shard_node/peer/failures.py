@@ -68,7 +68,7 @@ def refused_by_broker(topic: str, error: ErrorBody) -> RequestFailed:
     return kind(
         f"{topic}: {error.message}",
         code=error.code,
-        hint=error.hint,
+        hint=error.hint or None,
         retryable=error.retryable,
         details=error.details,
     )

@@ -50,7 +50,7 @@ async def unrouted(rig: Rig, number: int) -> None:
 
 @async_test
 async def test_what_nobody_listens_to_is_counted_and_costs_the_sender_nothing(rig: Rig) -> None:
-    async with shard_node.connect(rig.endpoint, "a") as a:
+    async with shard_node.connect(rig.endpoint, "ann") as a:
         for i in range(NOISE):
             await a.publish("nobody.listens", i)
         await unrouted(rig, NOISE)
@@ -65,8 +65,8 @@ async def test_what_nobody_listens_to_is_counted_and_costs_the_sender_nothing(ri
 @async_test
 async def test_a_subscriber_gets_what_is_said_while_it_listens(rig: Rig) -> None:
     async with (
-        shard_node.connect(rig.endpoint, "a") as a,
-        shard_node.connect(rig.endpoint, "b") as b,
+        shard_node.connect(rig.endpoint, "ann") as a,
+        shard_node.connect(rig.endpoint, "ben") as b,
     ):
         got: list[int] = []
         end = asyncio.Event()
@@ -99,10 +99,10 @@ async def test_a_subscriber_gets_what_is_said_while_it_listens(rig: Rig) -> None
 async def test_a_subscriber_that_left_is_no_receiver_and_a_new_one_of_its_name_is(
     rig: Rig,
 ) -> None:
-    async with shard_node.connect(rig.endpoint, "a") as a:
+    async with shard_node.connect(rig.endpoint, "ann") as a:
         for life in range(3):
             got: list[int] = []
-            async with shard_node.connect(rig.endpoint, "b") as b:
+            async with shard_node.connect(rig.endpoint, "ben") as b:
                 b.on("news", lambda message, got=got: got.append(message.body))
                 await known(b)
                 for i in range(100):
@@ -118,11 +118,11 @@ async def test_a_subscriber_that_left_is_no_receiver_and_a_new_one_of_its_name_i
 @async_test
 async def test_two_listeners_get_each_event_once_and_so_does_its_sender(rig: Rig) -> None:
     async with (
-        shard_node.connect(rig.endpoint, "a") as a,
-        shard_node.connect(rig.endpoint, "b") as b,
+        shard_node.connect(rig.endpoint, "ann") as a,
+        shard_node.connect(rig.endpoint, "ben") as b,
         shard_node.connect(rig.endpoint, "c") as c,
     ):
-        got: dict[str, list[int]] = {"a": [], "b": [], "c": []}
+        got: dict[str, list[int]] = {"ann": [], "ben": [], "c": []}
         for node in (a, b, c):
             node.on("news", lambda message, mine=got[node.name]: mine.append(message.body))
             await known(node)
