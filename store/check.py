@@ -16,6 +16,7 @@ from lmdb import verify as structure
 from shard_node.state.files import (
     BASE_KEY,
     ERA_KEY,
+    IMPORT_KEY,
     LOG,
     MARK_KEY,
     META,
@@ -112,7 +113,7 @@ def _check_contents(txn: lmdb.Transaction, handles: dict[bytes, Any], report: Re
         return
     if meta.get(SCHEMA_KEY) != str(SCHEMA).encode():
         report.add(f"meta: schema {meta.get(SCHEMA_KEY)!r}; this version reads {SCHEMA}")
-    known = {SCHEMA_KEY, MARK_KEY, BASE_KEY, ERA_KEY, REPLAY_KEY}
+    known = {SCHEMA_KEY, MARK_KEY, BASE_KEY, ERA_KEY, REPLAY_KEY, IMPORT_KEY}
     for key in meta:
         if key not in known and not key.startswith(NOTE_PREFIX):
             report.add(f"meta: {key!r} is none of ours")
