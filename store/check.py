@@ -13,9 +13,11 @@ from typing import Any, Final
 import lmdb
 from lmdb import verify as structure
 
+from shard_node.state.errors import BadName
 from shard_node.state.files import (
     BASE_KEY,
     ERA_KEY,
+    IMPORT_KEY,
     LOG,
     MARK_KEY,
     META,
@@ -33,9 +35,10 @@ from shard_node.state.files import (
     read_mark,
     unpack,
 )
-from shard_node.state.keys import parse_key, partition_of
+from shard_node.state.keys import Part, Table, done_key, key_of, parse_key
 from shard_node.state.log import Entry, fault, read_entry
 from shard_node.state.rows import head
+from shard_node.state.tx import OP_ID_BYTES
 from store.errors import StoreDamaged, StoreOpenError
 from store.offline import broker_kept_out, opened_at_rest
 from store.replay import compare
@@ -112,7 +115,7 @@ def _check_contents(txn: lmdb.Transaction, handles: dict[bytes, Any], report: Re
         return
     if meta.get(SCHEMA_KEY) != str(SCHEMA).encode():
         report.add(f"meta: schema {meta.get(SCHEMA_KEY)!r}; this version reads {SCHEMA}")
-    known = {SCHEMA_KEY, MARK_KEY, BASE_KEY, ERA_KEY, REPLAY_KEY}
+    known = {SCHEMA_KEY, MARK_KEY, BASE_KEY, ERA_KEY, REPLAY_KEY, IMPORT_KEY}
     for key in meta:
         if key not in known and not key.startswith(NOTE_PREFIX):
             report.add(f"meta: {key!r} is none of ours")
@@ -157,15 +160,23 @@ def _check_rows(txn: lmdb.Transaction, handles: dict[bytes, Any], report: Report
     for key, data in _values(txn, handles, ROWS, report):
         report.rows += 1
         try:
-            _, parts = parse_key(key)
+            table, parts = parse_key(key)
+            due = key_of(table, *parts) if table != Table.DONE else done_key(_op_id(parts))
             version, lsn = head(data) if data else (1, report.mark.lsn)
-        except (IndexError, TypeError, *UNREADABLE) as error:
+        except (IndexError, TypeError, BadName, *UNREADABLE) as error:
             report.add(f"rows: {key!r} cannot be read: {error}")
             continue
-        if key[0] != partition_of(parts[0]):
+        if key != due:
             report.add(f"rows: {key!r} is in a partition that is not its own")
         if version < 1 or lsn > report.mark.lsn:
             report.add(f"rows: {key!r} was written by {lsn}, the log ends at {report.mark.lsn}")
+
+
+def _op_id(parts: tuple[Part, ...]) -> bytes:
+    op_id = bytes.fromhex(str(parts[0]))
+    if len(op_id) != OP_ID_BYTES:
+        raise RowDamaged("it names no transaction")
+    return op_id
 
 
 def _values(

@@ -27,6 +27,8 @@ _NODE: Final = struct.Struct("=HHHH")
 _BRANCH, _LEAF = 1, 2
 _BIG, _SUB = 1, 2
 """Flags of a node: its data lie in pages of their own; it is a database."""
+_NEW_MAX_BYTES: Final = META_PAGES * (64 << 10)
+"""The meta pages where pages are as large as they get."""
 _NO_PAGE: Final = (1 << 64) - 1
 _META_BYTES: Final = _HEAD.size + _META.size + 2 * _DB.size + _TAIL.size
 
@@ -58,6 +60,16 @@ def fault(path: Path) -> str:
     finally:
         os.close(handle)
     return ""
+
+
+def blank(path: Path) -> bool:
+    """Whether it is what a power cut leaves of a file whose first commit never was: the meta
+    pages at most, and nothing in them."""
+    try:
+        size = path.stat().st_size
+        return size <= _NEW_MAX_BYTES and not any(path.read_bytes())
+    except OSError:
+        return False
 
 
 class _Meta(NamedTuple):

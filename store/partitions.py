@@ -16,7 +16,7 @@ import lmdb
 import msgspec
 
 from shard_node.state.context import Context
-from shard_node.state.files import META, REPLAY_KEY, ROWS, UNREADABLE
+from shard_node.state.files import IMPORT_KEY, META, REPLAY_KEY, ROWS, UNREADABLE, lsn_key
 from shard_node.state.keys import BOOKKEEPING, PARTITIONS, parse_key
 from shard_node.state.rows import head
 from shard_node.state.undo import Restore
@@ -157,7 +157,8 @@ def _replace(store: StateStore, about: Head, source: Path) -> Imported:
     with store.env.begin(write=True) as txn:
         for key, row in staged.writes.items():
             put(txn, store.handles[ROWS], key, row)
-        put(txn, store.handles[META], REPLAY_KEY, os.urandom(IMPORT_ID_BYTES))
+        put(txn, store.handles[META], REPLAY_KEY, lsn_key(mark.lsn + 1))
+        put(txn, store.handles[META], IMPORT_KEY, os.urandom(IMPORT_ID_BYTES))
     store.renew()
     return Imported(about.partition, written, len(gone), left_out)
 

@@ -14,10 +14,10 @@ import lmdb
 
 from shard_node.state.errors import StateError
 from shard_node.state.files import (
+    IMPORT_KEY,
     LOG,
     MARK_KEY,
     META,
-    REPLAY_KEY,
     ROWS,
     Mark,
     get,
@@ -137,7 +137,7 @@ def _compare(
 def _hindrance(source: Source, start: Source, mark: Mark, report: Report, replay_max: int) -> str:
     if report.base.lsn > mark.lsn:
         return f"it was trimmed up to {report.base.lsn}; give a snapshot of that time or later"
-    if source.read(META, REPLAY_KEY) != start.read(META, REPLAY_KEY):
+    if source.read(META, IMPORT_KEY) != start.read(META, IMPORT_KEY):
         return "rows were imported; give a snapshot of after that"
     if report.mark.lsn - mark.lsn > replay_max:
         return f"it has {report.mark.lsn - mark.lsn} records, more than {replay_max}"

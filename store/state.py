@@ -42,10 +42,11 @@ from shard_node.state.files import (
 from shard_node.state.log import Entry, read_entry
 from store.engine import MAP_MAX_BYTES, open_engine, write_error
 from store.errors import StoreClosed, StoreDamaged, StoreFull
+from store.offline import DATA_FILE, sync_folder
+from store.pages import blank
 from store.pages import fault as skeleton_fault
 from store.statecommit import Batch, put, put_batches
 
-DATA_FILE: Final = "data.mdb"
 ERA_BYTES: Final = 16
 DAMAGED_HINT: Final = "run: shardctl state check   (then: shardctl backup restore)"
 _SCHEMA: Final = str(SCHEMA).encode()
@@ -136,6 +137,8 @@ class StateStore:
         Raises StoreOpenError or one of its children, StoreFull.
         """
         try:
+            if blank(folder / DATA_FILE):
+                (folder / DATA_FILE).unlink()
             wrong = skeleton_fault(folder / DATA_FILE)
             if wrong:
                 raise StoreDamaged(f"{folder}: {wrong}")
@@ -240,6 +243,7 @@ class StateStore:
                 self._handles[name] = env.open_db(name)
             if self.view.lookup(META, SCHEMA_KEY) is None:
                 self._found()
+            self.renew()
             found = self.view.lookup(META, SCHEMA_KEY)
             self.place()
         except lmdb.Error as error:
@@ -255,7 +259,8 @@ class StateStore:
             meta = self._handles[META]
             put(txn, meta, SCHEMA_KEY, _SCHEMA)
             put(txn, meta, ERA_KEY, os.urandom(ERA_BYTES))
-        self.renew()
+        sync_folder(self.folder)
+        sync_folder(self.folder.parent)
 
 
 def _nothing() -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import secrets
+import time
 from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 from shard_node.shared.clock import LogClock
 from shard_node.state.log import Entry
 from shard_node.state.ops import AnyOp
-from shard_node.state.tx import OP_ID_BYTES, SALT_BYTES, Actor
+from shard_node.state.tx import OP_ID_BYTES, SALT_BYTES, Actor, new_op_id
 from shard_node.state.tx import Tx as Submitted
 from shard_node.wire.state import StateAt
 
@@ -100,7 +101,7 @@ def transaction(
 ) -> Submitted:
     """A transaction to commit. The same ``idempotency_key`` makes it the same one."""
     drawn = secrets.token_bytes(OP_ID_BYTES + SALT_BYTES)
-    op_id, salt = drawn[:OP_ID_BYTES], drawn[OP_ID_BYTES:]
+    op_id, salt = new_op_id(time.time_ns() // 1_000_000, drawn), drawn[OP_ID_BYTES:]
     if idempotency_key is not None:
         op_id = hashlib.sha256(b"idempotency:" + idempotency_key.encode()).digest()[:OP_ID_BYTES]
     return Submitted(op_id, salt, tuple(ops), Actor(backend.name, user, reason))

@@ -32,7 +32,10 @@ MARK_KEY: Final = b"mark"
 BASE_KEY: Final = b"base"
 ERA_KEY: Final = b"era"
 REPLAY_KEY: Final = b"replay"
-"""Names the last import of rows: the log alone explains no row of before it."""
+"""The lsn of the first record after rows were imported: the log alone explains no row of before
+it."""
+IMPORT_KEY: Final = b"import"
+"""Drawn at each import of rows: a snapshot that has the same one is of after it."""
 NOTE_PREFIX: Final = b"note/"
 _CRC: Final = struct.Struct(">I")
 _LSN: Final = struct.Struct(">Q")

@@ -10,6 +10,8 @@ from shard_node.state.ops import AnyOp
 
 OP_ID_BYTES: Final = 16
 SALT_BYTES: Final = 16
+_TIME_BYTES: Final = 6
+_TIME_MAX: Final = (1 << 48) - 1
 OPS_MAX: Final = 256
 """Operations in one transaction."""
 
@@ -23,11 +25,17 @@ class Actor(msgspec.Struct, array_like=True, frozen=True):
 
 
 class Tx(msgspec.Struct, array_like=True, frozen=True):
-    """A transaction. ``op_id`` names it: sent again, it is not applied again. ``salt`` is
-    hashed with its payload, so that an erased payload cannot be guessed. Both are random
-    bytes that the submitter draws."""
+    """A transaction. ``op_id`` names it: sent again, it is not applied again (``new_op_id``).
+    ``salt``, random bytes, is hashed with its payload, so that an erased payload cannot be
+    guessed."""
 
     op_id: bytes
     salt: bytes
     ops: tuple[AnyOp, ...]
     actor: Actor = Actor()
+
+
+def new_op_id(wall_ms: int, drawn: bytes) -> bytes:
+    """An id of a transaction: the wall clock, so that ids of one time lie together, and random
+    bytes, OP_ID_BYTES of them or more."""
+    return (wall_ms & _TIME_MAX).to_bytes(_TIME_BYTES, "big") + drawn[_TIME_BYTES:OP_ID_BYTES]

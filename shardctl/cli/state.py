@@ -302,8 +302,9 @@ def rollback(tx: int, force: bool, change: Change) -> None:
 def forget(user: int, keep_bans: bool, yes: bool, change: Change) -> None:
     """Erase a person: rows, and what records of the log tell of them. Cannot be undone.
 
-    The log keeps a record that it was done. What the accounts held goes to the sink
-    `forgotten`. Backups that were made before still have it all.
+    The rows go at once, the records right after, however long the log is; one stays that says
+    that it was done. What the accounts held goes to the sink `forgotten`. Backups that were
+    made before still have it all.
     """
     from shard_node.state.erasing import ForgetUser
 

@@ -13,9 +13,13 @@ from broker.services import state
 from shard_node.state.deltas import delta_of
 from shard_node.state.economy import Account, Deposit, Transfer, Withdraw
 from shard_node.state.errors import BY_CODE
+from shard_node.state.guild_config import UpdateConfig
 from shard_node.state.keys import Table, key_of
 from shard_node.state.log import GENESIS, fault
 from shard_node.state.machine import MemoryState
+from shard_node.state.members import UpdateMember
+from shard_node.state.moderation import BanUser
+from shard_node.state.premium import GrantPremium
 from shard_node.state.rollback import Rollback
 from shard_node.state.rows import read
 from shard_node.state.tx import Actor, Tx
@@ -534,3 +538,39 @@ def test_status_has_the_states_figures() -> None:
     assert (figures["lsn"], figures["commits"], figures["waiting"]) == (2, 2, 0)
     assert figures["last_commit_ms"] == pytest.approx(2.0, abs=0.1)
     assert isinstance(world.answer(world.do()), ErrorBody | StateDone)
+
+
+GUILD_OF_A, GUILD_OF_B = 1 << 22, 2 << 22
+"""Their shards, of four, are 1 and 2."""
+
+
+@pytest.mark.parametrize(
+    ("op", "table"),
+    [
+        (UpdateConfig(guild=GUILD_OF_A, fields={"prefix": "?"}), "config"),
+        (UpdateMember(guild=GUILD_OF_A, user=7, fields={"nick": "x"}), "member"),
+        (GrantPremium(f"guild:{GUILD_OF_A}", "gold"), "premium"),
+        (BanUser(7, GUILD_OF_A, "spam"), "ban"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_owner_of_the_guild_hears_of_its_rows_unasked(op: Any, table: str) -> None:
+    world = StateWorld(auto=True)
+    outcome = world.outcome(op)
+    assert isinstance(outcome, StateOutcome)
+    assert outcome.error is None
+    (update,) = world.events(topics.STATE_UPDATE)
+    assert update.table == table
+    assert world.events(topics.STATE_UPDATE, A) == [update]
+
+
+def test_only_the_fields_that_changed_are_told() -> None:
+    world = StateWorld(auto=True)
+    world.outcome(UpdateConfig(guild=GUILD_OF_B, fields={"prefix": "?", "long": "x" * 5000}))
+    world.outcome(UpdateConfig(guild=GUILD_OF_B, fields={"prefix": "!"}))
+    last = world.events(topics.STATE_UPDATE, B)[-1]
+    assert (last.changed, last.removed) == ({"prefix": "!"}, ())
+    assert (last.old_version, last.new_version, last.lsn) == (1, 2, 2)
+    assert last.key == str(GUILD_OF_B)
+    frame = [heard for heard in world.heard if heard.head.topic == topics.STATE_UPDATE][-1]
+    assert len(frame.body) < 100

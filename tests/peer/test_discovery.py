@@ -135,3 +135,21 @@ def test_a_folder_that_is_gone(here: Path) -> None:
     here.rmdir()
     with pytest.raises(BrokerUnavailable, match="gone"):
         discovery.find_endpoint()
+
+
+def test_the_state_s_folder_is_found_by_the_run_folder(tmp_path: Path) -> None:
+    from shard_node.peer.discovery import find_state
+
+    env = {"HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "s")}
+    run_dir, data = tmp_path / "run", tmp_path / "s" / "shardctl" / "mybot"
+    endpoint = f"ipc://{run_dir}/broker.sock"
+    data.mkdir(parents=True)
+    assert find_state(endpoint, env) is None
+    (data / "fleet.json").write_text(json.dumps({"run_dir": str(run_dir)}))
+    assert find_state(endpoint, env) is None
+    (data / "state").mkdir()
+    assert find_state(endpoint, env) == data / "state"
+    assert find_state(endpoint, env, fleet="mybot") == data / "state"
+    assert find_state(endpoint, env, fleet="other") is None
+    assert find_state("ipc:///elsewhere/broker.sock", env) is None
+    assert find_state(endpoint, {**env, "SHARDCTL_STATE_DIR": "/x"}) == Path("/x")

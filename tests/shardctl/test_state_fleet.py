@@ -74,6 +74,12 @@ def test_a_person_is_forgotten_and_the_chain_stays_whole(fleet: Fleet) -> None:
     shown(fleet, "state", "set", f"41/{USER}", '{"nick": "Sandra"}', "--table", "member")
     shown(fleet, "state", "forget", USER, "--yes")
     assert fleet.run("economy", "balance", f"user:{USER}").returncode == 4
+
+    def erased() -> bool:
+        records = shown(fleet, "state", "log")["records"]
+        return [record["ops"] is None for record in records] == [True, True, False]
+
+    wait_for("the log tells no more of them", erased, FOLLOW_S)
     report = shown(fleet, "state", "check", "--copy")
     assert report["ok"], report
     assert shown(fleet, "economy", "audit")["findings"] == []

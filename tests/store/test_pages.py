@@ -120,3 +120,20 @@ def test_it_is_not_opened(path: Path) -> None:
     with pytest.raises(StoreDamaged, match="commits") as caught:
         StateStore.open(path.parent)
     assert "check" in caught.value.hint
+
+
+@pytest.mark.parametrize("size", [0, PAGE_BYTES, 2 * PAGE_BYTES])
+def test_a_first_commit_that_never_was(tmp_path: Path, size: int) -> None:
+    """A power cut at the very first start: nothing was kept yet, so nothing is lost."""
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state" / DATA_FILE).write_bytes(bytes(size))
+    store = StateStore.open(tmp_path / "state")
+    assert store.place().lsn == 0
+    store.close()
+
+
+def test_a_large_file_of_nothing_is_not_thrown_away(path: Path) -> None:
+    path.write_bytes(bytes(1 << 20))
+    with pytest.raises(StoreDamaged):
+        StateStore.open(path.parent)
+    assert path.stat().st_size == 1 << 20

@@ -17,7 +17,7 @@ from tests.support.state_store import WAIT_S, Ends
 
 # Few bytes, so that keys meet, lie beside each other and begin with each other.
 KEYS = st.binary(min_size=2, max_size=5).map(lambda data: bytes(byte % 3 for byte in data))
-ROWS = st.one_of(st.none(), st.binary(max_size=20), st.binary(min_size=3000, max_size=9000))
+ROWS = st.one_of(st.none(), st.binary(max_size=20), st.integers(3000, 9000).map(bytes))
 BATCHES = st.dictionaries(KEYS, ROWS, max_size=6)
 
 

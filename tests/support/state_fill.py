@@ -14,7 +14,7 @@ from pathlib import Path
 
 from shard_node.state.economy import Account, Transfer
 from shard_node.state.files import Mark
-from shard_node.state.keys import Table, key_of
+from shard_node.state.keys import Table, done_key, key_of
 from shard_node.state.log import Payload, make_entry
 from shard_node.state.machine import Done
 from shard_node.state.rows import write
@@ -46,7 +46,7 @@ def fill(folder: Path, records: int) -> None:
                 rows[key_of(Table.ACCOUNT, name)] = write(Account(lsn, lsn, lsn, 5))
                 rows[key_of(Table.HISTORY, f"account:{name}", lsn)] = b""
             if lsn > last - 65_536:
-                rows[key_of(Table.DONE, op_id.hex())] = write(Done(1, lsn, lsn, ({"source": 5},)))
+                rows[done_key(op_id)] = write(Done(1, lsn, lsn, ({"source": 5},)))
         store.commit([Batch(0, 0, rows, tuple(entries), Mark(lsn, digest, at_ms), {}, None)])
     store.close()
 
