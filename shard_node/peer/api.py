@@ -352,8 +352,6 @@ class _Room:
 class _Turn:
     """Awaited: lets the loop turn once."""
 
-    __slots__ = ()
-
     def __await__(self) -> Generator[None, None, None]:
         yield
 
@@ -367,9 +365,9 @@ def encode(body: Any) -> bytes:
         data = _encode(body)
     except _UNENCODABLE as error:
         raise _unencodable(body, error) from None
-    if len(data) > BODY_MAX_BYTES:
-        raise _too_large(len(data))
-    return data
+    if len(data) <= BODY_MAX_BYTES:
+        return data
+    raise _too_large(len(data))
 
 
 def _unencodable(body: Any, error: Exception) -> Exception:
