@@ -140,6 +140,7 @@ class StateKeeper:
         self._ends = queue.SimpleQueue()
         self._readers_checked_at = now
         self._put = threading.Lock()
+        self._notes = 0
         self._store.on_put = self._puts_done
         self._writer = StateWriter(self._store, self._done)
 
@@ -167,7 +168,8 @@ class StateKeeper:
             self._writer.submit(effect.token, effect.writes, entries, at, notes=notes)
         except StoreError as error:
             return _failed(effect.token, error)
-        self._put.acquire(timeout=PUTS_MAX_S)
+        if not self._notes:  # the writer may be in their flush, which the loop shall not wait for
+            self._put.acquire(timeout=PUTS_MAX_S)
         return None
 
     def note(self, effect: KeepNote | Erase) -> StateCommitted | None:
@@ -181,6 +183,7 @@ class StateKeeper:
             self._writer.submit(token, notes=notes, work=work)
         except StoreError as error:
             return _failed(token, error)
+        self._notes += 1
         return None
 
     def reset(self) -> None:
@@ -192,6 +195,7 @@ class StateKeeper:
         while not self._ends.empty():
             tokens, error = self._ends.get()
             self._port.renew()
+            self._notes -= sum(token <= 0 for token in tokens)
             for token in tokens:
                 yield StateCommitted(token) if error is None else _failed(token, error)
             self._check_readers()
