@@ -268,11 +268,11 @@ class Inbox:
         self._receipt(arrival, message.number, outcome)
 
     def sender_gone(self, name: str, epoch: int) -> None:
-        """A process is dead: its numbers are never heard again. A client (epoch 0) that was
-        silent may come back, and send again what it said before."""
+        """A process is dead. What it sent again may still lie here, unread behind the news of
+        its end, so it is remembered as long as one that may come back."""
         sender = self._senders.get(name)
-        if sender is not None and sender.epoch <= epoch and epoch:
-            del self._senders[name]
+        if sender is not None and sender.epoch <= epoch:
+            self._guest(name)
 
     def _guest(self, name: str) -> Guest:
         """One that speaks now."""
@@ -303,6 +303,8 @@ class Inbox:
             sender = self._senders[arrival.name] = Sender(arrival.epoch)
             if not arrival.epoch or is_letter(arrival.name):
                 self._guest(arrival.name)
+            else:  # the successor of one that is dead
+                self._guests.pop(arrival.name, None)
         elif sender.epoch > arrival.epoch:
             return None
         return sender

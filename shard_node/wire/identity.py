@@ -22,7 +22,7 @@ _HEARTBEAT = "!hb"
 _OPERATOR = "op-"
 _CLIENT = "cl-"
 _LETTER = "dl-"
-_LETTER_PATTERN = re.compile(r"(dl-[0-9]{1,18})#1")
+_LETTER_PATTERN = re.compile(r"(dl-[0-9]{1,18})#([0-9]{1,18})")
 _CLIENT_PATTERN = re.compile(r"cl-[a-z][a-z0-9_-]*-[0-9]{1,10}-[0-9]{1,18}")
 CLIENT_MAX_CHARS = NAME_MAX_CHARS + 33
 CLIENT_TOKENS = 10**18
@@ -96,7 +96,7 @@ def parse_peer(routing_id: bytes) -> Peer | None:
         good = len(text) <= CLIENT_MAX_CHARS and _CLIENT_PATTERN.fullmatch(text)
         return Peer("client", text, 0) if good else None
     if letter := _LETTER_PATTERN.fullmatch(text):
-        return Peer("letter", letter[1], 1)
+        return Peer("letter", letter[1], int(letter[2]))
     role = "node"
     if text.endswith(_HEARTBEAT):
         role, text = "heartbeat", text.removesuffix(_HEARTBEAT)

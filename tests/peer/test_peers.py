@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 
-import shard_node
+from shard_node import runtime
 from shard_node.errors import (
     NoHandler,
     QueueFull,
@@ -249,5 +249,5 @@ async def test_nothing_can_be_said_before_the_node_is_connected(broker: StandIn)
         await a.publish("x", 1)
     with pytest.raises(ShardNodeError):
         await a.send(Node("b"), "x", 1)
-    assert shard_node.node is None
+    assert runtime.current() is None
     a._context.destroy(linger=0)
