@@ -34,6 +34,7 @@ def test_an_operator_parses_back() -> None:
 def test_the_sender_of_a_letter_parses_back() -> None:
     assert parse_peer(letter_sender(12, 1).encode()) == Peer("letter", "dl-12", 1)
     assert parse_peer(letter_sender(3, 1795452345).encode()) == Peer("letter", "dl-3", 1795452345)
+    for other in (b"dl-#1", b"dl-1#", b"dl-x#1", b"dl-1#1!hb"):
         assert parse_peer(other) is None
 
 
