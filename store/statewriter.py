@@ -7,20 +7,16 @@ later: there is nothing for it to stand on.
 
 from __future__ import annotations
 
-import queue
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from itertools import groupby
 from typing import Final, Protocol
 
 from shard_node.state.files import Mark
 from shard_node.state.log import Entry
-from store.errors import StoreBusy, StoreClosed, StoreError, StoreFailed
+from store.errors import StoreError, StoreFailed
+from store.grouping import Grouping
 from store.statecommit import Batch, Work
 
-WAITING_MAX: Final = 4096
-GROUP_MAX: Final = 512
-"""Batches in one commit; more would make the first wait for the last."""
 _NOTHING: Final[Mapping[bytes, bytes | None]] = {}
 _NO_NOTES: Final[Mapping[str, bytes | None]] = {}
 
@@ -46,14 +42,11 @@ class StateWriter:
     def __init__(self, store: Commits, done: Done) -> None:
         self._store = store
         self._done = done
-        self._waiting: queue.Queue[Batch | None] = queue.Queue(WAITING_MAX)
         self._generation = 0
         self._broken = -1
         """The newest generation of which a commit failed, and why."""
         self._why: StoreError | None = None
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="state-writer", daemon=True)
-        self._thread.start()
+        self._batches: Grouping[Batch] = Grouping("state-writer", self._commit_all)
 
     def submit(
         self,
@@ -72,13 +65,7 @@ class StateWriter:
         ``work`` is done in the same commit. Raises StoreBusy at the limit (nothing is queued;
         submit it again after the next ``done``), StoreClosed after ``close``.
         """
-        if self._closed:
-            raise StoreClosed("the writer has ended")
-        batch = Batch(token, self._generation, writes, entries, mark, notes, work)
-        try:
-            self._waiting.put_nowait(batch)
-        except queue.Full:
-            raise StoreBusy(f"{WAITING_MAX} batches wait already") from None
+        self._batches.put(Batch(token, self._generation, writes, entries, mark, notes, work))
 
     def reset(self) -> None:
         """Begin anew after a failure: what is submitted from now on was computed on top of what
@@ -88,38 +75,15 @@ class StateWriter:
     @property
     def waiting(self) -> int:
         """Batches in the queue, about."""
-        return self._waiting.qsize()
+        return self._batches.waiting
 
     def close(self, timeout_s: float) -> bool:
         """Commit what waits and end the thread; False where that took too long."""
-        if not self._closed:
-            self._closed = True
-            try:
-                self._waiting.put(None, timeout=timeout_s)
-            except queue.Full:
-                return False
-        self._thread.join(timeout_s)
-        return not self._thread.is_alive()
+        return self._batches.close(timeout_s)
 
-    def _run(self) -> None:
-        last = False
-        while not last:
-            group, last = self._group()
-            for error, tokens in _runs(self._commit_group(group)):
-                self._done(tokens, error)
-
-    def _group(self) -> tuple[list[Batch], bool]:
-        """What waits, at least one batch; True where it is the last group."""
-        group: list[Batch] = []
-        while len(group) < GROUP_MAX:
-            try:
-                batch = self._waiting.get(block=not group)
-            except queue.Empty:
-                break
-            if batch is None:
-                return group, True
-            group.append(batch)
-        return group, False
+    def _commit_all(self, group: list[Batch]) -> None:
+        for error, tokens in _runs(self._commit_group(group)):
+            self._done(tokens, error)
 
     def _commit_group(self, group: list[Batch]) -> list[End]:
         """What became of each. One that cannot be kept takes those after it with it, not those

@@ -285,12 +285,7 @@ class Peer(StateMember):
         timeout_s: float,
     ) -> Ask:
         plane = self._plane
-        try:
-            data = _encode(body)
-        except _UNENCODABLE as error:
-            raise _unencodable(body, error) from None
-        if len(data) > BODY_MAX_BYTES:
-            raise _too_large(len(data))
+        data = encode(body)
         line, name = plane.outbox.ways.get((target, topic, lane, kind)) or self._way(
             target, topic, lane, kind
         )

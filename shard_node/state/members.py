@@ -26,19 +26,14 @@ class DeleteMember(Delete, frozen=True, kw_only=False, tag="delete_member"):
 
 def apply_update(op: UpdateMember, context: Context) -> dict[str, Any]:
     """The version now. Raises BadName, BadValue, VersionConflict, TooLarge."""
-    return records.update(
-        op,
-        key_of(Table.MEMBER, op.guild, op.user),
-        f"member {op.user} of guild {op.guild}",
-        context,
-    )
+    return records.update(op, *_place(op), context)
 
 
 def apply_delete(op: DeleteMember, context: Context) -> dict[str, Any]:
     """Raises BadName, NotThere, VersionConflict."""
-    return records.delete(
-        op,
-        key_of(Table.MEMBER, op.guild, op.user),
-        f"member {op.user} of guild {op.guild}",
-        context,
-    )
+    return records.delete(op, *_place(op), context)
+
+
+def _place(op: UpdateMember | DeleteMember) -> tuple[bytes, str]:
+    """Its key, and what errors call it."""
+    return key_of(Table.MEMBER, op.guild, op.user), f"member {op.user} of guild {op.guild}"

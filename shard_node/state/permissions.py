@@ -26,19 +26,16 @@ class DeletePermission(Delete, frozen=True, kw_only=False, tag="delete_permissio
 
 def apply_update(op: UpdatePermission, context: Context) -> dict[str, Any]:
     """The version now. Raises BadName, BadValue, VersionConflict, TooLarge."""
-    return records.update(
-        op,
-        key_of(Table.PERMISSION, op.guild, op.target),
-        f"permissions of {op.target} in guild {op.guild}",
-        context,
-    )
+    return records.update(op, *_place(op), context)
 
 
 def apply_delete(op: DeletePermission, context: Context) -> dict[str, Any]:
     """Raises BadName, NotThere, VersionConflict."""
-    return records.delete(
-        op,
-        key_of(Table.PERMISSION, op.guild, op.target),
-        f"permissions of {op.target} in guild {op.guild}",
-        context,
-    )
+    return records.delete(op, *_place(op), context)
+
+
+def _place(op: UpdatePermission | DeletePermission) -> tuple[bytes, str]:
+    """Its key, and what errors call it."""
+    return key_of(
+        Table.PERMISSION, op.guild, op.target
+    ), f"permissions of {op.target} in guild {op.guild}"

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-import store.statewriter
+import store.grouping
 from shard_node.state.files import Mark
 from store.errors import StoreBusy, StoreClosed, StoreError, StoreFailed, StoreFull
 from store.statecommit import Batch
@@ -107,7 +107,7 @@ def test_a_bug_in_one_batch_does_not_end_the_thread(gate: Gate) -> None:
 
 
 def test_the_queue_has_a_limit(gate: Gate, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.statewriter, "WAITING_MAX", 2)
+    monkeypatch.setattr(store.grouping, "WAITING_MAX", 2)
     ends = Ends()
     writer = StateWriter(gate, ends)
     fill(gate, writer, 3)

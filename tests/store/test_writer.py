@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-import store.writer
+import store.grouping
 from store.environment import Environment
 from store.errors import StoreBusy, StoreClosed, StoreFailed, StoreFull
 from store.records import CommandsRecord, EpochRecord, Forget, Record
@@ -77,7 +77,7 @@ def test_what_waits_goes_into_one_commit() -> None:
 
 
 def test_more_than_may_wait_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(store.writer, "WAITING_MAX", 3)
+    monkeypatch.setattr(store.grouping, "WAITING_MAX", 3)
     gate, ends = Gate(), Ends()
     writer = Writer(gate, ends)  # type: ignore[arg-type]
     writer.submit(0, ())
