@@ -90,10 +90,14 @@ class FakeApi:
 
 
 class Rig:
-    """One fleet's folders, and at most one broker on them at a time."""
+    """One fleet's folders, and at most one broker on them at a time.
+
+    ``prelude`` is Python that the broker's process runs before the broker: planted faults.
+    """
 
     def __init__(self, folder: Path, **record: Any) -> None:
         self.api = FakeApi()
+        self.prelude = ""
         self.data, self.run = folder / "data", folder / "run"
         for path in (self.data, self.run):
             path.mkdir(mode=0o700)
@@ -153,7 +157,7 @@ class Rig:
             "DISCORD_TOKEN": TOKEN,
         }
         code = (
-            f"import sys, runpy; sys.path.insert(0, {str(ROOT)!r}); "
+            f"import sys, runpy; sys.path.insert(0, {str(ROOT)!r})\n{self.prelude}\n"
             "runpy.run_module('broker', run_name='__main__', alter_sys=True)"
         )
         with self._errors.open("wb") as errors:  # a pipe that nobody reads would stop it
