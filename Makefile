@@ -6,13 +6,20 @@ STAMP := $(VENV)/.installed
 
 BENCHED := $(VENV)/.installed-bench
 
-.PHONY: run test check format bench clean
+.PHONY: run test soak check format bench clean
 
 run: $(STAMP)
 	@$(BIN)/shardctl start --sandbox --foreground
 
 test: $(STAMP)
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup
+
+# What takes too long for every day: the bank (112,000 transfers, the broker killed 50 times,
+# nodes 20 times) and messages over 20 deaths of the broker, with their figures. Ten minutes.
+soak: $(STAMP)
+	@SHARDCTL_BANK=full SHARDCTL_KILLS=20 $(BIN)/python -m pytest -q -s \
+		tests/fleet/test_bank.py \
+		tests/fleet/test_chaos.py::test_a_broker_killed_under_load_loses_nothing_and_repeats_nothing
 
 check: $(STAMP)
 	@$(BIN)/ruff format --check .
