@@ -15,7 +15,7 @@ from shard_node.wire.limits import CLIENT_INTERVAL_MAX_S, HEARTBEAT_INTERVAL_S
 from shardctl.bench import runs
 from shardctl.bench.measure import percentile
 from shardctl.bench.worker import Worker
-from tests.bench import kills, unread
+from tests.bench import configs, kills, unread
 from tests.bench.lines import MEMBERS, ROOT
 from tests.bench.own import Check, Limit
 
@@ -148,4 +148,5 @@ CHECKS: Final = (
     ),
     kills.CHECK,
     unread.CHECK,
+    configs.CHECK,
 )

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from shardctl.bench.worker import Worker
 from tests.bench.contenders.base import Server
+from tests.bench.own import Limit
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 MEMBERS: Final = 8
@@ -89,6 +90,14 @@ class Goal:
 
 
 @dataclass(frozen=True)
+class Bound:
+    """What a figure of ours must be by itself."""
+
+    ours: Contender
+    limit: Limit
+
+
+@dataclass(frozen=True)
 class Line:
     """One measurement; ``counts`` says who takes part and with how many messages a run."""
 
@@ -97,6 +106,7 @@ class Line:
     run: Callable[[Contender, str, int], Figures]
     counts: Mapping[Contender, int]
     goals: tuple[Goal, ...]
+    bounds: tuple[Bound, ...] = ()
 
 
 def _worker(contender: Contender, role: str, address: str, **arguments: Any) -> Worker:

@@ -120,6 +120,11 @@ def run_check(check: Check, repeats: int, quick: bool, say: Saying) -> list[Figu
     return runs
 
 
+def wanted(key: str, only: set[str]) -> bool:
+    """Whether a line is named, or its family, which is what stands before the "-"."""
+    return not only.isdisjoint((key, key.partition("-")[0]))
+
+
 def rows(options: argparse.Namespace, say: Saying) -> Iterator[Row]:
     """Runs what is wanted."""
     only = set(options.only.split(","))
@@ -128,7 +133,7 @@ def rows(options: argparse.Namespace, say: Saying) -> Iterator[Row]:
     with contextlib.ExitStack() as stack:
         servers = Servers(stack)
         for line in ALL_LINES:
-            if only & {line.key, line.key.partition("-")[0]}:
+            if wanted(line.key, only):
                 result = run_line(line, servers, repeats, options.quick, peers, say)
                 yield from line_rows(line, result)
     for check in CHECKS:

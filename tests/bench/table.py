@@ -12,7 +12,7 @@ from rich.text import Text
 
 from shardctl.bench.measure import medians
 from tests.bench.lines import Contender, Figures, Line
-from tests.bench.own import Check
+from tests.bench.own import Check, Limit
 
 WIDTH_OFF_TERMINAL = 140
 
@@ -40,6 +40,12 @@ def line_rows(line: Line, runs: Mapping[Contender, Sequence[Figures]]) -> Iterat
         wanted = f"{'at most' if goal.at_most else 'at least'} {goal.limit:g}x"
         what = f"{goal.ours.name} / {goal.peer.name}: {goal.figure}"
         yield Row(line.title, what, f"{ratio:.2f}x", wanted, goal.reached(ratio))
+    for bound in line.bounds:
+        if bound.ours in result:
+            limit = bound.limit
+            what, value = f"{bound.ours.name}: {limit.figure}", result[bound.ours][limit.figure]
+            reached = limit.reached(value)
+            yield Row(line.title, what, f"{value:.2f}", _wanted(limit), reached)
 
 
 def check_rows(check: Check, runs: Sequence[Figures]) -> Iterator[Row]:
@@ -53,9 +59,12 @@ def check_rows(check: Check, runs: Sequence[Figures]) -> Iterator[Row]:
             yield Row(check.title, key, _digits(value) + _spread(runs, key))
     for limit in check.limits:
         value = figures[limit.figure]
-        wanted = f"{'at most' if limit.at_most else 'at least'} {limit.limit:g}"
-        spread = _spread(runs, limit.figure)
-        yield Row(check.title, limit.figure, f"{value:.2f}{spread}", wanted, limit.reached(value))
+        text = f"{value:.2f}{_spread(runs, limit.figure)}"
+        yield Row(check.title, limit.figure, text, _wanted(limit), limit.reached(value))
+
+
+def _wanted(limit: Limit) -> str:
+    return f"{'at most' if limit.at_most else 'at least'} {limit.limit:g}"
 
 
 def shown(runs: Sequence[Figures]) -> str:

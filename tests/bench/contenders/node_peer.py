@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+from broker.ports.state import FOLDER
 from shard_node.runtime import Node
 from shard_node.settings import NodeSettings
 from shardctl.bench.worker import END_MAX_S
@@ -32,7 +33,8 @@ class Server(ours_peer.Server):
         for line in lines:
             told = {key: line[key] for key in ("name", "epoch")}
             self.rig.say({"ev": "spawned", **told, "pid": os.getpid()})
-        return json.dumps({"endpoint": endpoint, "lines": lines})
+        state = str(self.rig.data / FOLDER)
+        return json.dumps({"endpoint": endpoint, "lines": lines, "state": state})
 
 
 class Peer(ours_peer.Peer):
@@ -46,7 +48,7 @@ class Peer(ours_peer.Peer):
         async with asyncio.timeout(END_MAX_S):
             while not node.broker_up:
                 await asyncio.sleep(REGISTERED_POLL_S)
-        self._node = node
+        self._node = self.node = node
         self._name = self._address(name)
         self._topic = name
 
@@ -78,4 +80,5 @@ def _settings(told: dict[str, Any], line: dict[str, Any]) -> NodeSettings:
         witness_url="",
         drain_s=1.0,
         lifeline_fd=None,
+        state_dir=Path(told["state"]),
     )

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from pathlib import Path
+
+import msgspec
 
 from broker.ports.state import FOLDER
 from shard_node.peer.connect import Client
@@ -12,8 +15,14 @@ from tests.bench.contenders.state_base import (
     ACCOUNTS,
     AMOUNT,
     BALANCE,
+    CONFIG,
+    COOLDOWN_S,
+    COOLDOWN_USES,
+    GUILD,
+    GUILDS,
     REASON,
     USER,
+    BotConfig,
     account,
     disk_folder,
 )
@@ -21,7 +30,7 @@ from tests.support.broker_rig import Rig
 
 
 class Server:
-    """The broker daemon, with the accounts."""
+    """The broker daemon, with the accounts and the configurations."""
 
     def start(self) -> str:
         self._folder = disk_folder()
@@ -43,8 +52,11 @@ class Server:
 async def _fill(address: str) -> None:
     member = Member()
     await member.open(address, "fill")
-    deposit = member.client.economy.deposit
-    await asyncio.gather(*(deposit(account(number), BALANCE) for number in range(ACCOUNTS)))
+    node, fields = member.client, msgspec.structs.asdict(BotConfig())
+    await asyncio.gather(
+        *(node.economy.deposit(account(number), BALANCE) for number in range(ACCOUNTS)),
+        *(node.guild_config(GUILD + n, BotConfig).update(**fields) for n in range(GUILDS)),
+    )
     await member.close()
 
 
@@ -62,6 +74,20 @@ class Member:
             account(src), account(dst), AMOUNT, idempotency_key=key, user=USER, reason=REASON
         )
         assert done.id
+
+    async def acquire(self, key: str) -> bool:
+        found = await self.client.cooldowns.acquire(
+            key, COOLDOWN_USES, COOLDOWN_S, broker_down="raise"
+        )
+        return bool(found)
+
+    def reader(self, what: str) -> Callable[[int], object]:
+        if what == CONFIG:
+            configs = [self.client.guild_config(GUILD + n, BotConfig) for n in range(GUILDS)]
+            return lambda number: configs[number % GUILDS].get()
+        balance = self.client.economy.balance
+        names = [account(number) for number in range(ACCOUNTS)]
+        return lambda number: balance(names[number % ACCOUNTS])
 
     async def close(self) -> None:
         await self.client.flush()
