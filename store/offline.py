@@ -19,6 +19,8 @@ from store.errors import StoreDamaged, StoreInUse, StoreOpenError
 LOCK_FILE: Final = "broker.lock"
 """In the data folder; a running broker holds a lock on it."""
 DATA_FILE: Final = "data.mdb"
+JOURNAL_FILES: Final = ("journal.a", "journal.b")
+"""Beside it: what is durable and not in it yet."""
 
 
 @contextlib.contextmanager

@@ -5,11 +5,15 @@ committed moment, that of the last ``renew``. The writer's thread (``store.state
 ``commit`` alone. Opening scans neither rows nor log; it reads the branch pages, of which there
 is one for about a hundred others (``store.pages``).
 
+What is confirmed is in the journal first (``store.journal``) and in the file soon after; so
+opening brings into the file what a killed process left in the journal.
+
 How a row lies in the file, and what finds a changed bit, says ``shard_node.state.files``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -21,6 +25,7 @@ from shard_node.state.files import (
     BASE_KEY,
     DATABASES,
     ERA_KEY,
+    JOURNAL_KEY,
     LOG,
     MARK_KEY,
     META,
@@ -41,11 +46,20 @@ from shard_node.state.files import (
 )
 from shard_node.state.log import Entry, read_entry
 from store.engine import MAP_MAX_BYTES, open_engine, write_error
-from store.errors import StoreClosed, StoreDamaged, StoreFull
-from store.offline import DATA_FILE, sync_folder
+from store.errors import StoreClosed, StoreDamaged, StoreFull, StoreInUse
+from store.journal import Journal, pending
+from store.offline import DATA_FILE, broker_kept_out, opened_at_rest, sync_folder
 from store.pages import blank
 from store.pages import fault as skeleton_fault
-from store.statecommit import Batch, put, put_batches
+from store.statecommit import (
+    Batch,
+    decode_batches,
+    encode_batches,
+    fetch,
+    journal_number,
+    put,
+    put_batches,
+)
 
 ERA_BYTES: Final = 16
 DAMAGED_HINT: Final = "run: shardctl state check   (then: shardctl backup restore)"
@@ -126,9 +140,7 @@ class StateStore:
         self._handles: dict[bytes, Any] = {}
         self.view = StateView(env, self._handles)
         """The committed rows; a ``Reads``."""
-        self.on_put: Callable[[], None] = _nothing
-        """Called on the writer's thread between the puts of a commit and its flush: what comes
-        then needs no interpreter."""
+        self._journal: Journal | None = None
 
     @classmethod
     def open(cls, folder: Path, map_max_bytes: int = MAP_MAX_BYTES) -> StateStore:
@@ -145,6 +157,7 @@ class StateStore:
             store = cls(open_engine(folder, map_max_bytes, len(DATABASES)), folder)
             try:
                 store._prepare()
+                store._recover()
             except BaseException:
                 store.close()
                 raise
@@ -191,22 +204,28 @@ class StateStore:
         """What was kept under this name beside rows and log."""
         return self.view.lookup(META, NOTE_PREFIX + name.encode())
 
-    def commit(self, batches: list[Batch]) -> None:
-        """All batches in one durable commit, or none. The writer's thread alone calls it.
+    def append(self, batches: list[Batch]) -> int:
+        """Make batches durable, all or none, before the file has them; the number of their frame
+        in the journal. The writer's thread alone calls it. Raises StoreFull, StoreFailed,
+        StorePanic."""
+        return self.journal.append(encode_batches(batches))
+
+    def commit(self, batches: list[Batch], number: int = 0) -> None:
+        """All batches in one durable commit of the file, or none; ``number``: that of the last
+        frame of the journal that is among them. The settler's thread alone calls it.
 
         Raises StoreFull, StoreFailed (StorePanic: this process can write no more).
         """
         env = self._environment()
         try:
             with env.begin(write=True) as txn:
-                try:
-                    put_batches(txn, self._handles, batches)
-                finally:
-                    self.on_put()
+                put_batches(txn, self._handles, batches, number)
         except lmdb.Error as error:
             raise write_error(error) from error
         except RowDamaged as error:
             raise _damaged(META, error) from error
+        if number:
+            self.journal.settled(number)
 
     def check_readers(self) -> int:
         """Clears what dead processes left in the reader table; how many. Every few seconds: a
@@ -220,6 +239,13 @@ class StateStore:
         return self._environment()
 
     @property
+    def journal(self) -> Journal:
+        """What is durable and not in the file yet. Raises StoreClosed."""
+        if self._journal is None:
+            raise StoreClosed("the state is closed")
+        return self._journal
+
+    @property
     def handles(self) -> dict[bytes, Any]:
         """The databases by name."""
         return self._handles
@@ -227,6 +253,9 @@ class StateStore:
     def close(self) -> None:
         """Closes it. The writer must have ended."""
         self.view.end()
+        if self._journal is not None:
+            self._journal.close()
+            self._journal = None
         if self._env is not None:
             self._env.close()
             self._env = None
@@ -253,6 +282,15 @@ class StateStore:
             msg = f"{self.folder}: schema {found!r}; this version reads {SCHEMA}"
             raise StoreDamaged(msg)
 
+    def _recover(self) -> None:
+        """Bring what only the journal has into the file."""
+        settled = _meta(journal_number, self.view.lookup(META, JOURNAL_KEY))
+        self._journal, frames = Journal.open(self.folder, settled)
+        for frame in frames:
+            self.commit(decode_batches(frame.body), frame.number)
+        self._journal.rewind()
+        self.renew()
+
     def _found(self) -> None:
         """The first rows of a new store."""
         with self._environment().begin(write=True) as txn:
@@ -263,8 +301,16 @@ class StateStore:
         sync_folder(self.folder.parent)
 
 
-def _nothing() -> None:
-    return
+def settle_at_rest(state_folder: Path) -> None:
+    """Bring what a killed broker left in the journal into the file; nothing where none is left,
+    or where a broker runs, which does it itself. Raises StoreError."""
+    if not (state_folder / DATA_FILE).is_file():
+        return
+    with contextlib.suppress(StoreInUse), broker_kept_out(state_folder.parent):
+        with opened_at_rest(state_folder) as (env, handles), env.begin() as txn:
+            settled = _meta(journal_number, fetch(txn, handles[META], JOURNAL_KEY))
+        if pending(state_folder, settled):
+            StateStore.open(state_folder).close()
 
 
 def _meta(reader: Callable[[B], M], data: B) -> M:

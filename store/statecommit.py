@@ -6,22 +6,26 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import lmdb
+import msgspec
 
 from shard_node.state.files import (
+    JOURNAL_KEY,
     LOG,
     MARK_KEY,
     META,
     NOTE_PREFIX,
     ROWS,
+    UNREADABLE,
     Mark,
+    RowDamaged,
     lsn_key,
     pack,
     read_mark,
     unpack,
     write_mark,
 )
-from shard_node.state.log import Entry, write_entry
-from store.errors import StoreFailed
+from shard_node.state.log import Entry, read_entry, write_entry
+from store.errors import StoreDamaged, StoreFailed
 
 Handles = Mapping[bytes, Any]
 """The databases by name."""
@@ -41,20 +45,70 @@ class Batch(NamedTuple):
     work: Work | None
 
 
-def put_batches(txn: lmdb.Transaction, handles: Handles, batches: list[Batch]) -> None:
-    """Puts them in this order. Raises StoreFailed where their records do not follow each other,
+class _Kept(msgspec.Struct, array_like=True, frozen=True):
+    """A batch as it lies in the journal."""
+
+    writes: dict[bytes, bytes | None]
+    entries: tuple[bytes, ...]
+    mark: Mark | None
+    notes: dict[str, bytes | None]
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_kept = msgspec.msgpack.Decoder(list[_Kept])
+
+
+def encode_batches(batches: list[Batch]) -> bytes:
+    """A frame's body. None of them may have ``work``."""
+    return _encode(
+        [
+            (batch.writes, [write_entry(entry) for entry in batch.entries], batch.mark, batch.notes)
+            for batch in batches
+        ]
+    )
+
+
+def decode_batches(body: bytes) -> list[Batch]:
+    """What ``encode_batches`` was given, without the tokens. Raises StoreDamaged."""
+    try:
+        return [
+            Batch(0, 0, one.writes, tuple(map(read_entry, one.entries)), one.mark, one.notes, None)
+            for one in _kept.decode(body)
+        ]
+    except UNREADABLE as error:
+        text = f"a frame of the journal cannot be read: {error}"
+        raise StoreDamaged(text) from error
+
+
+def put_batches(txn: lmdb.Transaction, handles: Handles, batches: list[Batch], number: int) -> None:
+    """Puts them in this order; with them the journal is in the file up to the frame ``number``
+    (0: as far as before). Raises StoreFailed where their records do not follow each other,
     lmdb.Error; nothing may be committed then."""
     before = mark = _mark(txn, handles)
+    rows: dict[bytes, bytes | None] = {}
     for batch in batches:
         _put_entries(txn, handles[LOG], batch, mark.lsn)
-        _put_rows(txn, handles[ROWS], batch)
+        rows.update(batch.writes)
         for name, note in batch.notes.items():
             put(txn, handles[META], NOTE_PREFIX + name.encode(), note)
         if batch.work is not None:
+            _put_rows(txn, handles[ROWS], rows)
             batch.work(txn, handles)
-        mark = _next_mark(batch, mark)
+        mark = next_mark(batch, mark)
+    _put_rows(txn, handles[ROWS], rows)
     if mark is not before:
         put(txn, handles[META], MARK_KEY, write_mark(mark))
+    if number:
+        put(txn, handles[META], JOURNAL_KEY, str(number).encode())
+
+
+def journal_number(data: bytes | None) -> int:
+    """What is kept under JOURNAL_KEY. Raises RowDamaged."""
+    try:
+        return int(data or b"0")
+    except ValueError as error:
+        text = f"the journal's number cannot be read: {error}"
+        raise RowDamaged(text) from error
 
 
 def put(txn: lmdb.Transaction, db: Any, key: bytes, value: bytes | None) -> None:
@@ -84,12 +138,15 @@ def _put_entries(txn: lmdb.Transaction, db: Any, batch: Batch, last: int) -> Non
         txn.put(key, pack(key, write_entry(entry)), append=True, db=db)
 
 
-def _put_rows(txn: lmdb.Transaction, db: Any, batch: Batch) -> None:
-    for key, row in batch.writes.items():
-        put(txn, db, key, row)
+def _put_rows(txn: lmdb.Transaction, db: Any, rows: dict[bytes, bytes | None]) -> None:
+    """In the order of their keys: neighbours cost less than half, and the dict is empty then."""
+    for key in sorted(rows):
+        put(txn, db, key, rows[key])
+    rows.clear()
 
 
-def _next_mark(batch: Batch, mark: Mark) -> Mark:
+def next_mark(batch: Batch, mark: Mark) -> Mark:
+    """Where the log stands after a batch. Raises StoreFailed where it does not follow."""
     due = batch.entries[-1].lsn if batch.entries else mark.lsn
     new = batch.mark
     if new is None:

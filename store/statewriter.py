@@ -1,4 +1,4 @@
-"""One thread that groups the state's waiting batches into one durable commit.
+"""One thread that makes the state's waiting batches durable, in groups: frames of the journal.
 
 Each batch was computed on top of those before it, committed or not. So after a failed commit
 every batch that was submitted before ``reset`` fails as well, whether it was waiting or came
@@ -7,7 +7,8 @@ later: there is nothing for it to stand on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Final, Protocol
 
@@ -15,20 +16,30 @@ from shard_node.state.files import Mark
 from shard_node.state.log import Entry
 from store.errors import StoreError, StoreFailed
 from store.grouping import Grouping
-from store.statecommit import Batch, Work
+from store.settler import Done, Settled, Settler
+from store.statecommit import Batch, Work, next_mark
 
 _NOTHING: Final[Mapping[bytes, bytes | None]] = {}
 _NO_NOTES: Final[Mapping[str, bytes | None]] = {}
 
 End = tuple[int, StoreError | None]
-Done = Callable[[tuple[int, ...], StoreError | None], None]
 
 
-class Commits(Protocol):
+def _unheard(token: int, error: StoreError | None) -> None:
+    return
+
+
+class Appends(Protocol):
     """What the writer needs of the store."""
 
-    def commit(self, batches: list[Batch]) -> None:
-        """All in one durable commit, or none. Raises StoreError."""
+    def append(self, batches: list[Batch]) -> int:
+        """All durable, or none; the number of their frame. Raises StoreError."""
+
+    def commit(self, batches: list[Batch], number: int = 0) -> None:
+        """All in one durable commit of the file, or none. Raises StoreError."""
+
+    def place(self) -> Mark:
+        """Where the log stands."""
 
 
 class StateWriter:
@@ -36,17 +47,22 @@ class StateWriter:
 
     ``done(tokens, error)`` is called on the writer's thread, in the order of submission: with
     None after the batches became durable (what they make possible may go out now), else with
-    the reason why they are not kept. ``submit``, ``reset`` and ``close`` are for one thread.
+    the reason why they are not kept. ``settled(token, error)`` is called on another thread once
+    the file has all batches up to this token (None), or does not take them for now. A batch
+    with ``work`` is done when it is in the file. ``submit``, ``reset`` and ``close`` are for one
+    thread.
     """
 
-    def __init__(self, store: Commits, done: Done) -> None:
+    def __init__(self, store: Appends, done: Done, settled: Settled = _unheard) -> None:
         self._store = store
         self._done = done
         self._generation = 0
         self._broken = -1
         """The newest generation of which a commit failed, and why."""
         self._why: StoreError | None = None
-        self._batches: Grouping[Batch] = Grouping("state-writer", self._commit_all)
+        self._mark = store.place()
+        self._settler = Settler(store, done, settled)
+        self._batches: Grouping[Batch] = Grouping("state-writer", self._take)
 
     def submit(
         self,
@@ -78,38 +94,57 @@ class StateWriter:
         return self._batches.waiting
 
     def close(self, timeout_s: float) -> bool:
-        """Commit what waits and end the thread; False where that took too long."""
-        return self._batches.close(timeout_s)
+        """Keep what waits, bring it into the file and end; False where that took too long. What
+        is durable by then stays so."""
+        until = time.monotonic() + timeout_s
+        kept = self._batches.close(timeout_s)
+        return self._settler.close(max(until - time.monotonic(), 0.0)) and kept
 
-    def _commit_all(self, group: list[Batch]) -> None:
-        for error, tokens in _runs(self._commit_group(group)):
-            self._done(tokens, error)
+    def settle(self, timeout_s: float) -> bool:
+        """Wait until the file has what was done; False where that took too long."""
+        return self._settler.wait(timeout_s)
 
-    def _commit_group(self, group: list[Batch]) -> list[End]:
+    def _take(self, group: list[Batch]) -> None:
+        """Those without work in frames of the journal, those with it to the settler; in order."""
+        for works, run in groupby(group, key=lambda batch: batch.work is not None):
+            batches = list(run)
+            if works:
+                for batch in batches:
+                    self._settler.put([batch], 0)
+                continue
+            for error, tokens in _runs(self._keep_group(batches)):
+                self._done(tokens, error)
+
+    def _keep_group(self, group: list[Batch]) -> list[End]:
         """What became of each. One that cannot be kept takes those after it with it, not those
         before: they are tried one by one then."""
         live = [batch for batch in group if batch.generation > self._broken]
-        kept = len(live) > 1 and self._commit(live) is None
+        kept = len(live) > 1 and self._keep(live) is None
         ends: list[End] = []
         for batch in group:
             error = None
             if batch.generation <= self._broken:
                 error = self._why
             elif not kept:
-                error = self._commit([batch])
+                error = self._keep([batch])
                 if error is not None:
                     self._broken, self._why = batch.generation, error
             ends.append((batch.token, error))
         return ends
 
-    def _commit(self, batches: list[Batch]) -> StoreError | None:
+    def _keep(self, batches: list[Batch]) -> StoreError | None:
         try:
-            self._store.commit(batches)
+            mark = self._mark
+            for batch in batches:
+                mark = next_mark(batch, mark)
+            number = self._store.append(batches)
         except StoreError as error:
             return error
         except Exception as error:
             # A bug of ours in one batch must not end the thread that all others wait for.
             return StoreFailed(f"{type(error).__name__}: {error}")
+        self._mark = mark
+        self._settler.put(batches, number)
         return None
 
 

@@ -147,13 +147,22 @@ class Committed(Event):
 
 @dataclass(frozen=True, slots=True)
 class StateCommitted(Event):
-    """The state's rows under ``token`` (0 and less: not rows) are durable, and the port shows
-    them; or, with the ``code`` and words of an error, they and what came after are not kept."""
+    """The state's rows under ``token`` (0 and less: not rows) are durable; or, with the ``code``
+    and words of an error, they and what came after are not kept."""
 
     token: int
     code: str = ""
     error: str = ""
     hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StateSettled(Event):
+    """The state's file shows all rows up to ``token``; or, with the words of an error, it takes
+    them not for now. They are durable all the same."""
+
+    token: int
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True)

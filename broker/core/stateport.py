@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from broker.core.logtime import LogClock, LogMark
+from broker.core.unsettled import StatePort, Unsettled
 from shard_node.state.buckets import Buckets
 from shard_node.state.log import GENESIS, Entry, erased
 from shard_node.state.machine import Place
-from shard_node.state.views import DictView, Reads
+from shard_node.state.views import DictView
 
 COOLDOWNS_NOTE: Final = "cooldowns"
 """Under which name the checkpoint of the short cooldowns is kept beside rows and log."""
@@ -29,27 +30,6 @@ class Forgetting(NamedTuple):
     user: int
     up_to: int
     looked_to: int
-
-
-class StatePort(Protocol):
-    """Committed rows and records, all as of one ``place``. Raises StateError where they
-    cannot be read."""
-
-    @property
-    def view(self) -> Reads:
-        """The rows."""
-
-    def place(self) -> Place:
-        """Where the log stands."""
-
-    def first_lsn(self) -> int:
-        """The oldest record that the log still has; one after the last where it has none."""
-
-    def entry(self, lsn: int) -> Entry | None:
-        """A record; None where there is none (any more)."""
-
-    def entries(self, after: int, limit: int) -> Iterator[Entry]:
-        """Records after the lsn ``after``, at most ``limit``, in order."""
 
 
 class MemoryPort:
@@ -105,14 +85,15 @@ class MemoryPort:
 
 @dataclass(slots=True)
 class SharedState:
-    """The state's port and clock, the short cooldowns, who is being forgotten, and figures for
+    """The state's ports and clock, the short cooldowns, who is being forgotten, and figures for
     `status`.
 
-    ``waiting`` counts transactions that are applied and not durable; ``commit_ms`` is how
+    ``settled`` is what the file shows, ``port`` what is durable. ``waiting`` counts transactions that are applied and not durable; ``commit_ms`` is how
     long the last commit took from the writer's hand to the word of its end.
     """
 
-    port: StatePort = field(default_factory=MemoryPort)
+    settled: StatePort = field(default_factory=MemoryPort)
+    port: Unsettled = field(init=False)
     buckets: Buckets = field(default_factory=Buckets)
     forgetting: list[Forgetting] = field(default_factory=list)
     clock: LogClock = field(default_factory=lambda: LogClock(LogMark(), 0.0))
@@ -120,3 +101,6 @@ class SharedState:
     failed: int = 0
     waiting: int = 0
     commit_ms: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.port = Unsettled(self.settled)

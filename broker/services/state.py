@@ -1,5 +1,5 @@
 """The shared state's writes: transactions are applied as they come, committed in groups, and
-answered, told of and counted after their commit.
+answered once they are durable; others are told of them once the state's file shows them.
 
 While one commit runs, the next one is collected.
 What was computed on top of a commit that failed fails with it; nobody has seen any of it.
@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 from msgspec import structs
 
 from broker.core.effects import Effects, Emit, KeepState, Log, Publish, Refuse, Reply, ResetState
-from broker.core.events import Asked, Event, Forgotten, StateCommitted
+from broker.core.events import Asked, Event, Forgotten, StateCommitted, StateSettled
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
 from broker.core.overlay import Layer, Overlay

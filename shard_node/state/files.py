@@ -36,6 +36,8 @@ REPLAY_KEY: Final = b"replay"
 it."""
 IMPORT_KEY: Final = b"import"
 """Drawn at each import of rows: a snapshot that has the same one is of after it."""
+JOURNAL_KEY: Final = b"journal"
+"""The number of the last frame of the journal that is in the file."""
 NOTE_PREFIX: Final = b"note/"
 _CRC: Final = struct.Struct(">I")
 _LSN: Final = struct.Struct(">Q")

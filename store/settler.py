@@ -1,0 +1,124 @@
+"""One thread that brings what is durable in the journal into the state's file.
+
+Many groups go into one commit: a row that was written again and again is put once, and the
+pages are flushed once. The pause between commits leaves the disk to the journal. What the
+file does not take (a full disk) stays in the journal and is tried again.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, NamedTuple, Protocol
+
+from store.errors import StoreError, StoreFailed
+from store.statecommit import Batch
+
+EVERY_S: Final = 0.01
+"""From the beginning of one commit to that of the next, at least; a change is told after its
+commit, and may take 20 ms to all nodes."""
+RETRY_S: Final = 0.5
+COMMIT_MAX_FRAMES: Final = 64
+
+Done = Callable[[tuple[int, ...], StoreError | None], None]
+Settled = Callable[[int, StoreError | None], None]
+
+
+class Commits(Protocol):
+    """What the settler needs of the store."""
+
+    def commit(self, batches: list[Batch], number: int = 0) -> None:
+        """All in one durable commit of the file, or none. Raises StoreError."""
+
+
+class _Item(NamedTuple):
+    batches: list[Batch]
+    number: int
+    """Of the frame that has them; 0: it is one batch with work, and in none."""
+
+
+class Settler:
+    """``done`` hears of batches with work, ``settled`` of the others: its token is that of the
+    last one. ``put`` is for the writer's thread."""
+
+    def __init__(self, store: Commits, done: Done, settled: Settled) -> None:
+        self._store, self._done, self._settled = store, done, settled
+        self._items: deque[_Item] = deque()
+        self._change = threading.Condition()
+        self._busy = self._closing = False
+        self._next_at = 0.0
+        self._thread = threading.Thread(target=self._run, name="state-settler", daemon=True)
+        self._thread.start()
+
+    def put(self, batches: list[Batch], number: int) -> None:
+        """The batches of the frame ``number``, or (0) one that has work. The journal bounds
+        them."""
+        with self._change:
+            self._items.append(_Item(batches, number))
+            self._change.notify_all()
+
+    def wait(self, timeout_s: float) -> bool:
+        """Until the file has everything; False where that took too long."""
+        with self._change:
+            return self._change.wait_for(lambda: not self._items and not self._busy, timeout_s)
+
+    def close(self, timeout_s: float) -> bool:
+        """Bring into the file what waits and end the thread; False where that took too long."""
+        with self._change:
+            self._closing = True
+            self._change.notify_all()
+        self._thread.join(timeout_s)
+        return not self._thread.is_alive()
+
+    def _run(self) -> None:
+        while True:
+            items = self._await()
+            if not items:
+                return
+            self._settle(items)
+            with self._change:
+                self._busy = False
+                self._change.notify_all()
+
+    def _await(self) -> list[_Item]:
+        """What is next for the file; nothing at the end."""
+        with self._change:
+            self._change.wait_for(lambda: self._items or self._closing)
+            self._change.wait_for(lambda: self._closing, self._next_at - time.monotonic())
+            self._next_at = time.monotonic() + EVERY_S
+            items: list[_Item] = []
+            while self._items and len(items) < COMMIT_MAX_FRAMES:
+                if items and not self._items[0].number:
+                    break  # what fails in its work must not hold up the others
+                items.append(self._items.popleft())
+                if not items[-1].number:
+                    break
+            self._busy = bool(items)
+            return items
+
+    def _settle(self, items: list[_Item]) -> None:
+        batches, number = [batch for item in items for batch in item.batches], items[-1].number
+        token = batches[-1].token
+        error = self._commit(batches, number)
+        if not number:
+            self._done((token,), error)
+            return
+        while error is not None:
+            self._settled(token, error)
+            with self._change:
+                if self._change.wait_for(lambda: self._closing, RETRY_S):
+                    return  # it stays in the journal
+            error = self._commit(batches, number)
+        self._settled(token, None)
+
+    def _commit(self, batches: list[Batch], number: int) -> StoreError | None:
+        try:
+            self._store.commit(batches, number)
+        except StoreError as error:
+            return error
+        except Exception as error:
+            # A bug of ours must not end the thread that the journal waits for.
+            return StoreFailed(f"{type(error).__name__}: {error}")
+        return None
