@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
+from broker.core.keeping import KeepingFigures, Kept
 from broker.core.logtime import LogClock, LogMark
 from shard_node.state.buckets import Buckets
 from shard_node.state.log import GENESIS, Entry, erased
@@ -31,6 +32,17 @@ class Forgetting(NamedTuple):
     looked_to: int
 
 
+class PortFigures(NamedTuple):
+    """Of the file: what it has grown to and what of it is in use; and of those who read an older
+    moment than the newest: how many commits ago that was at most, and for how long it is known.
+    """
+
+    file_bytes: int = 0
+    used_bytes: int = 0
+    reader_behind: int = 0
+    reader_s: float = 0.0
+
+
 class StatePort(Protocol):
     """Committed rows and records, all as of one ``place``. Raises StateError where they
     cannot be read."""
@@ -50,6 +62,9 @@ class StatePort(Protocol):
 
     def entries(self, after: int, limit: int) -> Iterator[Entry]:
         """Records after the lsn ``after``, at most ``limit``, in order."""
+
+    def figures(self, now: float, /) -> PortFigures:
+        """Of the file, for `status`; at once."""
 
 
 class MemoryPort:
@@ -83,6 +98,10 @@ class MemoryPort:
         start = max(after + 1, self._first)
         for lsn in range(start, min(start + limit, self._place.lsn + 1)):
             yield self._entries[lsn]
+
+    def figures(self, _now: float, /) -> PortFigures:
+        """There is no file."""
+        return PortFigures()
 
     def commit(self, writes: Mapping[bytes, bytes | None], entries: Sequence[Entry]) -> None:
         """Keeps a batch."""
@@ -120,3 +139,5 @@ class SharedState:
     failed: int = 0
     waiting: int = 0
     commit_ms: float = 0.0
+    kept: Kept = field(default_factory=Kept)
+    keeping: KeepingFigures = field(default_factory=KeepingFigures)

@@ -18,6 +18,7 @@ from shardctl.cli.common import (
 )
 from shardctl.cli.offline import at_rest, must_be_down
 from shardctl.cli.report import counted, size
+from shardctl.cli.state_trim import trim
 from shardctl.cli.transact import confirmed, user_id
 from shardctl.errors import EXIT_FAILED, EXIT_OK
 
@@ -194,4 +195,4 @@ def _tables(counts: dict[str, int]) -> Iterator[list[str]]:
     yield ["bookkeeping", str(sum(count for name, count in counts.items() if name in kept))]
 
 
-FILE_VERBS: Final = (export, import_rows, check, stats)
+FILE_VERBS: Final = (export, import_rows, check, stats, trim)
