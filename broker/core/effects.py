@@ -153,6 +153,24 @@ class Erase(Effect):
 
 
 @dataclass(frozen=True, slots=True)
+class Backup(Effect):
+    """Copies the state into ``folder`` ("": the data folder's own) and verifies the copy, beside
+    all else; answered with BackedUp. ``keep`` of them stay; ``at_ms`` is what log time it is."""
+
+    folder: str
+    keep: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trim(Effect):
+    """Trims the next piece of the state's log, at most to ``up_to``; answered with
+    StateCommitted(TRIMMED)."""
+
+    up_to: int
+
+
+@dataclass(frozen=True, slots=True)
 class ResetState(Effect):
     """After a commit that failed: what was computed on top of it is forgotten, and the state's
     writer may take new commits."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.core.inflight import Ref
+from broker.core.keeping import LastBackup
 from shard_node.wire.bodies import Body
 
 
@@ -163,6 +164,16 @@ class StateSettled(Event):
 
     token: int
     error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BackedUp(Event):
+    """The backup that was begun is there and was verified, or (``last`` None) is not."""
+
+    last: LastBackup | None
+    code: str = ""
+    error: str = ""
+    hint: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+from broker.core.keeping import KeepingFigures, Kept
 from broker.core.logtime import LogClock, LogMark
-from broker.core.unsettled import StatePort, Unsettled
+from broker.core.unsettled import PortFigures, StatePort, Unsettled
 from shard_node.state.buckets import Buckets
 from shard_node.state.log import GENESIS, Entry, erased
 from shard_node.state.machine import Place
@@ -64,6 +65,10 @@ class MemoryPort:
         for lsn in range(start, min(start + limit, self._place.lsn + 1)):
             yield self._entries[lsn]
 
+    def figures(self, _now: float, /) -> PortFigures:
+        """There is no file."""
+        return PortFigures()
+
     def commit(self, writes: Mapping[bytes, bytes | None], entries: Sequence[Entry]) -> None:
         """Keeps a batch."""
         self._view.write(writes)
@@ -88,8 +93,9 @@ class SharedState:
     """The state's ports and clock, the short cooldowns, who is being forgotten, and figures for
     `status`.
 
-    ``settled`` is what the file shows, ``port`` what is durable. ``waiting`` counts transactions that are applied and not durable; ``commit_ms`` is how
-    long the last commit took from the writer's hand to the word of its end.
+    ``settled`` is what the file shows, ``port`` what is durable. ``waiting`` counts transactions
+    that are applied and not durable, ``unsettled`` those that are durable and not in the file;
+    ``commit_ms`` is how long the last commit took from the writer's hand to the word of its end.
     """
 
     settled: StatePort = field(default_factory=MemoryPort)
@@ -100,7 +106,10 @@ class SharedState:
     commits: int = 0
     failed: int = 0
     waiting: int = 0
+    unsettled: int = 0
     commit_ms: float = 0.0
+    kept: Kept = field(default_factory=Kept)
+    keeping: KeepingFigures = field(default_factory=KeepingFigures)
 
     def __post_init__(self) -> None:
         self.port = Unsettled(self.settled)

@@ -15,6 +15,17 @@ from shard_node.state.machine import Place
 from shard_node.state.views import Reads, merged
 
 
+class PortFigures(NamedTuple):
+    """Of the file: what it has grown to and what of it is in use; and of those who read an older
+    moment than the newest: how many commits ago that was at most, and for how long it is known.
+    """
+
+    file_bytes: int = 0
+    used_bytes: int = 0
+    reader_behind: int = 0
+    reader_s: float = 0.0
+
+
 class StatePort(Protocol):
     """Committed rows and records, all as of one ``place``. Raises StateError where they
     cannot be read."""
@@ -34,6 +45,9 @@ class StatePort(Protocol):
 
     def entries(self, after: int, limit: int) -> Iterator[Entry]:
         """Records after the lsn ``after``, at most ``limit``, in order."""
+
+    def figures(self, now: float, /) -> PortFigures:
+        """Of the file, for `status`; at once."""
 
 
 class _Group(NamedTuple):
@@ -96,6 +110,10 @@ class Unsettled:
                 if entry.lsn > last and limit > 0:
                     yield entry
                     last, limit = entry.lsn, limit - 1
+
+    def figures(self, now: float, /) -> PortFigures:
+        """Of the file."""
+        return self._settled.figures(now)
 
     def add(
         self,

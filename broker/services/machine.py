@@ -67,7 +67,7 @@ OWN_DEADLINE: Final = frozenset(
     {HEARTBEAT, COOLDOWN_ACQUIRE, STATE_DO, STATE_READ, STATE_SCAN, STATE_LOG, STATE_MARK}
 )
 """There are many of them, and each moves the deadline of its own service only."""
-STATE_SERVICES: Final = ("state", "statereads", "forgetting")
+STATE_SERVICES: Final = ("state", "statereads", "forgetting", "retention")
 """Who has to do with the state's commits, of which there are many."""
 REJECTS_LOGGED_S: Final = 1.0
 """Garbage is logged at most once in this; the line carries the counts."""

@@ -102,6 +102,26 @@ class StateAt(Body, frozen=True):
     now_ms: int = 0
 
 
+class StateTrim(Body, frozen=True):
+    """Trim the log, behind a backup that is made and verified for it: to its ``records`` newest
+    records, or to those of the last ``log_ms`` of log time; both 0: as the settings say."""
+
+    records: int = 0
+    log_ms: int = 0
+    dry_run: bool = False
+
+
+class StateTrimming(Body, frozen=True):
+    """Reply to ``state.trim``, at once: that records ``first`` to ``up_to`` would go of a log
+    that ends at ``last`` (none where ``up_to`` is less than ``first``). It is done when
+    `status` counts more than ``runs`` backups."""
+
+    first: int
+    up_to: int
+    last: int
+    runs: int
+
+
 class CooldownUse(Body, frozen=True):
     """One use of a cooldown's key: one of ``rate`` in ``per_ms``, at most 60,000 of them;
     longer ones are transactions (``state.do``)."""

@@ -52,6 +52,7 @@ STATE_SCAN: Final = "state.scan"
 STATE_LOG: Final = "state.log"
 STATE_MARK: Final = "state.mark"
 STATE_COMMITTED: Final = "state.committed"
+STATE_TRIM: Final = "state.trim"
 COOLDOWN_ACQUIRE: Final = "cooldown.acquire"
 COOLDOWN_SHOW: Final = "cooldown.show"
 COOLDOWN_CLEAR: Final = "cooldown.clear"
@@ -116,6 +117,7 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     STATE_SCAN: TopicSpec(Kind.REQUEST, Lane.NORMAL, state.StateScan, state.StateScanned),
     STATE_LOG: TopicSpec(Kind.REQUEST, Lane.NORMAL, state.StateLog, state.StateLogged),
     STATE_MARK: TopicSpec(Kind.REQUEST, Lane.HIGH, state.StateMark, state.StateAt),
+    STATE_TRIM: TopicSpec(Kind.REQUEST, Lane.NORMAL, state.StateTrim, state.StateTrimming),
     COOLDOWN_ACQUIRE: TopicSpec(
         Kind.REQUEST, Lane.HIGH, state.CooldownAcquire, state.CooldownSteps
     ),

@@ -356,6 +356,7 @@ def test_not_a_coin_is_lost_while_brokers_and_nodes_are_killed(tmp_path: Path) -
         assert figures["node_processes"] == len(plan.NODES) + size.nodes
         assert figures["confirmed"] >= APPLIED_MIN[FULL if soak else QUICK]
         assert figures["confirmed_again"] > 0 and figures["refused"] > 0
+        assert not soak or figures["confirmed_after_unsure"] > 0
         assert verdicts(fleet) == {"check": (0, True), "audit": (0, [])}
         take_a_coin(fleet)
         found = verdicts(fleet)

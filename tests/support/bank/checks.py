@@ -135,10 +135,10 @@ def settled(ledger: Ledger) -> Iterator[str]:
     for key in ledger.ops():
         if key not in said:
             yield f"{key!r} has no answer"
-    openings = {op_id_of(opening_key(name)) for name in accounts()}
-    confirmed = {op_id_of(answer.key) for answer in ledger.answers if answer.word == OK}
+    heard_of = {op_id_of(opening_key(name)) for name in accounts()}
+    heard_of |= {op_id_of(answer.key) for answer in ledger.answers if answer.word == OK}
     for op_id, entry in ledger.logged().items():
-        if op_id not in confirmed | openings:
+        if op_id not in heard_of:
             yield f"record {entry.lsn} was confirmed to nobody"
 
 
