@@ -12,7 +12,7 @@ from shard_node.state.files import DATABASES
 from store.engine import FILE_MODE, LMDB_MAJOR, MAP_MAX_BYTES, READERS_MAX
 from store.errors import StoreDamaged, StoreMemory, StoreOpenError
 from store.offline import DATA_FILE, open_databases
-from store.state import StateStore
+from store.state import StateStore, settle_at_rest
 
 
 @contextmanager
@@ -20,6 +20,7 @@ def beside(folder: Path) -> Iterator[StateStore]:
     """The state for reading, whether a broker runs on it or not. Raises StoreError."""
     if not (folder / DATA_FILE).is_file():
         raise StoreOpenError(f"{folder}: there is no state", hint="run: shardctl start")
+    settle_at_rest(folder)
     try:
         env = lmdb.open(
             str(folder),

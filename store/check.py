@@ -18,6 +18,7 @@ from shard_node.state.files import (
     BASE_KEY,
     ERA_KEY,
     IMPORT_KEY,
+    JOURNAL_KEY,
     LOG,
     MARK_KEY,
     META,
@@ -39,9 +40,10 @@ from shard_node.state.keys import Part, Table, done_key, key_of, parse_key
 from shard_node.state.log import Entry, fault, read_entry
 from shard_node.state.rows import head
 from shard_node.state.tx import OP_ID_BYTES
-from store.errors import StoreDamaged, StoreOpenError
+from store.errors import StoreDamaged, StoreError, StoreOpenError
 from store.offline import broker_kept_out, opened_at_rest
 from store.replay import compare
+from store.state import settle_at_rest
 
 PROBLEMS_MAX: Final = 100
 REPLAY_MAX: Final = 1_000_000
@@ -72,9 +74,22 @@ class Report:
 
 def check(state_folder: Path, replay_max: int | None = None, since: Path | None = None) -> Report:
     """Check the state of a fleet that does not run. ``since``: a snapshot to replay the log
-    from, where it was trimmed. Raises StoreInUse, StoreOpenError."""
+    from, where it was trimmed. What a killed broker left in the journal comes into the file
+    first. Raises StoreInUse, StoreOpenError."""
+    left = _journal_problem(state_folder)
+    if left:
+        return Report(problems=[left])
     with broker_kept_out(state_folder.parent):
         return check_file(state_folder, replay_max, since)
+
+
+def _journal_problem(state_folder: Path) -> str:
+    try:
+        if not list(_structure(state_folder)):  # else the engine may crash on it
+            settle_at_rest(state_folder)
+    except (StoreError, structure.VerifyError, OSError) as error:
+        return f"journal: {error}" if isinstance(error, StoreError) else ""
+    return ""
 
 
 def check_file(folder: Path, replay_max: int | None = None, since: Path | None = None) -> Report:
@@ -115,7 +130,7 @@ def _check_contents(txn: lmdb.Transaction, handles: dict[bytes, Any], report: Re
         return
     if meta.get(SCHEMA_KEY) != str(SCHEMA).encode():
         report.add(f"meta: schema {meta.get(SCHEMA_KEY)!r}; this version reads {SCHEMA}")
-    known = {SCHEMA_KEY, MARK_KEY, BASE_KEY, ERA_KEY, REPLAY_KEY, IMPORT_KEY}
+    known = {SCHEMA_KEY, MARK_KEY, BASE_KEY, ERA_KEY, REPLAY_KEY, IMPORT_KEY, JOURNAL_KEY}
     for key in meta:
         if key not in known and not key.startswith(NOTE_PREFIX):
             report.add(f"meta: {key!r} is none of ours")

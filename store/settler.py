@@ -43,8 +43,9 @@ class Settler:
     """``done`` hears of batches with work, ``settled`` of the others: its token is that of the
     last one. ``put`` is for the writer's thread."""
 
-    def __init__(self, store: Commits, done: Done, settled: Settled) -> None:
-        self._store, self._done, self._settled = store, done, settled
+    def __init__(self, store: Commits, done: Done) -> None:
+        self._store, self._done = store, done
+        self.settled: Settled = _unheard
         self._items: deque[_Item] = deque()
         self._change = threading.Condition()
         self._busy = self._closing = False
@@ -106,12 +107,12 @@ class Settler:
             self._done((token,), error)
             return
         while error is not None:
-            self._settled(token, error)
+            self.settled(token, error)
             with self._change:
                 if self._change.wait_for(lambda: self._closing, RETRY_S):
                     return  # it stays in the journal
             error = self._commit(batches, number)
-        self._settled(token, None)
+        self.settled(token, None)
 
     def _commit(self, batches: list[Batch], number: int) -> StoreError | None:
         try:
@@ -122,3 +123,7 @@ class Settler:
             # A bug of ours must not end the thread that the journal waits for.
             return StoreFailed(f"{type(error).__name__}: {error}")
         return None
+
+
+def _unheard(_token: int, _error: StoreError | None) -> None:
+    return

@@ -33,6 +33,7 @@ from store.engine import FILE_MODE, FOLDER_MODE, os_failure, write_error
 from store.errors import SnapshotRefused, StoreDamaged
 from store.offline import (
     DATA_FILE,
+    JOURNAL_FILES,
     broker_kept_out,
     opened_at_rest,
     sync_folder,
@@ -216,6 +217,9 @@ def _swap(new: Path, state_folder: Path) -> None:
     kept.unlink(missing_ok=True)
     if current.exists():
         os.link(current, kept)
+    for name in JOURNAL_FILES:  # what it has is of the state that goes, and settled
+        (state_folder / name).unlink(missing_ok=True)
+    sync_folder(state_folder)
     new.replace(current)
     sync_folder(state_folder)
 

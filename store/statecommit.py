@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import lmdb
 import msgspec
@@ -27,6 +27,8 @@ from shard_node.state.files import (
 from shard_node.state.log import Entry, read_entry, write_entry
 from store.errors import StoreDamaged, StoreFailed
 
+KEY_MAX_BYTES: Final = 511
+"""As lmdb is built."""
 Handles = Mapping[bytes, Any]
 """The databases by name."""
 Work = Callable[[lmdb.Transaction, Handles], None]
@@ -80,6 +82,13 @@ def decode_batches(body: bytes) -> list[Batch]:
         raise StoreDamaged(text) from error
 
 
+def check_keys(batch: Batch) -> None:
+    """Raises StoreFailed for a key that the file cannot have: the journal would take it."""
+    for key in batch.writes:
+        if not 0 < len(key) <= KEY_MAX_BYTES:
+            raise StoreFailed(f"a key has {len(key)} bytes; it may have 1 to {KEY_MAX_BYTES}")
+
+
 def put_batches(txn: lmdb.Transaction, handles: Handles, batches: list[Batch], number: int) -> None:
     """Puts them in this order; with them the journal is in the file up to the frame ``number``
     (0: as far as before). Raises StoreFailed where their records do not follow each other,
@@ -87,14 +96,14 @@ def put_batches(txn: lmdb.Transaction, handles: Handles, batches: list[Batch], n
     before = mark = _mark(txn, handles)
     rows: dict[bytes, bytes | None] = {}
     for batch in batches:
-        _put_entries(txn, handles[LOG], batch, mark.lsn)
+        mark = next_mark(batch, mark)
+        _put_entries(txn, handles[LOG], batch)
         rows.update(batch.writes)
         for name, note in batch.notes.items():
             put(txn, handles[META], NOTE_PREFIX + name.encode(), note)
         if batch.work is not None:
             _put_rows(txn, handles[ROWS], rows)
             batch.work(txn, handles)
-        mark = next_mark(batch, mark)
     _put_rows(txn, handles[ROWS], rows)
     if mark is not before:
         put(txn, handles[META], MARK_KEY, write_mark(mark))
@@ -129,12 +138,9 @@ def _mark(txn: lmdb.Transaction, handles: Handles) -> Mark:
     return read_mark(fetch(txn, handles[META], MARK_KEY))
 
 
-def _put_entries(txn: lmdb.Transaction, db: Any, batch: Batch, last: int) -> None:
+def _put_entries(txn: lmdb.Transaction, db: Any, batch: Batch) -> None:
     for entry in batch.entries:
-        last += 1
-        if entry.lsn != last:
-            raise StoreFailed(f"record {entry.lsn} of the log came where {last} was due")
-        key = lsn_key(last)
+        key = lsn_key(entry.lsn)
         txn.put(key, pack(key, write_entry(entry)), append=True, db=db)
 
 
@@ -147,7 +153,11 @@ def _put_rows(txn: lmdb.Transaction, db: Any, rows: dict[bytes, bytes | None]) -
 
 def next_mark(batch: Batch, mark: Mark) -> Mark:
     """Where the log stands after a batch. Raises StoreFailed where it does not follow."""
-    due = batch.entries[-1].lsn if batch.entries else mark.lsn
+    due = mark.lsn
+    for entry in batch.entries:
+        due += 1
+        if entry.lsn != due:
+            raise StoreFailed(f"record {entry.lsn} of the log came where {due} was due")
     new = batch.mark
     if new is None:
         if batch.entries:

@@ -17,16 +17,12 @@ from shard_node.state.log import Entry
 from store.errors import StoreError, StoreFailed
 from store.grouping import Grouping
 from store.settler import Done, Settled, Settler
-from store.statecommit import Batch, Work, next_mark
+from store.statecommit import Batch, Work, check_keys, next_mark
 
 _NOTHING: Final[Mapping[bytes, bytes | None]] = {}
 _NO_NOTES: Final[Mapping[str, bytes | None]] = {}
 
 End = tuple[int, StoreError | None]
-
-
-def _unheard(token: int, error: StoreError | None) -> None:
-    return
 
 
 class Appends(Protocol):
@@ -47,13 +43,12 @@ class StateWriter:
 
     ``done(tokens, error)`` is called on the writer's thread, in the order of submission: with
     None after the batches became durable (what they make possible may go out now), else with
-    the reason why they are not kept. ``settled(token, error)`` is called on another thread once
-    the file has all batches up to this token (None), or does not take them for now. A batch
+    the reason why they are not kept. A batch
     with ``work`` is done when it is in the file. ``submit``, ``reset`` and ``close`` are for one
     thread.
     """
 
-    def __init__(self, store: Appends, done: Done, settled: Settled = _unheard) -> None:
+    def __init__(self, store: Appends, done: Done) -> None:
         self._store = store
         self._done = done
         self._generation = 0
@@ -61,7 +56,7 @@ class StateWriter:
         """The newest generation of which a commit failed, and why."""
         self._why: StoreError | None = None
         self._mark = store.place()
-        self._settler = Settler(store, done, settled)
+        self._settler = Settler(store, done)
         self._batches: Grouping[Batch] = Grouping("state-writer", self._take)
 
     def submit(
@@ -100,6 +95,11 @@ class StateWriter:
         kept = self._batches.close(timeout_s)
         return self._settler.close(max(until - time.monotonic(), 0.0)) and kept
 
+    def on_settled(self, settled: Settled) -> None:
+        """``settled(token, error)`` is called on another thread once the file has all batches up
+        to this token (None), or does not take them for now."""
+        self._settler.settled = settled
+
     def settle(self, timeout_s: float) -> bool:
         """Wait until the file has what was done; False where that took too long."""
         return self._settler.wait(timeout_s)
@@ -137,6 +137,7 @@ class StateWriter:
             mark = self._mark
             for batch in batches:
                 mark = next_mark(batch, mark)
+                check_keys(batch)
             number = self._store.append(batches)
         except StoreError as error:
             return error

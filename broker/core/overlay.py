@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Final
 
-from broker.core.stateport import StatePort
+from broker.core.unsettled import StatePort
 from shard_node.state.keys import Table, done_key
 from shard_node.state.log import Entry
 from shard_node.state.machine import DONE_KEPT, Applied, Place

@@ -93,13 +93,15 @@ class SharedState:
     """The state's ports and clock, the short cooldowns, who is being forgotten, and figures for
     `status`.
 
-    ``settled`` is what the file shows, ``port`` what is durable. ``waiting`` counts transactions
+    ``settled`` is what the file shows, ``port`` what is durable; all changes up to ``shown`` are
+    in the file and were told. ``waiting`` counts transactions
     that are applied and not durable, ``unsettled`` those that are durable and not in the file;
     ``commit_ms`` is how long the last commit took from the writer's hand to the word of its end.
     """
 
     settled: StatePort = field(default_factory=MemoryPort)
     port: Unsettled = field(init=False)
+    shown: Place = field(init=False)
     buckets: Buckets = field(default_factory=Buckets)
     forgetting: list[Forgetting] = field(default_factory=list)
     clock: LogClock = field(default_factory=lambda: LogClock(LogMark(), 0.0))
@@ -113,3 +115,4 @@ class SharedState:
 
     def __post_init__(self) -> None:
         self.port = Unsettled(self.settled)
+        self.shown = self.port.place()

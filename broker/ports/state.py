@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import queue
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any, Final
 import msgspec
 
 from broker.core.effects import Backup, Erase, KeepNote, KeepState, Trim
-from broker.core.events import BackedUp, StateCommitted
+from broker.core.events import BackedUp, StateCommitted, StateSettled
 from broker.core.keeping import KEEPING_NOTE, TRIMMED, Kept, read_kept
 from broker.core.logtime import LogClock, LogMark
 from broker.core.stateport import (
@@ -25,9 +24,9 @@ from broker.core.stateport import (
     ERASED,
     FORGETTING_NOTE,
     Forgetting,
-    PortFigures,
     SharedState,
 )
+from broker.core.unsettled import PortFigures
 from broker.ports.backups import BackupPort
 from shard_node.state.errors import StateError
 from shard_node.state.files import Mark
@@ -40,8 +39,6 @@ from store.statewriter import StateWriter
 from store.trim import erasing, trimming
 
 FOLDER: Final = "state"
-PUTS_MAX_S: Final = 0.25
-"""How long the loop waits for the puts of a commit; they take microseconds each."""
 READERS_CHECKED_S: Final = 5.0
 """How often the reader table is cleared of the dead while there are commits: a stale reader
 makes the file grow, and only then."""
@@ -150,21 +147,13 @@ class StateKeeper:
         self.shared.kept = self._kept()
         self._backups = BackupPort(data_dir / FOLDER, wake)
         self._wake = wake
-        self._ends: queue.SimpleQueue[tuple[tuple[int, ...], StoreError | None]]
-        self._ends = queue.SimpleQueue()
+        self._ends: queue.SimpleQueue[StateCommitted | StateSettled] = queue.SimpleQueue()
         self._readers_checked_at = now
-        self._put = threading.Lock()
-        self._notes = 0
-        self._store.on_put = self._puts_done
         self._writer = StateWriter(self._store, self._done)
+        self._writer.on_settled(self._settled)
 
     def keep(self, effect: KeepState) -> StateCommitted | None:
-        """Gives a commit to the writer. An event comes back where it takes none.
-
-        Returns when the writer flushes. Each put lets go of the interpreter's lock, and a busy
-        loop gives it back after a hundred times what a put takes: 400 puts took 0.3 ms beside
-        a waiting loop, and 200 ms beside one that computed.
-        """
+        """Gives a commit to the writer. An event comes back where it takes none."""
         last, mark = effect.entries[-1], effect.mark
         at = Mark(
             last.lsn,
@@ -174,7 +163,6 @@ class StateKeeper:
             mark.boot_ms,
             time.time_ns() // 1_000_000,
         )
-        self._put.acquire(blocking=False)
         try:
             left = effect.forgetting
             notes = {} if left is None else {FORGETTING_NOTE: _encode(left)}
@@ -182,8 +170,6 @@ class StateKeeper:
             self._writer.submit(effect.token, effect.writes, entries, at, notes=notes)
         except StoreError as error:
             return _failed(effect.token, error)
-        if not self._notes:  # the writer may be in their flush, which the loop shall not wait for
-            self._put.acquire(timeout=PUTS_MAX_S)
         return None
 
     def backup(self, effect: Backup) -> None:
@@ -205,23 +191,22 @@ class StateKeeper:
             self._writer.submit(token, notes=notes, work=work)
         except StoreError as error:
             return _failed(token, error)
-        self._notes += 1
         return None
 
     def reset(self) -> None:
         """What is given from now on was computed on what the store has."""
         self._writer.reset()
 
-    def ends(self) -> Iterator[StateCommitted | BackedUp]:
-        """How commits went, in their order; the port shows them. And how a backup did."""
+    def ends(self) -> Iterator[StateCommitted | StateSettled | BackedUp]:
+        """How commits went, in their order; ``settled`` of the shared state shows what the file
+        does by then. And how a backup did."""
         yield from self._backups.ends()
         while not self._ends.empty():
-            tokens, error = self._ends.get()
-            self._port.renew()
-            self._notes -= sum(token <= 0 for token in tokens)
-            for token in tokens:
-                yield StateCommitted(token) if error is None else _failed(token, error)
-            self._check_readers()
+            end = self._ends.get()
+            if isinstance(end, StateSettled) or end.token < 0:
+                self._port.renew()
+                self._check_readers()
+            yield end
 
     def close(self, timeout_s: float) -> None:
         """Ends the writer. A commit that hangs keeps its environment: closing it under the
@@ -244,15 +229,15 @@ class StateKeeper:
             self.shared.buckets.restore(windows, at_ms)
 
     def _done(self, tokens: tuple[int, ...], error: StoreError | None) -> None:
-        """On the writer's thread."""
-        self._puts_done()  # it may have failed before the puts
-        self._ends.put((tokens, error))
+        """On the writer's thread, or the settler's."""
+        for token in tokens:
+            self._ends.put(StateCommitted(token) if error is None else _failed(token, error))
         self._wake()
 
-    def _puts_done(self) -> None:
-        """On the writer's thread."""
-        with contextlib.suppress(RuntimeError):  # the loop waits for it no more
-            self._put.release()
+    def _settled(self, token: int, error: StoreError | None) -> None:
+        """On the settler's thread."""
+        self._ends.put(StateSettled(token, "" if error is None else str(error)))
+        self._wake()
 
     def _check_readers(self) -> None:
         now = time.monotonic()

@@ -38,6 +38,7 @@ from broker.core.events import (
     Outcome,
     PeerUnreachable,
     StateCommitted,
+    StateSettled,
     Tick,
     WrongParts,
 )
@@ -182,7 +183,9 @@ class Broker:
         if isinstance(event, Asked):
             return self._services[_service_of(event)].on(event, now)
         effects: Effects = []
-        for name in STATE_SERVICES if isinstance(event, StateCommitted) else self._services:
+        for name in (
+            STATE_SERVICES if isinstance(event, StateCommitted | StateSettled) else self._services
+        ):
             effects += self._services[name].on(event, now)
         return effects
 
@@ -231,7 +234,7 @@ def _alone(event: Event) -> str:
     """The service whose deadline alone an event can move; "" where it may be any."""
     if isinstance(event, Asked) and event.topic in OWN_DEADLINE:
         return _service_of(event)
-    if isinstance(event, StateCommitted) and event.token > 0:
+    if isinstance(event, StateCommitted | StateSettled) and event.token > 0:
         return STATE_SERVICES[0]
     return ""
 

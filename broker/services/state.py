@@ -90,10 +90,12 @@ class State:
         self._deltas = Deltas(fleet)
         self._group = Group(self._overlay.place)
         self._sealed: deque[Group] = deque()
+        self._unsettled: deque[Group] = deque()
+        """Durable ones that the file does not show yet."""
         self._waiting_bytes = 0
         self._read = False
         self._next_token = 1
-        self._durable = self._told = self._overlay.place
+        self._told = self._shared.shown
         self._told_at = 0.0
 
     def on(self, event: Event, now: float) -> Effects:
@@ -102,11 +104,13 @@ class State:
                 return self._do(ref, body, now)
             case StateCommitted():
                 return self._committed(event, now)
-        return self._tell(now) if self._told is not self._durable else []
+            case StateSettled():
+                return self._settled(event, now)
+        return self._tell(now) if self._told is not self._shared.shown else []
 
     def next_deadline(self) -> float | None:
         """When subscribers hear of the last commit."""
-        if self._told is self._durable:
+        if self._told is self._shared.shown:
             return None
         return self._told_at + COMMITTED_TELL_S
 
@@ -141,10 +145,10 @@ class State:
             text = f"{count} transactions in one request; the limit is {STATE_TXS_MAX}"
             return ErrorBody("E_TOO_LARGE", text, "send them in several requests")
         if (
-            self._shared.waiting + count > STATE_WAITING_MAX
+            self._shared.waiting + self._shared.unsettled + count > STATE_WAITING_MAX
             or self._waiting_bytes + size_bytes > STATE_WAITING_MAX_BYTES
         ):
-            text = f"{self._shared.waiting} transactions wait for the disk"
+            text = f"{self._shared.waiting + self._shared.unsettled} transactions wait for the disk"
             return ErrorBody("E_BUSY", text, "retry later", retryable=True)
         return None
 
@@ -221,52 +225,64 @@ class State:
             return []  # it failed with one before it
         self._fleet.warn("state", None)
         group = self._sealed.popleft()
+        shared, layer = self._shared, group.layer
+        shared.port.add(group.token, layer.writes, layer.entries, group.place)
         self._overlay.committed()
-        self._durable = group.place
-        shared = self._shared
+        self._unsettled.append(group)
         shared.commits += 1
+        shared.unsettled += group.txs
         shared.commit_ms = (now - group.began_at) * 1000
-        self._forget(group)
+        shared.waiting -= group.txs
         effects = self._send(now)
         for ref, outcomes in group.answers:
             effects.append(Reply(ref, StateDone(tuple(outcomes))))
-        effects += [Emit(Forgotten(one.user, one.up_to)) for one in group.forgotten]
-        if group.changes:
-            effects += self._deltas.told(group.changes)
-        return effects + self._tell(now)
+        group.answers.clear()
+        return effects + [Emit(Forgotten(one.user, one.up_to)) for one in group.forgotten]
+
+    def _settled(self, event: StateSettled, now: float) -> Effects:
+        if event.error:
+            text = f"the state's file takes nothing for now: {event.error}"
+            self._fleet.warn("state_file", f"{text}; what is confirmed lies in its journal")
+            return []
+        self._fleet.warn("state_file", None)
+        self._shared.port.settle(event.token)
+        changes: list[Change] = []
+        while self._unsettled and self._unsettled[0].token <= event.token:
+            group = self._unsettled.popleft()
+            self._shared.shown = group.place
+            self._shared.unsettled -= group.txs
+            self._waiting_bytes -= group.size_bytes
+            changes += group.changes
+        return (self._deltas.told(changes) if changes else []) + self._tell(now)
 
     def _failed(self, event: StateCommitted) -> Effects:
         """All that waits was computed on top of what is not kept."""
         groups = [*self._sealed, self._group]
         self._sealed.clear()
         self._overlay.reset()
-        self._durable = self._overlay.place
-        self._group = Group(self._durable)
+        self._group = Group(self._overlay.place)
         self._shared.failed += 1
         self._fleet.warn("state", f"the state keeps nothing: {event.error}")
         error = ErrorBody(event.code, f"not kept: {event.error}", event.hint, retryable=True)
         effects: Effects = [ResetState(), Log("ERROR", f"a commit of the state failed: {event}")]
         for group in groups:
-            self._forget(group)
+            self._shared.waiting -= group.txs
+            self._waiting_bytes -= group.size_bytes
             effects += [Refuse(ref, error) for ref, _ in group.answers]
         return effects
-
-    def _forget(self, group: Group) -> None:
-        self._shared.waiting -= group.txs
-        self._waiting_bytes -= group.size_bytes
 
     # --- who listens
 
     def _tell(self, now: float) -> Effects:
         if now < self._told_at + COMMITTED_TELL_S:
             return []
-        self._told, self._told_at = self._durable, now
+        self._told, self._told_at = self._shared.shown, now
         return [Publish(STATE_COMMITTED, at(self._shared, now), "")]
 
 
 def at(shared: SharedState, now: float) -> StateAt:
-    """Where the durable log stands."""
-    place = shared.port.place()
+    """Where the log stands as far as the file shows it and all changes were told."""
+    place = shared.shown
     return StateAt(place.lsn, place.at_ms, shared.port.first_lsn(), shared.clock.at_ms(now))
 
 

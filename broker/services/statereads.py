@@ -8,10 +8,10 @@ from itertools import islice
 from typing import Any, Final
 
 from broker.core.effects import Effects, Refuse, Reply
-from broker.core.events import Asked, Event, StateCommitted
+from broker.core.events import Asked, Event, StateSettled
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
-from broker.core.stateport import StatePort
+from broker.core.unsettled import StatePort
 from broker.services.state import at, body_of
 from shard_node.state.errors import StateError
 from shard_node.state.keys import Table, key_of, parse_key, prefix_of
@@ -61,7 +61,7 @@ class StateReads:
                 return self._answer(ref, body)
             case Asked(ref=ref, body=StateMark(wait_lsn=wait_lsn)):
                 return self._mark(ref, wait_lsn, now)
-            case StateCommitted() if self._marks:
+            case StateSettled() if self._marks:
                 return self._reached(now)
         return []
 
@@ -105,7 +105,7 @@ class StateReads:
     # --- marks
 
     def _mark(self, ref: Ref, wait_lsn: int, now: float) -> Effects:
-        if wait_lsn <= self._shared.port.place().lsn:
+        if wait_lsn <= self._shared.shown.lsn:
             return [Reply(ref, at(self._shared, now))]
         if len(self._marks) >= STATE_MARKS_MAX:
             self._marks = [mark for mark in self._marks if mark[2].deadline > now]
@@ -117,7 +117,7 @@ class StateReads:
         return []
 
     def _reached(self, now: float) -> Effects:
-        place = self._shared.port.place()
+        place = self._shared.shown
         effects: Effects = []
         while self._marks and self._marks[0][0] <= place.lsn:
             effects.append(Reply(heapq.heappop(self._marks)[2], at(self._shared, now)))

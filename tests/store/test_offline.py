@@ -8,7 +8,7 @@ import pytest
 
 from broker.ports import folders
 from store.errors import StoreDamaged, StoreInUse, StoreOpenError
-from store.offline import DATA_FILE, LOCK_FILE, broker_kept_out, opened_at_rest
+from store.offline import DATA_FILE, JOURNAL_FILES, LOCK_FILE, broker_kept_out, opened_at_rest
 from store.state import StateStore
 
 
@@ -37,4 +37,5 @@ def test_opened_at_rest_makes_nothing(tmp_path: Path) -> None:
     with opened_at_rest(tmp_path / "state") as (env, handles), env.begin() as txn:
         assert set(handles) == {b"rows", b"log", b"meta"}
         assert txn.stat(handles[b"log"])["entries"] == 0
-    assert [path.name for path in (tmp_path / "state").iterdir()] == [DATA_FILE]
+    found = {path.name for path in (tmp_path / "state").iterdir()}
+    assert found == {DATA_FILE, *JOURNAL_FILES}

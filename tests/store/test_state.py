@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import os
+import queue
 from pathlib import Path
 
 import pytest
 
-from shard_node.state.economy import Deposit, Transfer
 from shard_node.state.files import LOG, META, ROWS, SCHEMA_KEY, Base, Mark, lsn_key, pack
 from shard_node.state.keys import Table, key_of
 from shard_node.state.values import SetValue
-from store.errors import StoreClosed, StoreDamaged, StoreFull
+from store.errors import StoreClosed, StoreDamaged, StoreError, StoreFull
+from store.offline import JOURNAL_FILES
 from store.state import StateStore
-from tests.support.state_store import Rig, contents, opened, plant
+from tests.support.state_store import WAIT_S, Rig, contents, opened, plant
 
 
 def test_a_new_one_is_empty_and_has_an_era(tmp_path: Path) -> None:
@@ -48,6 +49,7 @@ def test_the_view_stays_at_its_moment_until_it_is_renewed(tmp_path: Path) -> Non
         before = rig.store.view.get(key)
         rig.do(SetValue("x", 2))
         rig.ends.wait(rig.submitted)
+        assert rig.writer.settle(WAIT_S)
         assert rig.store.view.get(key) == before
         assert rig.store.place().lsn == 1
         assert rig.store.entry(2) is None
@@ -104,7 +106,7 @@ def test_nobody_else_may_read(tmp_path: Path) -> None:
         os.umask(mask)
     assert (tmp_path / "state").stat().st_mode & 0o777 == 0o700
     modes = {path.name: path.stat().st_mode & 0o777 for path in (tmp_path / "state").iterdir()}
-    assert modes == {"data.mdb": 0o600, "lock.mdb": 0o600}
+    assert modes == dict.fromkeys(("data.mdb", "lock.mdb", *JOURNAL_FILES), 0o600)
 
 
 def test_another_schema_is_refused(tmp_path: Path) -> None:
@@ -178,20 +180,21 @@ def test_a_damaged_record_or_mark_is_not_served(tmp_path: Path) -> None:
         StateStore.open(tmp_path / "state")
 
 
-def test_a_full_map_is_an_error_reads_go_on_and_it_passes(tmp_path: Path) -> None:
-    with opened(tmp_path / "state", map_max_bytes=1 << 18) as rig:
-        rig.fill(20)
-        expected = contents(rig.store)
-        rig.give({bytes((0, 1)) + b"%d" % n: b"x" * 4000 for n in range(100)})
-        assert isinstance(rig.ends.wait(rig.submitted)[-1][1], StoreFull)
-        rig.ends.ends[-1] = (0, None)
-        rig.store.renew()
-        assert contents(rig.store) == expected
-        rig.writer.reset()
-        rig.do(Deposit("a", 1))
-        rig.do(Transfer("a", "b", 1))
-        rig.flush()
-        assert contents(rig.store)[0] == rig.model.view.rows
+def test_a_full_map_is_told_reads_go_on_and_what_was_confirmed_comes_back(tmp_path: Path) -> None:
+    rows = {bytes((0, 1)) + b"%d" % n: b"x" * 4000 for n in range(100)}
+    heard: queue.SimpleQueue[StoreError | None] = queue.SimpleQueue()
+    rig = Rig(tmp_path / "state", map_max_bytes=1 << 18)
+    rig.fill(20)
+    expected = contents(rig.store)
+    rig.writer.on_settled(lambda _, error: heard.put(error))
+    rig.give(rows)
+    assert rig.ends.wait(rig.submitted)[-1][1] is None
+    assert isinstance(heard.get(timeout=WAIT_S), StoreFull)
+    rig.store.renew()
+    assert contents(rig.store) == expected
+    rig.close()
+    with opened(tmp_path / "state") as again:
+        assert contents(again.store) == (expected[0] | rows, expected[1])
 
 
 def test_closed_is_closed(tmp_path: Path) -> None:

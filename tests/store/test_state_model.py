@@ -66,6 +66,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule()
     def renew(self) -> None:
+        assert self.writer.settle(WAIT_S)
         self.store.renew()
         self.seen = DictView(self.model.rows)
 

@@ -22,14 +22,22 @@ class Gate:
         self.entered = threading.Semaphore(0)
         self.bad: dict[int, Exception] = {}
         self.kept: list[list[int]] = []
+        self.settled: list[tuple[list[int], int]] = []
 
-    def commit(self, batches: list[Batch]) -> None:
+    def place(self) -> Mark:
+        return Mark()
+
+    def commit(self, batches: list[Batch], number: int = 0) -> None:
+        self.settled.append(([batch.token for batch in batches], number))
+
+    def append(self, batches: list[Batch]) -> int:
         self.entered.release()
         assert self.open.wait(WAIT_S)
         for batch in batches:
             if batch.token in self.bad:
                 raise self.bad[batch.token]
         self.kept.append([batch.token for batch in batches])
+        return len(self.kept)
 
 
 @pytest.fixture

@@ -23,6 +23,8 @@ from store.state import StateStore
 from store.statewriter import StateWriter
 
 WAIT_S = 30
+STAGED_MAX = 500
+"""Records of a Pipeline that are not read from the file yet."""
 
 
 class Ends:
@@ -76,6 +78,7 @@ class Rig:
         """All are durable, and seen."""
         errors = [error for _, error in self.ends.wait(self.submitted) if error is not None]
         assert errors == []
+        assert self.writer.settle(WAIT_S)
         self.store.renew()
 
     def close(self) -> None:
@@ -122,15 +125,24 @@ class Pipeline:
         self.store = store
         self.ends = Ends()
         self.writer = StateWriter(store, self.ends)
-        self.staged = Staged(store.view)
-        self.place = store.place().place
+        self._begin()
+
+    def _begin(self) -> None:
+        """On what the file shows."""
+        self.store.renew()
+        self.staged = Staged(self.store.view)
+        self.place = self.store.place().place
         self._entries: dict[int, Any] = {}
+        self._failed = False
 
     def entry(self, lsn: int) -> Any:
         return self._entries.get(lsn) or self.store.entry(lsn)
 
     def submit(self, tx: Tx, at_ms: int) -> Applied:
         """The token is the lsn. Raises a StateError."""
+        if self._failed:
+            assert self.writer.settle(WAIT_S)
+            self._begin()
         applied = apply(self.staged, self, tx, at_ms, self.place)
         if applied.entry is not None:
             for key, row in applied.writes.items():
@@ -142,15 +154,16 @@ class Pipeline:
         return applied
 
     def settle(self, count: int) -> list[tuple[int, StoreError | None]]:
-        """Wait for ``count`` ends since the last time; begin anew on what is committed."""
+        """Wait for ``count`` ends since the last time, which are all. After an error the next
+        transaction begins anew on what is kept."""
         ends = self.ends.wait(count)
         self.ends.ends.clear()
         if any(error is not None for _, error in ends):
             self.writer.reset()
-        self.store.renew()
-        self.staged = Staged(self.store.view)
-        self._entries.clear()
-        self.place = self.store.place().place
+            self._failed = True
+        elif len(self._entries) > STAGED_MAX:
+            assert self.writer.settle(WAIT_S)
+            self._begin()
         return ends
 
 

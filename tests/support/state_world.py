@@ -10,7 +10,15 @@ from typing import Any
 import msgspec
 
 from broker.core.effects import Effects, Erase, KeepState, Log, ResetState
-from broker.core.events import Event, FrameReceived, Process, StateCommitted, SupervisorHello, Tick
+from broker.core.events import (
+    Event,
+    FrameReceived,
+    Process,
+    StateCommitted,
+    StateSettled,
+    SupervisorHello,
+    Tick,
+)
 from broker.core.logtime import LogClock, LogMark
 from broker.core.settings import Settings
 from broker.core.stateport import ERASED, MemoryPort, SharedState
@@ -99,6 +107,7 @@ class StateWorld:
         keep = self.keeps.popleft()
         self.port.commit(keep.writes, keep.entries)
         self.give(StateCommitted(keep.token))
+        self.give(StateSettled(keep.token))
 
     def fail(self, code: str = "E_STORE_FULL", error: str = "no room") -> None:
         """The oldest commit failed; the writer fails the others as well."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import broker.daemon
 from broker.core.effects import KeepNote, KeepState
-from broker.core.events import GatewayInfo, StateCommitted
+from broker.core.events import GatewayInfo, StateCommitted, StateSettled
 from broker.core.logtime import LogClock, LogMark
 from broker.core.settings import Settings
 from broker.core.stateport import SharedState
@@ -260,7 +260,7 @@ class _Keeper:
         now = self._host.world.clock()
         mark = LogMark(self._port.place().at_ms)
         self.shared = SharedState(self._port, clock=LogClock(mark, now, wall_ms=int(WALL_S * 1000)))
-        self._ends: deque[StateCommitted] = deque()
+        self._ends: deque[StateCommitted | StateSettled] = deque()
 
     def keep(self, effect: KeepState) -> None:
         host = self._host
@@ -272,6 +272,7 @@ class _Keeper:
                 self._port.commit(effect.writes, effect.entries)
             if host.alive:
                 self._ends.append(StateCommitted(effect.token))
+                self._ends.append(StateSettled(effect.token))
                 host.attend()
 
         host.world.after(kept_s, done)
@@ -280,7 +281,7 @@ class _Keeper:
 
     def reset(self) -> None: ...
 
-    def ends(self) -> Iterator[StateCommitted]:
+    def ends(self) -> Iterator[StateCommitted | StateSettled]:
         while self._ends:
             yield self._ends.popleft()
 
