@@ -127,11 +127,15 @@ class SharedState:
     """The state's port and clock, the short cooldowns, who is being forgotten, and figures for
     `status`.
 
-    ``waiting`` counts transactions that are applied and not durable; ``commit_ms`` is how
-    long the last commit took from the writer's hand to the word of its end.
+    ``secret`` is of this process alone: salts are made with it. ``told`` counts the changes that
+    each peer was told of, by its name, whether it got them or not. ``waiting`` counts
+    transactions that are applied and not durable; ``commit_ms`` is how long the last commit took
+    from the writer's hand to the word of its end.
     """
 
     port: StatePort = field(default_factory=MemoryPort)
+    secret: bytes = b""
+    told: dict[str, int] = field(default_factory=dict)
     buckets: Buckets = field(default_factory=Buckets)
     forgetting: list[Forgetting] = field(default_factory=list)
     clock: LogClock = field(default_factory=lambda: LogClock(LogMark(), 0.0))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -40,6 +41,7 @@ from store.statewriter import StateWriter
 from store.trim import erasing, trimming
 
 FOLDER: Final = "state"
+SECRET_BYTES: Final = 32
 PUTS_MAX_S: Final = 0.25
 """How long the loop waits for the puts of a commit; they take microseconds each."""
 READERS_CHECKED_S: Final = 5.0
@@ -142,7 +144,7 @@ class StateKeeper:
             boot_ms=time.clock_gettime_ns(_BOOT_CLOCK) // 1_000_000,
             wall_ms=time.time_ns() // 1_000_000,
         )
-        self.shared = SharedState(self._port, clock=clock)
+        self.shared = SharedState(self._port, secret=secrets.token_bytes(SECRET_BYTES), clock=clock)
         self._restore_cooldowns(clock.at_ms(now))
         left = self._store.note(FORGETTING_NOTE)
         if left is not None:
