@@ -76,11 +76,13 @@ class Publish(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Share(Effect):
-    """Sends an event of the broker to these peers, as to the subscribers of its topic."""
+    """Sends an event of the broker to these peers, as to the subscribers of its topic.
+    ``numbers``: what each gets as its header's correlation."""
 
     topic: str
     body: Body
     owners: tuple[Owner, ...]
+    numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,12 +94,16 @@ class SharedState:
     `status`.
 
     ``settled`` is what the file shows, ``port`` what is durable; all changes up to ``shown`` are
-    in the file and were told. ``waiting`` counts transactions
-    that are applied and not durable, ``unsettled`` those that are durable and not in the file;
-    ``commit_ms`` is how long the last commit took from the writer's hand to the word of its end.
+    in the file and were told. ``secret`` is of this process alone: salts are made with it.
+    ``told`` counts the changes that each peer was told of, by its name, whether it got them or
+    not. ``waiting`` counts transactions that are applied and not durable, ``unsettled`` those
+    that are durable and not in the file; ``commit_ms`` is how long the last commit took from
+    the writer's hand to the word of its end.
     """
 
     settled: StatePort = field(default_factory=MemoryPort)
+    secret: bytes = b""
+    told: dict[str, int] = field(default_factory=dict)
     port: Unsettled = field(init=False)
     shown: Place = field(init=False)
     buckets: Buckets = field(default_factory=Buckets)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import secrets
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -39,6 +40,7 @@ from store.statewriter import StateWriter
 from store.trim import erasing, trimming
 
 FOLDER: Final = "state"
+SECRET_BYTES: Final = 32
 READERS_CHECKED_S: Final = 5.0
 """How often the reader table is cleared of the dead while there are commits: a stale reader
 makes the file grow, and only then."""
@@ -139,7 +141,7 @@ class StateKeeper:
             boot_ms=time.clock_gettime_ns(_BOOT_CLOCK) // 1_000_000,
             wall_ms=time.time_ns() // 1_000_000,
         )
-        self.shared = SharedState(self._port, clock=clock)
+        self.shared = SharedState(self._port, secret=secrets.token_bytes(SECRET_BYTES), clock=clock)
         self._restore_cooldowns(clock.at_ms(now))
         left = self._store.note(FORGETTING_NOTE)
         if left is not None:

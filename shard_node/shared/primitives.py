@@ -68,7 +68,8 @@ class Primitives:
 
         Of members: nick, roles, permissions (in the whole guild), avatar, joined_at,
         timeout_at, pending; of users: name, global_name, avatar, bot; of roles: name,
-        permissions, position, color. The bot needs the intents for the events. Raises BadValue.
+        permissions, position, color. The bot needs the intents for the events. What a guild that
+        comes no longer has goes too, unless it has fields of the bot's own. Raises BadValue.
         """
         self.interests.declare(members, users, permissions)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any, ClassVar
 
 from shard_node.shared.backend import Tx
@@ -10,7 +10,7 @@ from shard_node.shared.changes import Change
 from shard_node.shared.sinks import Sink
 from shard_node.shared.watch import Unwatch, Watcher, Watching
 from shard_node.state.errors import BadValue
-from shard_node.state.keys import Table, key_of
+from shard_node.state.keys import Table, key_of, parse_key, prefix_of
 from shard_node.state.plain import check_fields
 from shard_node.state.records import Record
 from shard_node.state.rows import read
@@ -26,6 +26,8 @@ class Records:
     """
 
     table: ClassVar[Table]
+    name: ClassVar[str]
+    """What it is called on a node and in a transaction."""
     names: ClassVar[tuple[str, ...]]
     change: ClassVar[type[Change]]
     _updates: ClassVar[Callable[..., Any]]
@@ -38,6 +40,14 @@ class Records:
         """The fields, as this process knows them; None where there is no such record."""
         row = read(Record, self._sink.backend.get(self._key(ids)))
         return None if row is None else row.fields
+
+    def of(self, *ids: int) -> Iterator[tuple[tuple[int, ...], dict[str, Any]]]:
+        """All records whose ids begin with these (one at least), and their fields, as this
+        process knows them."""
+        for key, row in self._sink.backend.scan(prefix_of(self.table, *ids)):
+            found = read(Record, row)
+            assert found is not None
+            yield tuple(map(int, parse_key(key)[1])), found.fields
 
     def version(self, *ids: int) -> int:
         """How often it was changed, for ``if_version``; 0 where there is none."""

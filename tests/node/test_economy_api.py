@@ -34,6 +34,15 @@ async def test_the_same_key_is_the_same_transfer(kind: str, tmp_path: Path) -> N
         two = await node.economy.transfer("a", "b", 10, idempotency_key="order 1")
         assert one == two
         assert node.economy.balance("a") == 90
+        with pytest.raises(shard_node.OpIdReused) as reused:
+            await node.economy.transfer("a", "b", 11, idempotency_key="order 1")
+        assert reused.value.details == {"tx": one.id}
+        assert "new key" in reused.value.hint
+        with pytest.raises(shard_node.OpIdReused):
+            async with node.transaction(idempotency_key="order 1") as tx:
+                tx.economy.transfer("a", "b", 10)
+                tx.economy.transfer("a", "b", 10)
+        assert node.economy.balance("a") == 90
 
 
 @async_test

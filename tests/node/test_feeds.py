@@ -129,3 +129,74 @@ async def test_a_field_that_no_event_has_is_refused(kind: str, tmp_path: Path) -
         for wrong in ({"members": ["nik"]}, {"users": "roles"}, {"permissions": ["nick"]}):
             with pytest.raises(shard_node.BadValue):
                 node.feed(**wrong)
+
+
+@async_test
+async def test_many_events_are_few_transactions(kind: str, tmp_path: Path) -> None:
+    async with api(kind, tmp_path) as node:
+        state = State()
+        Feeds(node, state)
+        node.feed(members=("nick", "roles"), users=("name",))
+        members = [member("n") | {"user": {"id": str(n), "username": "u"}} for n in range(1, 301)]
+        guild = {"id": str(GUILD), "roles": [], "members": members}
+        state.parsers["GUILD_CREATE"](guild)
+        await until(lambda: node.users.get(300))
+        assert len(await node.state.log()) <= 6
+        before = (await node.state.log(limit=1))[0].id
+        for number in range(50):
+            state.parsers["GUILD_MEMBER_UPDATE"](member(f"nick {number}"))
+        await until(lambda: (node.members.get(GUILD, USER) or {}).get("nick") == "nick 49")
+        records = await node.state.log(after=before)
+        assert len(records) == 1
+        assert [op["fields"] for op in records[0].ops] == [{"nick": "nick 49"}]
+
+
+@async_test
+async def test_members_of_a_large_guild_come_in_chunks(kind: str, tmp_path: Path) -> None:
+    async with api(kind, tmp_path) as node:
+        state = State()
+        state.parsers["GUILD_MEMBERS_CHUNK"] = lambda data: None
+        Feeds(node, state)
+        node.feed(members=("nick",))
+        chunk = {"guild_id": str(GUILD), "members": [member("a")]}
+        state.parsers["GUILD_MEMBERS_CHUNK"](chunk)
+        await until(lambda: node.members.get(GUILD, USER) == {"nick": "a"})
+
+
+@async_test
+async def test_what_a_guild_no_longer_has_goes_and_ones_own_stays(
+    kind: str, tmp_path: Path
+) -> None:
+    async with api(kind, tmp_path) as node:
+        state = State()
+        Feeds(node, state)
+        node.feed(members=("nick",), permissions=("name", "permissions"))
+        await node.permissions.update(GUILD, 1, name="gone", permissions=1)
+        await node.permissions.update(GUILD, 2, permissions=1)
+        await node.permissions.update(GUILD, 3, name="mine", permissions=1, note="x")
+        await node.permissions.update(GUILD + 1, 1, name="other", permissions=1)
+        await node.members.update(GUILD, 5, nick="left")
+        await node.members.update(GUILD, 6, nick="left", note="x")
+        guild = {
+            "id": str(GUILD), "roles": [role("x", 4)], "members": [member("n")], "member_count": 2,
+        }  # fmt: skip
+        state.parsers["GUILD_CREATE"](guild)
+        await until(lambda: node.permissions.get(GUILD, 1) is None)
+        assert node.members.get(GUILD, 5)
+        state.parsers["GUILD_CREATE"](guild | {"member_count": 1})
+        await until(lambda: node.members.get(GUILD, 5) is None)
+        assert node.members.get(GUILD, 6)
+        assert node.members.get(GUILD, USER)
+        for guild_id, target in ((GUILD, 2), (GUILD, 3), (GUILD + 1, 1), (GUILD, ROLE)):
+            assert node.permissions.get(guild_id, target)
+
+
+@async_test
+async def test_one_change_that_cannot_be_spoils_no_other(kind: str, tmp_path: Path) -> None:
+    async with api(kind, tmp_path) as node:
+        state = State()
+        Feeds(node, state)
+        node.feed(members=("nick",), users=("name",))
+        state.parsers["GUILD_MEMBER_UPDATE"](member("x" * (100 << 10), name="good"))
+        await until(lambda: node.users.get(USER) == {"name": "good"})
+        assert node.members.get(GUILD, USER) is None
