@@ -67,6 +67,14 @@ class Premium:
         since the epoch by today's wall clock, None for never."""
         return self._tiers(self._sink.backend.get(premium.subject_key(subject)))
 
+    def source(self, subject: str, tier: str) -> str | None:
+        """Where the tier came from, as this process knows it; None where it is not active."""
+        premium.check_tier(tier)
+        backend = self._sink.backend
+        row = read(premium.Premium, backend.get(premium.subject_key(subject)))
+        found = premium.active(row, backend.clock.at_ms()).get(tier)
+        return None if found is None else found.source
+
     async def fetch(self, subject: str) -> dict[str, float | None]:
         """As ``tiers``, as the broker has it now."""
         (data,) = await self._sink.backend.fetch((premium.subject_key(subject),))

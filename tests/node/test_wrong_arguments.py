@@ -99,6 +99,7 @@ METHODS: dict[str, Wrong] = {
     "premium.revoke": {"subject": ("user:1", NO_SUBJECT), "tier": ("", NO_TIER), **WHO},
     "premium.is_active": {"subject": ("user:1", NO_SUBJECT), "tier": ("", NO_TIER)},
     "premium.tiers": {"subject": ("user:1", NO_SUBJECT)},
+    "premium.source": {"subject": ("user:1", NO_SUBJECT), "tier": ("gold", (*NO_TIER, ""))},
     "premium.fetch": {"subject": ("user:1", NO_SUBJECT)},
     "premium.watch": {**HANDLER, "subject": (None, NO_SUBJECT[1:])},
     "cooldowns.acquire": {
@@ -131,7 +132,19 @@ CONFIG: dict[str, Wrong] = {
     "watch": HANDLER,
 }  # fmt: skip
 TARGETS = {"members": ("guild", "user"), "permissions": ("guild", "subject"), "users": ("user",)}
-READS = {"get", "version", "fetch", "of", "balance", "is_banned", "tiers", "history", "log", "sync"}
+READS = {
+    "get",
+    "version",
+    "fetch",
+    "of",
+    "balance",
+    "is_banned",
+    "tiers",
+    "source",
+    "history",
+    "log",
+    "sync",
+}
 
 
 def call(path: str, node: Any, given: dict[str, Any]) -> Any:
