@@ -17,13 +17,13 @@ from broker.core.events import Asked, Event, Forgotten, StateCommitted, StateSet
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
 from broker.core.overlay import Layer, Overlay
-from broker.core.quick import quick
 from broker.core.stateport import Forgetting, SharedState
 from broker.services.deltas import Change, Deltas
 from broker.services.upward import ops_of, tx_of
 from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import StateError
 from shard_node.state.machine import Place, apply, read_tx
+from shard_node.state.quick import quick
 from shard_node.state.tx import Tx
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.categories import GuildSync, StateUpdate

@@ -8,17 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Callable
 from functools import partial
 from itertools import islice
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from disnake import Permissions
 
+from shard_node.bridge.entitlements import Entitlements
 from shard_node.bridge.reports import and_then
 from shard_node.errors import ShardNodeError
-from shard_node.shared.feeds import entitled, member_fields, role_fields, user_fields
+from shard_node.shared.feeds import member_fields, role_fields, user_fields
 from shard_node.shared.primitives import Primitives
 from shard_node.shared.records import Records
 from shard_node.state.errors import NotThere, OpIdReused, StateError
@@ -29,12 +29,20 @@ WAITING_MAX: Final = 50_000
 """Records whose changes wait to be told; beyond, the oldest are dropped and counted."""
 AT_ONCE: Final = 128
 """Changes of one transaction."""
-SKU_TIER: Final = "sku:"
 REASON: Final = "told by Discord"
 _ONLY_ROLES: Final = frozenset({"name", "position", "color"})
 """Fields that tell a role's record from that of a user's permissions."""
 
-Change = tuple[Records, tuple[int, ...], dict[str, Any] | None]
+
+class Waiting(NamedTuple):
+    """What becomes of a record. ``anew``: what was there goes first; ``fields`` None: it stays
+    away then."""
+
+    anew: bool
+    fields: dict[str, Any] | None
+
+
+Change = tuple[Records, tuple[int, ...], Waiting]
 
 
 class Feeds:
@@ -43,9 +51,9 @@ class Feeds:
     def __init__(self, node: Primitives, state: Any) -> None:
         self._node, self._state = node, state
         self.dropped = 0
-        self._waiting: dict[tuple[Records, tuple[int, ...]], dict[str, Any] | None] = {}
+        self.entitlements = Entitlements(node)
+        self._waiting: dict[tuple[Records, tuple[int, ...]], Waiting] = {}
         self._worker: asyncio.Task[None] | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
         for event, seen in self._seen().items():
             if event in state.parsers:
                 state.parsers[event] = and_then(state.parsers[event], seen)
@@ -141,34 +149,10 @@ class Feeds:
     # --- entitlements
 
     def _entitlement(self, data: Any) -> None:
-        self._entitle(data, gone=False)
+        self.entitlements.put(data, gone=False)
 
     def _entitlement_gone(self, data: Any) -> None:
-        self._entitle(data, gone=True)
-
-    def _entitle(self, data: Any, *, gone: bool) -> None:
-        found = entitled(data, time.time())
-        if found is None:
-            return
-        premium = self._node.premium
-        tier = premium.tier_of_sku.get(found.sku, f"{SKU_TIER}{found.sku}")
-        source = f"entitlement:{found.id}"
-
-        async def tell() -> None:
-            until = found.until
-            active = premium.is_active(found.subject, tier)
-            if gone or found.over:
-                if active:
-                    await premium.revoke(found.subject, tier, reason=source)
-                return
-            async with self._node.transaction(
-                reason=source, idempotency_key=f"{source}:{until}:{active}"
-            ) as tx:
-                if active:  # a grant alone would only lengthen it
-                    tx.premium.revoke(found.subject, tier)
-                tx.premium.grant(found.subject, tier, until, source=source)
-
-        self._begin(_quietly(tell))
+        self.entitlements.put(data, gone=True)
 
     # --- what a guild no longer has
 
@@ -209,12 +193,12 @@ class Feeds:
         """What waits for the same record goes with it."""
         key = (target, ids)
         waits = self._waiting.pop(key, None)
-        if waits is not None and fields is not None:
-            fields = waits | fields
-        elif len(self._waiting) >= WAITING_MAX:
+        if waits is None and len(self._waiting) >= WAITING_MAX:
             del self._waiting[next(iter(self._waiting))]
             self.dropped += 1
-        self._waiting[key] = fields
+        if waits is not None and fields is not None:
+            fields = (waits.fields or {}) | fields
+        self._waiting[key] = Waiting(fields is None or (waits is not None and waits.anew), fields)
         if self._worker is None or self._worker.done():
             self._worker = asyncio.get_running_loop().create_task(self._work())
 
@@ -227,34 +211,36 @@ class Feeds:
                 await self._tell(changes)
             except StateError:  # one spoils the others: each by itself
                 for change in changes:
-                    await _quietly(partial(self._tell, [change]))
+                    await _quietly(partial(self._alone, change))
             except ShardNodeError as error:
                 _log.warning("%d changes of Discord's are not in the state: %s", count, error)
             except Exception:
                 _log.exception("changes of Discord's could not be told")
 
+    async def _alone(self, change: Change) -> None:
+        try:
+            await self._tell([change])
+        except NotThere:  # somebody deleted it first
+            target, ids, (_, fields) = change
+            if fields:
+                await self._tell([(target, ids, Waiting(False, fields))])
+
     async def _tell(self, changes: list[Change]) -> None:
         """Those that are changes, as one transaction."""
         async with self._node.transaction(reason=REASON) as tx:
-            for target, ids, fields in changes:
+            for target, ids, (anew, fields) in changes:
                 known = _known(target, ids)
                 into = getattr(tx, target.name)
-                if fields is None:
-                    if known is not None:
-                        into.delete(*ids)
-                    continue
+                if anew and known is not None:
+                    into.delete(*ids)
+                    known = None
                 new = {
                     n: v
-                    for n, v in fields.items()
+                    for n, v in (fields or {}).items()
                     if known is None or n not in known or known[n] != v
                 }
                 if new:
                     into.update(*ids, **new)
-
-    def _begin(self, coroutine: Any) -> None:
-        task = asyncio.get_running_loop().create_task(coroutine)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
 
 
 def _known(target: Records, ids: tuple[int, ...]) -> dict[str, Any] | None:

@@ -38,7 +38,7 @@ class Primitives:
         *,
         user: int = 0,
         reason: str = "",
-        idempotency_key: str | None = None,
+        idempotency_key: str | int | None = None,
         timeout_s: float = WRITE_TIMEOUT_S,
     ) -> Transaction:
         """Several operations, all or nothing, in one record of the log: ``async with``.

@@ -46,6 +46,28 @@ async def test_the_same_key_is_the_same_transfer(kind: str, tmp_path: Path) -> N
 
 
 @async_test
+async def test_a_key_may_be_an_interaction_s_id(kind: str, tmp_path: Path) -> None:
+    async with api(kind, tmp_path) as node:
+        one = await node.economy.deposit("a", 100, idempotency_key=1081223344556677889)
+        assert await node.economy.deposit("a", 100, idempotency_key="1081223344556677889") == one
+        async with node.transaction(idempotency_key=5) as tx:
+            tx.economy.deposit("a", 1)
+        assert node.economy.balance("a") == 101
+
+
+@async_test
+async def test_an_account_s_name_has_192_bytes(kind: str, tmp_path: Path) -> None:
+    async with api(kind, tmp_path) as node:
+        longest = "a" * 192
+        await node.economy.deposit(longest, 1)
+        await node.economy.transfer(longest, "\u00e9" * 96, 1)
+        assert len(await node.economy.history(longest)) == 2
+        with pytest.raises(shard_node.BadName, match="193 bytes; the limit is 192") as long:
+            await node.economy.deposit("a" * 193, 1)
+        assert "192" in long.value.hint
+
+
+@async_test
 async def test_refusals_are_classes_and_write_nothing(kind: str, tmp_path: Path) -> None:
     async with api(kind, tmp_path) as node:
         economy = node.economy

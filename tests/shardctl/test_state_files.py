@@ -312,5 +312,6 @@ def test_an_installation_without_a_broker_is_told(
 
 def test_every_verb_is_known() -> None:
     assert set(offline.VERBS) == {
-        "stats", "audit", "export", "import", "check", "backup", "verify", "restore",
+        "stats", "audit", "export", "import", "check", "backup", "backups", "verify",
+        "restore",
     }  # fmt: skip
