@@ -35,13 +35,14 @@ from shard_node.state.files import (
     get,
     key_lsn,
     lsn_key,
+    op_ids,
     read_base,
     read_mark,
     scan,
 )
 from shard_node.state.log import Entry, read_entry
 from store.engine import MAP_MAX_BYTES, open_engine, write_error
-from store.errors import StoreClosed, StoreDamaged, StoreFull
+from store.errors import StoreClosed, StoreDamaged, StoreFull, StoreSchema
 from store.offline import DATA_FILE, sync_folder
 from store.pages import blank
 from store.pages import fault as skeleton_fault
@@ -187,6 +188,14 @@ class StateStore:
             if count >= limit:
                 return
 
+    def op_ids(self, after: int, limit: int) -> list[bytes]:
+        """The op ids of committed records above the lsn ``after``, at most ``limit``, in order."""
+        try:
+            with self.view.cursor(LOG) as cursor:
+                return op_ids(cursor, after, limit)
+        except (RowDamaged, lmdb.Error) as error:
+            raise _damaged(LOG, error) from error
+
     def note(self, name: str) -> bytes | None:
         """What was kept under this name beside rows and log."""
         return self.view.lookup(META, NOTE_PREFIX + name.encode())
@@ -250,8 +259,7 @@ class StateStore:
             failed = write_error(error)
             raise failed if isinstance(failed, StoreFull) else _damaged(META, error) from error
         if found != _SCHEMA:
-            msg = f"{self.folder}: schema {found!r}; this version reads {SCHEMA}"
-            raise StoreDamaged(msg)
+            raise other_schema(self.folder, found)
 
     def _found(self) -> None:
         """The first rows of a new store."""
@@ -261,6 +269,14 @@ class StateStore:
             put(txn, meta, ERA_KEY, os.urandom(ERA_BYTES))
         sync_folder(self.folder)
         sync_folder(self.folder.parent)
+
+
+def other_schema(folder: Path, found: bytes | None) -> StoreSchema:
+    """The file is of an older or a newer version."""
+    theirs = "none" if found is None else found.decode(errors="replace")
+    text = f"{folder}: the state is of schema {theirs}; this version reads {SCHEMA} alone"
+    how = f"run: mv {folder} {folder}.{theirs}   (the fleet then starts with an empty state)"
+    return StoreSchema(text, hint=how)
 
 
 def _nothing() -> None:

@@ -51,6 +51,9 @@ class StatePort(Protocol):
     def entries(self, after: int, limit: int) -> Iterator[Entry]:
         """Records after the lsn ``after``, at most ``limit``, in order."""
 
+    def op_ids(self, after: int, limit: int) -> Sequence[bytes]:
+        """The op ids of the same, many at once."""
+
 
 class MemoryPort:
     """A port on dicts, for a broker without a disk. ``commit`` is the writer's part."""
@@ -83,6 +86,10 @@ class MemoryPort:
         start = max(after + 1, self._first)
         for lsn in range(start, min(start + limit, self._place.lsn + 1)):
             yield self._entries[lsn]
+
+    def op_ids(self, after: int, limit: int) -> list[bytes]:
+        """The op ids of the same."""
+        return [entry.op_id for entry in self.entries(after, limit)]
 
     def commit(self, writes: Mapping[bytes, bytes | None], entries: Sequence[Entry]) -> None:
         """Keeps a batch."""

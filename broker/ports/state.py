@@ -111,6 +111,13 @@ class StoredState:
         except StoreError as error:
             raise _unreadable(error) from error
 
+    def op_ids(self, after: int, limit: int) -> list[bytes]:
+        """The op ids of the records after the lsn ``after``, at most ``limit``, in order."""
+        try:
+            return self._store.op_ids(after, limit)
+        except StoreError as error:
+            raise _unreadable(error) from error
+
 
 class StateKeeper:
     """Opens the state, gives the machine its port, and carries its commits out.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -55,17 +55,24 @@ class Floor(msgspec.Struct, array_like=True, frozen=True, tag=5):
 Undo = Restore | Give | Recount | Mark | Floor
 
 
-def merged(instructions: Iterable[Undo]) -> list[Undo]:
+def merged(instructions: Sequence[Undo]) -> list[Undo]:
     """One instruction for each thing: amounts added up, of other changes the first's before.
 
     So their order does not matter, and an account needs no more than the transaction's net.
     """
+    if len(instructions) == 2 and _are_apart(*instructions):
+        return list(instructions)
     found: dict[tuple[object, ...], Undo] = {}
     for new in instructions:
         name = (type(new), *_NAMES[type(new)](new))
         known = found.get(name)
         found[name] = new if known is None else _joined(known, new)
     return [one for one in found.values() if not isinstance(one, Give | Recount) or one.amount]
+
+
+def _are_apart(one: Undo, other: Undo) -> bool:
+    """Of a transfer: nearly all are one, so they do not take the long way."""
+    return isinstance(one, Give) and isinstance(other, Give) and one.account != other.account
 
 
 def _joined(first: Undo, new: Undo) -> Undo:
