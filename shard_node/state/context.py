@@ -49,7 +49,9 @@ class Context:
         may_be_gone = old is None and not own_way
         before = self.version(key) if may_be_gone else 0 if old is None else head(old)[0]
         version = before + 1
-        data = _written(structs.replace(row, version=version, lsn=self.lsn, origin=self.lsn))
+        data = write(structs.replace(row, version=version, lsn=self.lsn, origin=self.lsn))
+        if len(data) > ROW_MAX_BYTES:
+            raise _too_large(data)
         if may_be_gone:
             self._bury(key, None)
         self.put_raw(key, data, own_way=own_way)
@@ -58,7 +60,10 @@ class Context:
     def put_own(self, key: bytes, row: Row) -> None:
         """Write a row as it is, ``own_way``: its maker read the one before and counted on.
         Raises TooLarge."""
-        self.view.put(key, _written(row))
+        data = write(row)
+        if len(data) > ROW_MAX_BYTES:
+            raise _too_large(data)
+        self.view.put(key, data)
         self._own_way.add(key)
 
     def put_raw(self, key: bytes, data: bytes | None, *, own_way: bool = False) -> None:
@@ -108,9 +113,10 @@ class Context:
         if self.final:
             return ()
         found = merged(self._undo)
-        for key, before in self.view.before.items():
-            if key not in self._own_way:
-                how = self._restoring(key, before)
+        before, own_way = self.view.before, self._own_way
+        if len(before) > len(own_way) or not before.keys() <= own_way:
+            for key, row in before.items():
+                how = None if key in own_way else self._restoring(key, row)
                 if how is not None:
                     found.append(how)
         return tuple(found)
@@ -146,12 +152,9 @@ def remember(context: Context, what: str) -> None:
     context.view.put_new(key_of(Table.HISTORY, what, context.lsn), b"")
 
 
-def _written(row: Row) -> bytes:
-    data = write(row)
-    if len(data) > ROW_MAX_BYTES:
-        text = f"a row of {len(data)} bytes; the limit is {ROW_MAX_BYTES}"
-        raise TooLarge(text, size=len(data), limit=ROW_MAX_BYTES)
-    return data
+def _too_large(data: bytes) -> TooLarge:
+    text = f"a row of {len(data)} bytes; the limit is {ROW_MAX_BYTES}"
+    return TooLarge(text, size=len(data), limit=ROW_MAX_BYTES)
 
 
 def _index_key(key: bytes) -> bytes:

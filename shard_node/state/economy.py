@@ -118,12 +118,14 @@ def apply_set_floor(op: SetFloor, context: Context) -> dict[str, Any]:
 
 def give(context: Context, account: str, amount: int, *, opens: bool = False) -> int:
     """Add to an account (a negative amount takes). Returns the new balance."""
-    key = key_of(Table.ACCOUNT, account)
-    row = context.get(Account, key)
-    if row is None:
-        if not opens:
-            raise UnknownAccount(f"there is no account {account}", account=account)
+    key = key_of(_ACCOUNT, account)
+    data = context.view.get(key)
+    if data is not None:
+        row = _read(data)
+    elif opens:
         row = _NEW
+    else:
+        raise UnknownAccount(f"there is no account {account}", account=account)
     balance = row.balance + amount
     if amount < 0 and balance < row.floor:
         raise _short(account, row.balance, -amount, row.floor)
@@ -194,8 +196,10 @@ def _put(
     context.put_own(key, Account(row.version + 1, lsn, lsn, balance, floor, by, recent))
 
 
+_ACCOUNT: Final = Table.ACCOUNT  # looked up for each transfer, which takes a while
 _NEW: Final = Account()
 _NO_TOTAL: Final = Total()
+_read = msgspec.msgpack.Decoder(Account).decode
 
 
 def _short(account: str, balance: int, amount: int, floor: int) -> InsufficientFunds:

@@ -88,6 +88,8 @@ def partition_of(first: Part) -> int:
 def key_of(table: Table, *parts: Part) -> bytes:
     """The key of a row. Raises BadName for an empty or too long name, or an id that is none."""
     first = parts[0]
+    if type(first) is str and len(parts) == 1:
+        return _of_name(table, first)
     partition, key = _named(first) if type(first) is str else _numbered(first)
     for part in parts[1:]:
         if type(part) is int and 0 <= part <= ID_MAX:
@@ -135,6 +137,13 @@ def _parts(key: bytes) -> Iterator[Part]:
         else:
             msg = f"no part of a key begins with {key[at]}"
             raise ValueError(msg)
+
+
+@lru_cache(NAMES_CACHED)
+def _of_name(table: Table, name: str) -> bytes:
+    """The key of a row with one name."""
+    partition, key = _named(name)
+    return bytes((partition, table)) + key
 
 
 @lru_cache(NAMES_CACHED)

@@ -60,19 +60,16 @@ def merged(instructions: Sequence[Undo]) -> list[Undo]:
 
     So their order does not matter, and an account needs no more than the transaction's net.
     """
-    if len(instructions) == 2 and _are_apart(*instructions):
-        return list(instructions)
+    if len(instructions) == 2:
+        one, other = instructions
+        if type(one) is type(other) is Give and one.account != other.account:
+            return [one, other]  # of a transfer: nearly all are one, and this way is short
     found: dict[tuple[object, ...], Undo] = {}
     for new in instructions:
         name = (type(new), *_NAMES[type(new)](new))
         known = found.get(name)
         found[name] = new if known is None else _joined(known, new)
     return [one for one in found.values() if not isinstance(one, Give | Recount) or one.amount]
-
-
-def _are_apart(one: Undo, other: Undo) -> bool:
-    """Of a transfer: nearly all are one, so they do not take the long way."""
-    return isinstance(one, Give) and isinstance(other, Give) and one.account != other.account
 
 
 def _joined(first: Undo, new: Undo) -> Undo:
