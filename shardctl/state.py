@@ -17,11 +17,12 @@ from typing import Any, Final, NamedTuple
 from shard_node.state.errors import StateError
 from shard_node.state.keys import PARTITIONS, Table
 from shard_node.state.log import GENESIS, Entry, read_entry
-from shard_node.state.machine import Place, apply, encode_tx
+from shard_node.state.machine import DONE_KEPT, Place, apply, encode_tx
 from shard_node.state.ops import AnyOp
 from shard_node.state.tx import OP_ID_BYTES, SALT_BYTES, Actor, Tx
 from shard_node.wire import topics
 from shard_node.wire.bodies import ErrorBody
+from shard_node.wire.limits import STATE_RECORDS_MAX
 from shard_node.wire.state import (
     CooldownClear,
     CooldownShow,
@@ -105,6 +106,7 @@ class State:
 
     def __init__(self, client: Client) -> None:
         self._client = client
+        self._drawn = b""
 
     # --- reading
 
@@ -131,6 +133,20 @@ class State:
         """A record of the log; None where there is none (any more)."""
         for entry in self.log(StateLog(after=lsn - 1, limit=1))[0]:
             return entry if entry.lsn == lsn else None
+        return None
+
+    def applied(self, op_id: bytes) -> int | None:
+        """The record of this op id, looked for in the last ones: 26 MB at most."""
+        if op_id == self._drawn:
+            return None
+        after = max(0, self.mark().lsn - DONE_KEPT)
+        more = True
+        while more:
+            entries, page = self.log(StateLog(after, STATE_RECORDS_MAX))
+            for entry in entries:
+                if entry.op_id == op_id:
+                    return entry.lsn
+            more, after = page.more, page.read_to
         return None
 
     def log(self, wanted: StateLog) -> tuple[list[Entry], StateLogged]:
@@ -182,7 +198,7 @@ class State:
         return Outcome(applied.lsn, applied.results)
 
     def _tx(self, ops: Sequence[AnyOp], actor: Actor, key: str | None) -> Tx:
-        op_id = os.urandom(OP_ID_BYTES)
+        op_id = self._drawn = os.urandom(OP_ID_BYTES)
         if key is not None:
             op_id = hashlib.sha256(_KEY + key.encode(errors="surrogatepass")).digest()[:OP_ID_BYTES]
         return Tx(op_id, os.urandom(SALT_BYTES), tuple(ops), actor)

@@ -36,10 +36,9 @@ from shard_node.state.files import (
     read_mark,
     unpack,
 )
-from shard_node.state.keys import Part, Table, done_key, key_of, parse_key
+from shard_node.state.keys import key_of, parse_key
 from shard_node.state.log import Entry, fault, read_entry
 from shard_node.state.rows import head
-from shard_node.state.tx import OP_ID_BYTES
 from store.errors import StoreDamaged, StoreError, StoreOpenError
 from store.offline import broker_kept_out, opened_at_rest
 from store.replay import compare
@@ -176,7 +175,7 @@ def _check_rows(txn: lmdb.Transaction, handles: dict[bytes, Any], report: Report
         report.rows += 1
         try:
             table, parts = parse_key(key)
-            due = key_of(table, *parts) if table != Table.DONE else done_key(_op_id(parts))
+            due = key_of(table, *parts)
             version, lsn = head(data) if data else (1, report.mark.lsn)
         except (IndexError, TypeError, BadName, *UNREADABLE) as error:
             report.add(f"rows: {key!r} cannot be read: {error}")
@@ -185,13 +184,6 @@ def _check_rows(txn: lmdb.Transaction, handles: dict[bytes, Any], report: Report
             report.add(f"rows: {key!r} is in a partition that is not its own")
         if version < 1 or lsn > report.mark.lsn:
             report.add(f"rows: {key!r} was written by {lsn}, the log ends at {report.mark.lsn}")
-
-
-def _op_id(parts: tuple[Part, ...]) -> bytes:
-    op_id = bytes.fromhex(str(parts[0]))
-    if len(op_id) != OP_ID_BYTES:
-        raise RowDamaged("it names no transaction")
-    return op_id
 
 
 def _values(

@@ -4,6 +4,7 @@ StoreError               code, hint
 +-- StoreOpenError       the environment cannot be opened
 |   +-- StoreMemory      the address space does not hold the map
 |   +-- StoreInUse       a broker runs on it
+|   +-- StoreSchema      the state was written by another version
 |   +-- StoreDamaged     the file is no LMDB, of another format, or holds what we cannot read
 +-- StoreFull            the disk or the map is full; what was asked is not kept
 +-- StoreFailed          a commit failed for another reason; what was asked is not kept
@@ -48,6 +49,13 @@ class StoreInUse(StoreOpenError):
 
     code = "E_STORE_IN_USE"
     hint = "run: shardctl stop"
+
+
+class StoreSchema(StoreOpenError):
+    """The state was written by another version, which lays it out differently."""
+
+    code = "E_STORE_SCHEMA"
+    hint = "run the version that wrote it"
 
 
 class StoreDamaged(StoreOpenError):

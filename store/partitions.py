@@ -16,9 +16,10 @@ import lmdb
 import msgspec
 
 from shard_node.state.context import Context
+from shard_node.state.economy import Account, spill
 from shard_node.state.files import IMPORT_KEY, META, REPLAY_KEY, ROWS, UNREADABLE, lsn_key
-from shard_node.state.keys import BOOKKEEPING, PARTITIONS, parse_key
-from shard_node.state.rows import head
+from shard_node.state.keys import BOOKKEEPING, PARTITIONS, Table, parse_key
+from shard_node.state.rows import head, read, write
 from shard_node.state.undo import Restore
 from shard_node.state.views import Reads, Staged
 from store.engine import FILE_MODE, os_failure, write_error
@@ -149,10 +150,15 @@ def _replace(store: StateStore, about: Head, source: Path) -> Imported:
         if piece.key[1] in BOOKKEEPING:
             left_out += 1
             continue
-        context.restore(Restore(piece.key, _of_origin(piece.row, mark.lsn), 0))
+        new = _of_origin(piece.row, mark.lsn)
+        if piece.key[1] == Table.ACCOUNT:
+            new = _with_own_history(staged, piece.key, new)
+        context.restore(Restore(piece.key, new, 0))
         gone.discard(piece.key)
         written += 1
     for key in gone:
+        if key[1] == Table.ACCOUNT:
+            _keep_history(staged, key)
         context.delete(key)
     with store.env.begin(write=True) as txn:
         for key, row in staged.writes.items():
@@ -161,6 +167,24 @@ def _replace(store: StateStore, about: Head, source: Path) -> Imported:
         put(txn, store.handles[META], IMPORT_KEY, os.urandom(IMPORT_ID_BYTES))
     store.renew()
     return Imported(about.partition, written, len(gone), left_out)
+
+
+def _with_own_history(view: Staged, key: bytes, row: bytes) -> bytes:
+    """An account of the file, with the history of the one that is there: that of this log."""
+    mine = read(Account, view.get(key))
+    try:
+        found = read(Account, row)
+    except UNREADABLE as error:
+        raise ExportRefused(f"{parse_key(key)[1][0]} of the export is no account") from error
+    assert found is not None
+    return write(msgspec.structs.replace(found, recent=() if mine is None else mine.recent))
+
+
+def _keep_history(view: Staged, key: bytes) -> None:
+    """An account goes; what its row has of its history stays."""
+    row = read(Account, view.get(key))
+    if row is not None and row.recent:
+        spill(view, str(parse_key(key)[1][0]), row.recent)
 
 
 def _read(source: Path) -> Iterator[Head | Exported]:

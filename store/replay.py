@@ -26,7 +26,8 @@ from shard_node.state.files import (
     scan,
 )
 from shard_node.state.log import Entry, read_entry
-from shard_node.state.machine import Place, apply
+from shard_node.state.machine import DONE_KEPT, Place, apply
+from shard_node.state.opids import OpIds
 from shard_node.state.trimming import outlived
 from shard_node.state.tx import Tx
 from shard_node.state.views import DictView, Reads, Staged
@@ -103,9 +104,19 @@ class Rows:
 class _Past:
     """The log as it was at each moment of the replay."""
 
-    def __init__(self, source: Source, start: Source) -> None:
+    def __init__(self, source: Source, start: Source, lsn: int) -> None:
         self._source, self._start = source, start
-        self.now = 0
+        self.now = lsn
+        self._op_ids = OpIds(DONE_KEPT, lsn)
+        older = start.walk(LOG, after=lsn_key(max(0, lsn - DONE_KEPT)))
+        self._op_ids.add_older([read_entry(data).op_id for _, data in older])
+
+    def add(self, entry: Entry) -> None:
+        self._op_ids.add(entry.op_id)
+        self.now = entry.lsn
+
+    def applied(self, op_id: bytes) -> int | None:
+        return self._op_ids.lsn_of(op_id)
 
     def entry(self, lsn: int) -> Entry | None:
         if lsn > self.now:
@@ -155,7 +166,7 @@ def _replayed(
     source: Source, base: Reads, start: Source, mark: Mark, report: Report
 ) -> Reads | None:
     rows = base if isinstance(base, DictView) else Staged(base)
-    past, place = _Past(source, start), Place(mark.lsn, mark.digest, 0)
+    past, place = _Past(source, start, mark.lsn), Place(mark.lsn, mark.digest, 0)
     for _, data in source.walk(LOG, after=lsn_key(mark.lsn)):
         entry = read_entry(data)
         payload = entry.payload()
@@ -163,7 +174,6 @@ def _replayed(
             text = f"the payload of record {entry.lsn} was erased"
             report.notes.append(f"rows were not compared with the log: {text}")
             return None
-        past.now = place.lsn
         tx = Tx(entry.op_id, entry.salt, payload.ops, payload.actor)
         try:
             applied = apply(rows, past, tx, entry.at_ms, place)
@@ -178,5 +188,6 @@ def _replayed(
         else:
             for key, row in applied.writes.items():
                 rows.put(key, row)
+        past.add(entry)
         place = Place(entry.lsn, entry.digest, 0)
     return rows

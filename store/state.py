@@ -40,13 +40,14 @@ from shard_node.state.files import (
     get,
     key_lsn,
     lsn_key,
+    op_ids,
     read_base,
     read_mark,
     scan,
 )
 from shard_node.state.log import Entry, read_entry
 from store.engine import MAP_MAX_BYTES, open_engine, write_error
-from store.errors import StoreClosed, StoreDamaged, StoreFull, StoreInUse
+from store.errors import StoreClosed, StoreDamaged, StoreFull, StoreInUse, StoreSchema
 from store.journal import Journal, pending
 from store.offline import DATA_FILE, broker_kept_out, opened_at_rest, sync_folder
 from store.pages import blank
@@ -200,6 +201,14 @@ class StateStore:
             if count >= limit:
                 return
 
+    def op_ids(self, after: int, limit: int) -> list[bytes]:
+        """The op ids of committed records above the lsn ``after``, at most ``limit``, in order."""
+        try:
+            with self.view.cursor(LOG) as cursor:
+                return op_ids(cursor, after, limit)
+        except (RowDamaged, lmdb.Error) as error:
+            raise _damaged(LOG, error) from error
+
     def note(self, name: str) -> bytes | None:
         """What was kept under this name beside rows and log."""
         return self.view.lookup(META, NOTE_PREFIX + name.encode())
@@ -279,8 +288,7 @@ class StateStore:
             failed = write_error(error)
             raise failed if isinstance(failed, StoreFull) else _damaged(META, error) from error
         if found != _SCHEMA:
-            msg = f"{self.folder}: schema {found!r}; this version reads {SCHEMA}"
-            raise StoreDamaged(msg)
+            raise other_schema(self.folder, found)
 
     def _recover(self) -> None:
         """Bring what only the journal has into the file."""
@@ -311,6 +319,14 @@ def settle_at_rest(state_folder: Path) -> None:
             settled = _meta(journal_number, fetch(txn, handles[META], JOURNAL_KEY))
         if pending(state_folder, settled):
             StateStore.open(state_folder).close()
+
+
+def other_schema(folder: Path, found: bytes | None) -> StoreSchema:
+    """The file is of an older or a newer version."""
+    theirs = "none" if found is None else found.decode(errors="replace")
+    text = f"{folder}: the state is of schema {theirs}; this version reads {SCHEMA} alone"
+    how = f"run: mv {folder} {folder}.{theirs}   (the fleet then starts with an empty state)"
+    return StoreSchema(text, hint=how)
 
 
 def _meta(reader: Callable[[B], M], data: B) -> M:

@@ -14,17 +14,15 @@ from collections.abc import Iterator
 from typing import Final
 
 from broker.core.unsettled import StatePort
-from shard_node.state.keys import Table, done_key
+from shard_node.state.errors import StoreDamaged
 from shard_node.state.log import Entry
 from shard_node.state.machine import DONE_KEPT, Applied, Place
+from shard_node.state.opids import OpIds
 from shard_node.state.views import merged
 
 RECENT_MAX: Final = 32_768
 """Durable rows that are remembered."""
-LOADED_AT_ONCE: Final = 256
-"""Records that are looked at for their op ids while a transaction is applied: a millisecond."""
 _NONE: Final = object()
-_DONE: Final = int(Table.DONE)
 
 
 class Layer:
@@ -58,15 +56,13 @@ class Overlay:
     def __init__(self, port: StatePort) -> None:
         self._port = port
         self._recent: dict[bytes, bytes | None] = {}
-        self._done = DoneKeys(port)
+        self._done = DoneIds(port)
         self.layer = Layer()
         self._layers = deque([self.layer])
         self.place = port.place()
 
     def get(self, key: bytes) -> bytes | None:
         """The row as it will be."""
-        if key[1] == _DONE and self._done.lacks(key):
-            return None
         for layer in self._layers:  # the newest first
             row = layer.writes.get(key, _NONE)
             if row is not _NONE:
@@ -88,13 +84,17 @@ class Overlay:
                 return layer.entries[lsn - layer.entries[0].lsn]
         return self._port.entry(lsn)
 
+    def applied(self, op_id: bytes) -> int | None:
+        """The record of this op id; None where it was not applied. Raises StateError."""
+        return self._done.lsn_of(op_id)
+
     def add(self, applied: Applied) -> None:
         """A transaction was applied, not one that had been before."""
         entry = applied.entry
         assert entry is not None
         self.layer.writes.update(applied.writes)
         self.layer.entries.append(entry)
-        self._done.add(entry)
+        self._done.add(entry.op_id)
         self.place = Place(entry.lsn, entry.digest, entry.at_ms)
 
     def seal(self) -> Layer:
@@ -113,45 +113,57 @@ class Overlay:
     def reset(self) -> None:
         """Forget all that is not durable: it was not kept. Also where others wrote the file."""
         self._recent.clear()
-        self._done = DoneKeys(self._port)
+        self._done.reset()
         self.layer = Layer()
         self._layers = deque([self.layer])
         self.place = self._port.place()
 
 
-class DoneKeys:
+class DoneIds:
     """Which transactions of the last DONE_KEPT were applied, durable or not.
 
-    Those from before the start are read from the log bit by bit, and until that is done it
-    knows of none that it was not applied.
+    Those from before the start are read from the log when the first is asked for, all at once:
+    before that it knows of none that it was not applied.
     """
 
     def __init__(self, port: StatePort) -> None:
         self._port = port
-        self._to = port.place().lsn
-        self._read_to = max(self._to - DONE_KEPT, port.first_lsn() - 1)
-        self._keys: set[bytes] = set()
-        self._order: deque[bytes] = deque()
-        self._older: deque[bytes] = deque()
+        self._begin(port.place().lsn)
 
-    def lacks(self, key: bytes) -> bool:
-        """Whether this transaction was surely not applied."""
-        if self._read_to < self._to:
+    def lsn_of(self, op_id: bytes) -> int | None:
+        """The record of this op id. Raises StateError where the log cannot be read."""
+        if not self._loaded:
             self._load()
-        return self._read_to >= self._to and key not in self._keys
+        return self._ids.lsn_of(op_id)
 
-    def add(self, entry: Entry) -> None:
+    def add(self, op_id: bytes) -> None:
         """One more was applied."""
-        key = done_key(entry.op_id)
-        self._keys.add(key)
-        self._order.append(key)
-        if self._read_to >= self._to and len(self._older) + len(self._order) > DONE_KEPT:
-            self._keys.discard((self._older or self._order).popleft())
+        self._ids.add(op_id)
+
+    def reset(self) -> None:
+        """Those that are not durable were not kept. A disk that is full makes this happen again
+        and again: what is known of the others is not read again."""
+        lsn = self._port.place().lsn
+        if lsn <= self._ids.last:
+            self._ids.back_to(lsn)
+            last = self._port.entry(lsn)
+            if last is not None and last.op_id == self._ids.newest():
+                self._loaded = False
+                return
+        self._begin(lsn)
+
+    def _begin(self, lsn: int) -> None:
+        self._ids = OpIds(DONE_KEPT, lsn)
+        self._loaded = False
 
     def _load(self) -> None:
-        """The older ones lie before those that were added since."""
-        limit = min(LOADED_AT_ONCE, self._to - self._read_to)
-        found = [done_key(entry.op_id) for entry in self._port.entries(self._read_to, limit)]
-        self._keys.update(found)
-        self._older.extend(found)
-        self._read_to += limit
+        """Those that are missing lie before those that are known."""
+        ids = self._ids
+        after = max(ids.last - DONE_KEPT, self._port.first_lsn() - 1)
+        missing = ids.last - len(ids) - after
+        if missing > 0:
+            found = self._port.op_ids(after, missing)
+            if len(found) != missing:
+                raise StoreDamaged(f"of the records after {after} some are not there")
+            ids.add_older(found)
+        self._loaded = True

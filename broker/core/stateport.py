@@ -69,6 +69,10 @@ class MemoryPort:
         """There is no file."""
         return PortFigures()
 
+    def op_ids(self, after: int, limit: int) -> list[bytes]:
+        """The op ids of the same."""
+        return [entry.op_id for entry in self.entries(after, limit)]
+
     def commit(self, writes: Mapping[bytes, bytes | None], entries: Sequence[Entry]) -> None:
         """Keeps a batch."""
         self._view.write(writes)

@@ -46,6 +46,9 @@ class StatePort(Protocol):
     def entries(self, after: int, limit: int) -> Iterator[Entry]:
         """Records after the lsn ``after``, at most ``limit``, in order."""
 
+    def op_ids(self, after: int, limit: int) -> Sequence[bytes]:
+        """The op ids of the same, many at once."""
+
     def figures(self, now: float, /) -> PortFigures:
         """Of the file, for `status`; at once."""
 
@@ -110,6 +113,12 @@ class Unsettled:
                 if entry.lsn > last and limit > 0:
                     yield entry
                     last, limit = entry.lsn, limit - 1
+
+    def op_ids(self, after: int, limit: int) -> Sequence[bytes]:
+        """The op ids of the same."""
+        if not self._groups:
+            return self._settled.op_ids(after, limit)
+        return [entry.op_id for entry in self.entries(after, limit)]
 
     def figures(self, now: float, /) -> PortFigures:
         """Of the file."""

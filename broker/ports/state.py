@@ -122,6 +122,13 @@ class StoredState:
         oldest = (behind[0].behind, round(now - behind[0].since_s, 3)) if behind else (0, 0.0)
         return PortFigures(found.file_bytes, found.used_bytes, *oldest)
 
+    def op_ids(self, after: int, limit: int) -> list[bytes]:
+        """The op ids of the records after the lsn ``after``, at most ``limit``, in order."""
+        try:
+            return self._store.op_ids(after, limit)
+        except StoreError as error:
+            raise _unreadable(error) from error
+
 
 class StateKeeper:
     """Opens the state, gives the machine its port, and carries its commits out.

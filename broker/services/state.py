@@ -10,8 +10,6 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final, NamedTuple
 
-from msgspec import structs
-
 from broker.core.effects import Effects, Emit, KeepState, Log, Refuse, Reply, ResetState
 from broker.core.events import Asked, Event, Forgotten, StateCommitted, StateSettled
 from broker.core.fleet import Fleet
@@ -24,7 +22,7 @@ from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import StateError
 from shard_node.state.machine import Place, apply, read_tx
 from shard_node.state.quick import quick
-from shard_node.state.tx import Tx
+from shard_node.state.tx import Actor, Tx
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.categories import GuildSync, StateUpdate
 from shard_node.wire.limits import (
@@ -196,7 +194,7 @@ class State:
             return StateOutcome(0, (result,))
         self._read = True
         if tx.actor.node != actor:  # who it was is the socket's word, not the sender's
-            tx = structs.replace(tx, actor=structs.replace(tx.actor, node=actor))
+            tx = Tx(tx.op_id, tx.salt, tx.ops, Actor(actor, tx.actor.user, tx.actor.reason))
         overlay = self._overlay
         applied = apply(overlay, overlay, tx, at_ms, overlay.place)
         if applied.entry is not None:

@@ -14,8 +14,9 @@ from broker.core.inflight import Ref
 from broker.core.unsettled import StatePort
 from broker.services.state import at, body_of
 from shard_node.state.deltas import delta_of, name_of
+from shard_node.state.economy import history
 from shard_node.state.errors import StateError
-from shard_node.state.keys import Table, key_of, parse_key, prefix_of
+from shard_node.state.keys import Table, prefix_of
 from shard_node.state.log import Entry, write_entry
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.categories import GuildSync, Record
@@ -187,7 +188,7 @@ def logged(port: StatePort, body: StateLog) -> StateLogged:
 def _forward(port: StatePort, body: StateLog, after: int) -> Iterator[Entry]:
     """Records that may be wanted, in order: all, or (by the index) those of an account."""
     if body.account:
-        yield from _named(port, _lsns_of(port, body.account, after))
+        yield from _named(port, history(port.view, body.account, after))
     else:
         yield from port.entries(after, STATE_SCANNED_MAX + 1)
 
@@ -199,7 +200,7 @@ def _backward(port: StatePort, body: StateLog, after: int, limit: int) -> Iterat
     if body.account:
         lookback = STATE_SCANNED_MAX + 1 if filtered else step
         start = _after_newest(port, body.account, lookback, after)
-        lsns = islice(_lsns_of(port, body.account, start), lookback)
+        lsns = islice(history(port.view, body.account, start), lookback)
         yield from _named(port, reversed(list(lsns)))
         return
     before = port.place().lsn
@@ -214,15 +215,6 @@ def _named(port: StatePort, lsns: Iterable[int]) -> Iterator[Entry]:
         entry = port.entry(lsn)
         if entry is not None:
             yield entry
-
-
-def _lsns_of(port: StatePort, account: str, after: int) -> Iterator[int]:
-    name = f"account:{account}"
-    start = key_of(Table.HISTORY, name, after) if after > 0 else b""
-    for key, _ in port.view.scan(prefix_of(Table.HISTORY, name), start):
-        lsn = parse_key(key)[1][1]
-        if isinstance(lsn, int):
-            yield lsn
 
 
 def _after_newest(port: StatePort, account: str, count: int, oldest: int) -> int:
@@ -245,7 +237,7 @@ def _after_newest(port: StatePort, account: str, count: int, oldest: int) -> int
 
 
 def _count(port: StatePort, account: str, after: int, limit: int) -> int:
-    return sum(1 for _ in islice(_lsns_of(port, account, after), limit))
+    return sum(1 for _ in islice(history(port.view, account, after), limit))
 
 
 def _is_wanted(entry: Entry, body: StateLog) -> bool:

@@ -299,5 +299,5 @@ def _next_wanted(key: bytes) -> bytes:
     return bytes((key[0], key[1] + 1)) if Table(key[1]) in _LONG else key
 
 
-_LONG: Final = frozenset({Table.HISTORY, Table.DONE, Table.UNDONE})
+_LONG: Final = frozenset({Table.HISTORY, Table.UNDONE})
 """Tables that nobody is told of and that have many rows."""

@@ -51,12 +51,20 @@ class Context:
         version = before + 1
         data = write(structs.replace(row, version=version, lsn=self.lsn, origin=self.lsn))
         if len(data) > ROW_MAX_BYTES:
-            text = f"a row of {len(data)} bytes; the limit is {ROW_MAX_BYTES}"
-            raise TooLarge(text, size=len(data), limit=ROW_MAX_BYTES)
+            raise _too_large(data)
         if may_be_gone:
             self._bury(key, None)
         self.put_raw(key, data, own_way=own_way)
         return version
+
+    def put_own(self, key: bytes, row: Row) -> None:
+        """Write a row as it is, ``own_way``: its maker read the one before and counted on.
+        Raises TooLarge."""
+        data = write(row)
+        if len(data) > ROW_MAX_BYTES:
+            raise _too_large(data)
+        self.view.put(key, data)
+        self._own_way.add(key)
 
     def put_raw(self, key: bytes, data: bytes | None, *, own_way: bool = False) -> None:
         """Write bytes, or (None) delete, as they are: nothing tells later that it was there."""
@@ -104,17 +112,20 @@ class Context:
         """All that undoes the transaction: by instruction, and by what was there before."""
         if self.final:
             return ()
-        changed = (self._restoring(*one) for one in self.view.before.items())
-        restores = (one for one in changed if one is not None)
-        return (*merged(self._undo), *restores)
+        found = merged(self._undo)
+        before, own_way = self.view.before, self._own_way
+        if len(before) > len(own_way) or not before.keys() <= own_way:
+            for key, row in before.items():
+                how = None if key in own_way else self._restoring(key, row)
+                if how is not None:
+                    found.append(how)
+        return tuple(found)
 
     def _restoring(self, key: bytes, before: bytes | None) -> Restore | None:
-        """How to undo what became of a row; None where nothing did, or it goes its own way.
+        """How to undo what became of a row; None where nothing did.
 
         A row that was made and deleted at once is as absent as before, and yet decided anew.
         """
-        if key in self._own_way:
-            return None
         gone = 0 if before is not None else self._was_gone(key)
         left = self.origin(key)
         if before == self.view.writes[key] and (before is not None or left == gone):
@@ -137,8 +148,13 @@ class Context:
 
 
 def remember(context: Context, what: str) -> None:
-    """Put the transaction into the history of an account or a user."""
+    """Put the transaction into the history of a user."""
     context.view.put_new(key_of(Table.HISTORY, what, context.lsn), b"")
+
+
+def _too_large(data: bytes) -> TooLarge:
+    text = f"a row of {len(data)} bytes; the limit is {ROW_MAX_BYTES}"
+    return TooLarge(text, size=len(data), limit=ROW_MAX_BYTES)
 
 
 def _index_key(key: bytes) -> bytes:

@@ -99,8 +99,9 @@ def apply_acquire(op: AcquireCooldown, context: Context) -> dict[str, Any]:
     if step.retry_after_ms:
         raise throttled(op.key, step.retry_after_ms)
     end_ms = step.start_ms + op.per_ms
-    context.put(key, Cooldown(start_ms=step.start_ms, end_ms=end_ms, used=step.used), own_way=True)
-    if zlib.crc32(context.lsn.to_bytes(8, "big")) % SWEEP_EVERY == 0:  # alike everywhere
+    lsn = context.lsn
+    context.put_own(key, Cooldown(row.version + 1, lsn, lsn, step.start_ms, end_ms, step.used))
+    if zlib.crc32(lsn.to_bytes(8, "big")) % SWEEP_EVERY == 0:  # alike everywhere
         for other in list(_over(key, context)):
             context.put_raw(other, None, own_way=True)
     return {"remaining": max(0, op.rate - step.used)}

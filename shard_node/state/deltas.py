@@ -30,6 +30,8 @@ OF_GUILD: Final = _BY_GUILD | {Table.PREMIUM, Table.BAN}
 """Tables whose rows may be a guild's."""
 _GUILD_SUBJECT: Final = "guild:"
 _MAP: Final = "fields"
+_UNTOLD: Final = frozenset({"recent"})
+"""Fields that are the state's own books."""
 
 
 class Delta(NamedTuple):
@@ -91,4 +93,4 @@ def _fields(row: Row | None) -> dict[str, Any]:
     if isinstance(own, dict):
         return own
     names = row.__struct_fields__[len(Row.__struct_fields__) :]
-    return {name: getattr(row, name) for name in names}
+    return {name: getattr(row, name) for name in names if name not in _UNTOLD}

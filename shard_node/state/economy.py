@@ -6,30 +6,43 @@ change it.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
 from shard_node.state.arguments import account as check_account
 from shard_node.state.arguments import shown
-from shard_node.state.context import Context, remember
+from shard_node.state.context import Context
 from shard_node.state.errors import BadAmount, InsufficientFunds, SelfTransfer, UnknownAccount
-from shard_node.state.keys import Table, key_of
-from shard_node.state.rows import Row
+from shard_node.state.keys import Table, key_of, prefix_of
+from shard_node.state.rows import Row, read, write
 from shard_node.state.undo import Floor, Give, Recount
+from shard_node.state.views import Reads, Staged
 
 AMOUNT_MAX: Final = (1 << 63) - 1
 SOURCE: Final = "source"
 SINK: Final = "sink"
+RECENT_MAX: Final = 32
+"""Transactions that an account's row has of its history. So there is one more row of history in
+so many transactions, not one in each."""
 
 
 class Account(Row, frozen=True):
     """A balance in the smallest unit; ``floor`` is how far below zero it may go (0 or less),
-    ``floor_by`` the transaction that decided it."""
+    ``floor_by`` the transaction that decided it. ``recent`` are the last ones that changed the
+    account, in order; those before them lie in rows of their own (``Touched``)."""
 
     balance: int = 0
     floor: int = 0
     floor_by: int = 0
+    recent: tuple[int, ...] = ()
+
+
+class Touched(Row, frozen=True):
+    """Transactions that changed an account, in order; the key has the last of them."""
+
+    lsns: tuple[int, ...] = ()
 
 
 class Total(Row, frozen=True):
@@ -105,21 +118,22 @@ def apply_set_floor(op: SetFloor, context: Context) -> dict[str, Any]:
 
 def give(context: Context, account: str, amount: int, *, opens: bool = False) -> int:
     """Add to an account (a negative amount takes). Returns the new balance."""
-    key = key_of(Table.ACCOUNT, account)
-    row = context.get(Account, key)
-    if row is None:
-        if not opens:
-            raise UnknownAccount(f"there is no account {account}", account=account)
+    key = key_of(_ACCOUNT, account)
+    data = context.view.get(key)
+    if data is not None:
+        row = _read(data)
+    elif opens:
         check_account(account)
-        row = Account()
+        row = _NEW
+    else:
+        raise UnknownAccount(f"there is no account {account}", account=account)
     balance = row.balance + amount
     if amount < 0 and balance < row.floor:
         raise _short(account, row.balance, -amount, row.floor)
     if abs(balance) > AMOUNT_MAX:
         raise BadAmount(f"{account} cannot hold {balance}", account=account, amount=amount)
-    context.put(key, msgspec.structs.replace(row, balance=balance), own_way=True)
+    _put(context, account, key, row, balance, row.floor, row.floor_by)
     context.undo_by(Give(account, -amount))
-    remember(context, f"account:{account}")
     return balance
 
 
@@ -131,23 +145,62 @@ def refloor(context: Context, account: str, floor: int, decided_by: int) -> None
         raise UnknownAccount(f"there is no account {account}", account=account)
     if row.balance < floor:
         raise _short(account, row.balance, 0, floor)
-    context.put(key, msgspec.structs.replace(row, floor=floor, floor_by=decided_by), own_way=True)
+    _put(context, account, key, row, row.balance, floor, decided_by)
     context.undo_by(Floor(account, row.floor, row.floor_by, decided_by))
-    remember(context, f"account:{account}")
 
 
 def recount(context: Context, side: str, name: str, amount: int) -> None:
     """Add to what a source gave or a sink took."""
     key = key_of(Table.TOTAL, side, name)
-    row = context.get(Total, key) or Total()
+    row = context.get(Total, key) or _NO_TOTAL
     total = row.amount + amount
     if not 0 <= total <= AMOUNT_MAX:
         raise BadAmount(f"the {side} {name} cannot come to {total} in all", amount=amount)
-    context.put(key, msgspec.structs.replace(row, amount=total), own_way=True)
+    lsn = context.lsn
+    context.put_own(key, Total(row.version + 1, lsn, lsn, total))
     context.undo_by(Recount(side, name, -amount))
     context.minted += amount if side == SOURCE else -amount
     if abs(context.minted) > AMOUNT_MAX:
         raise BadAmount("one transaction cannot create so much money", amount=amount)
+
+
+def history(view: Reads, account: str, after: int = 0) -> Iterator[int]:
+    """The transactions after the lsn ``after`` that changed an account, in order."""
+    name = f"account:{account}"
+    start = key_of(Table.HISTORY, name, after) if after > 0 else b""
+    for _, data in view.scan(prefix_of(Table.HISTORY, name), start):
+        older = read(Touched, data)
+        if older is not None:
+            yield from (lsn for lsn in older.lsns if lsn > after)
+    row = read(Account, view.get(key_of(Table.ACCOUNT, account)))
+    if row is not None:
+        yield from (lsn for lsn in row.recent if lsn > after)
+
+
+def spill(view: Staged, account: str, recent: tuple[int, ...]) -> None:
+    """Put what an account's row has of its history into a row of its own, written once."""
+    last = recent[-1]
+    row = write(Touched(1, last, last, recent))
+    view.put_new(key_of(Table.HISTORY, f"account:{account}", last), row)
+
+
+def _put(
+    context: Context, account: str, key: bytes, row: Account, balance: int, floor: int, by: int
+) -> None:
+    """The account as this transaction leaves it."""
+    lsn, recent = context.lsn, row.recent
+    if not recent or recent[-1] != lsn:
+        if len(recent) >= RECENT_MAX:
+            spill(context.view, account, recent)
+            recent = ()
+        recent = (*recent, lsn)
+    context.put_own(key, Account(row.version + 1, lsn, lsn, balance, floor, by, recent))
+
+
+_ACCOUNT: Final = Table.ACCOUNT  # looked up for each transfer, which takes a while
+_NEW: Final = Account()
+_NO_TOTAL: Final = Total()
+_read = msgspec.msgpack.Decoder(Account).decode
 
 
 def _short(account: str, balance: int, amount: int, floor: int) -> InsufficientFunds:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -22,7 +23,7 @@ from shard_node.state.errors import BadName
 from shard_node.state.log import GENESIS
 from shard_node.state.machine import Place
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
 ROWS: Final = b"rows"
 LOG: Final = b"log"
 META: Final = b"meta"
@@ -82,6 +83,14 @@ class Base(msgspec.Struct, array_like=True, frozen=True):
     at_ms: int = 0
 
 
+class Begin(msgspec.Struct, array_like=True):
+    """What a record begins with (``log.Entry``)."""
+
+    lsn: int
+    at_ms: int
+    op_id: bytes
+
+
 class Cursor(Protocol):
     """What is used of lmdb's, opened to give bytes."""
 
@@ -102,6 +111,9 @@ class Cursor(Protocol):
 
     def item(self) -> tuple[Any, Any]:
         """Key and value here."""
+
+    def iternext(self) -> Iterator[Any]:
+        """Keys and values from here on."""
 
     def value(self) -> Any:
         """The value here."""
@@ -158,6 +170,29 @@ def scan(cursor: Cursor, prefix: bytes, after: bytes = b"") -> Iterator[tuple[by
         last, more = key, cursor.next()
 
 
+def op_ids(cursor: Cursor, after: int, limit: int) -> list[bytes]:
+    """The op ids of the records after the lsn ``after``, at most ``limit``, in order: many at
+    once, a microsecond for each. Raises RowDamaged."""
+    found: list[bytes] = []
+    if limit <= 0 or not cursor.set_range(lsn_key(after + 1)):
+        return found
+    add, decode, crc32, crc_of = found.append, _begins.decode, zlib.crc32, _CRC.unpack_from
+    lsn = after
+    try:
+        for key, stored in islice(cursor.iternext(), limit):
+            lsn += 1
+            value = stored[4:]
+            begin = decode(value)
+            if crc_of(stored)[0] != crc32(value, crc32(key)) or begin.lsn != lsn:
+                msg = f"record {lsn} of the log is not what was written"
+                raise RowDamaged(msg)
+            add(begin.op_id)
+    except (*UNREADABLE, struct.error) as error:
+        msg = f"record {lsn} of the log cannot be read: {error}"
+        raise RowDamaged(msg) from error
+    return found
+
+
 def lsn_key(lsn: int) -> bytes:
     """The key of a record of the log."""
     return _LSN.pack(lsn)
@@ -190,6 +225,7 @@ def read_base(data: bytes | None) -> Base:
 _encode = msgspec.msgpack.Encoder().encode
 _marks = msgspec.msgpack.Decoder(Mark)
 _bases = msgspec.msgpack.Decoder(Base)
+_begins = msgspec.msgpack.Decoder(Begin)
 
 M = TypeVar("M", Mark, Base)
 

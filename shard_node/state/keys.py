@@ -27,7 +27,6 @@ ID_MAX: Final = (1 << 64) - 1
 _INT: Final = 1
 _TEXT: Final = 2
 _ID: Final = struct.Struct(">BQ")
-_DONE: Final = struct.Struct("BBB")
 NAMES_CACHED: Final = 16_384
 
 _OWNED: Final = re.compile(r"(?:account:)?(?:user|guild):([0-9]{1,20})(?::|$)")
@@ -36,7 +35,7 @@ Part = int | str
 
 
 class Table(enum.IntEnum):
-    """Every table; the number is the second byte of its keys and never changes."""
+    """Every table; the number is the second byte of its keys and never changes (12 was one)."""
 
     VALUE = 1
     """``shardctl state set``: name."""
@@ -59,9 +58,8 @@ class Table(enum.IntEnum):
     BAN = 10
     """user, scope."""
     HISTORY = 11
-    """what it is the history of ("account:NAME", "user:ID"), lsn."""
-    DONE = 12
-    """op id: what came of a transaction, so that it is applied once."""
+    """what it is the history of, lsn: a record of a user's moderation ("user:ID"); or older ones
+    of an account ("account:NAME"), up to that one (``economy.Touched``)."""
     UNDONE = 13
     """lsn of a transaction that was rolled back."""
     ERASED = 14
@@ -73,7 +71,7 @@ class Table(enum.IntEnum):
 
 
 BOOKKEEPING: Final = frozenset(
-    {Table.HISTORY, Table.DONE, Table.UNDONE, Table.ERASED, Table.GONE, Table.OF_USER}
+    {Table.HISTORY, Table.UNDONE, Table.ERASED, Table.GONE, Table.OF_USER}
 )
 """Tables that follow from the others and the log: nobody is told of their changes."""
 
@@ -92,6 +90,8 @@ def partition_of(first: Part) -> int:
 def key_of(table: Table, *parts: Part) -> bytes:
     """The key of a row. Raises BadName for an empty or too long name, or an id that is none."""
     first = parts[0]
+    if type(first) is str and len(parts) == 1:
+        return _of_name(table, first)
     partition, key = _named(first) if type(first) is str else _numbered(first)
     for part in parts[1:]:
         if type(part) is int and 0 <= part <= ID_MAX:
@@ -99,15 +99,6 @@ def key_of(table: Table, *parts: Part) -> bytes:
         else:
             key += _named(part)[1] if type(part) is str else _encoded(part)
     return bytes((partition, table)) + key
-
-
-def done_key(op_id: bytes) -> bytes:
-    """The key of what came of a transaction.
-
-    Its partition is the id's first byte. Ids begin with the time, so new ones lie side by side:
-    a commit then writes a page or two for them instead of one for each.
-    """
-    return _DONE.pack(op_id[0], Table.DONE, _TEXT) + op_id.hex().encode() + b"\0"
 
 
 def prefix_of(table: Table, *parts: Part) -> bytes:
@@ -148,6 +139,13 @@ def _parts(key: bytes) -> Iterator[Part]:
         else:
             msg = f"no part of a key begins with {key[at]}"
             raise ValueError(msg)
+
+
+@lru_cache(NAMES_CACHED)
+def _of_name(table: Table, name: str) -> bytes:
+    """The key of a row with one name."""
+    partition, key = _named(name)
+    return bytes((partition, table)) + key
 
 
 @lru_cache(NAMES_CACHED)

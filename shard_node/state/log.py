@@ -7,7 +7,7 @@ before it. So a payload can be erased, with a person's data in it, and the chain
 from __future__ import annotations
 
 import hashlib
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -20,13 +20,16 @@ GENESIS: Final = bytes(DIGEST_BYTES)
 
 
 class Payload(msgspec.Struct, array_like=True, frozen=True):
-    """What can be erased of a record: who, what, and how to undo it."""
+    """What can be erased of a record: who, what, how to undo it, and what came of it.
+
+    ``results`` has one for each operation: a transaction that is sent again gets them again."""
 
     actor: Actor
     ops: tuple[AnyOp, ...]
     undo: tuple[Undo, ...]
     undoes: int = 0
     """The lsn that this transaction rolls back; 0: none."""
+    results: tuple[Any, ...] = ()
 
 
 class Entry(msgspec.Struct, array_like=True, frozen=True):
@@ -65,7 +68,7 @@ def make_entry(
 ) -> Entry:
     """The record that follows the one whose digest is ``previous``."""
     body = _encode(payload)
-    kinds = tuple(type(op).__name__ for op in payload.ops)
+    kinds = tuple([type(op).__name__ for op in payload.ops])
     payload_hash = hashlib.sha256(salt + body).digest()
     digest = digest_of(lsn, at_ms, op_id, kinds, payload_hash, previous, minted)
     return Entry(lsn, at_ms, op_id, kinds, payload_hash, digest, salt, body, minted)

@@ -6,7 +6,6 @@ the view is made of; a replica needs nothing but the log.
 
 from __future__ import annotations
 
-import zlib
 from typing import Any, Final, NamedTuple, Protocol
 
 import msgspec
@@ -14,10 +13,10 @@ import msgspec
 from shard_node.state.context import REASON_MAX_CHARS, Context
 from shard_node.state.economy import check_amount
 from shard_node.state.errors import BadName, BadValue, OpIdReused, ReasonRequired, TooLarge
-from shard_node.state.keys import ID_MAX, done_key
+from shard_node.state.keys import ID_MAX
 from shard_node.state.log import GENESIS, Entry, Payload, make_entry
+from shard_node.state.opids import OpIds
 from shard_node.state.ops import APPLY
-from shard_node.state.rows import Row, read, write
 from shard_node.state.tx import OP_ID_BYTES, OPS_MAX, SALT_BYTES, Tx
 from shard_node.state.views import DictView, Reads, Staged
 
@@ -36,13 +35,8 @@ class Log(Protocol):
     def entry(self, lsn: int) -> Entry | None:
         """The record; None where there is none (any more)."""
 
-
-class Done(Row, frozen=True):
-    """What came of a transaction: the results of its operations. ``ops_crc`` is the CRC-32 of
-    the operations themselves."""
-
-    results: tuple[Any, ...] = ()
-    ops_crc: int = 0
+    def applied(self, op_id: bytes) -> int | None:
+        """The record of this op id among the last DONE_KEPT; None where it has none."""
 
 
 class Place(NamedTuple):
@@ -65,29 +59,38 @@ class Applied(NamedTuple):
 
 def apply(view: Reads, log: Log, tx: Tx, at_ms: int, place: Place) -> Applied:
     """Apply a transaction after ``place``. Raises a StateError; nothing is written then."""
-    mine, ops_crc = _check(tx), zlib.crc32(_encode(tx.ops))
-    done = read(Done, view.get(mine))
+    _check(tx)
+    done = log.applied(tx.op_id)
     if done is not None:
-        if done.ops_crc != ops_crc:
-            raise OpIdReused(f"transaction {done.lsn} has this op id", tx=done.lsn)
-        return Applied(done.lsn, done.results, None, {}, {})
+        return _again(done, log, tx)
+    actor, ops = tx.actor, tx.ops
     lsn, at_ms = place.lsn + 1, max(at_ms, place.at_ms)
     staged = Staged(view)
-    context = Context(staged, log, lsn, at_ms, user=tx.actor.user, reason=tx.actor.reason)
-    results = tuple(APPLY[type(op)](op, context) for op in tx.ops)
-    if context.final and len(tx.ops) > 1:
-        raise BadValue("what cannot be rolled back is a transaction of its own")
-    payload = Payload(tx.actor, tx.ops, context.undo(), context.undoes)
+    context = Context(staged, log, lsn, at_ms, user=actor.user, reason=actor.reason)
+    results: tuple[Any, ...]
+    if len(ops) == 1:
+        results = (APPLY[type(ops[0])](ops[0], context),)
+    else:
+        results = tuple([APPLY[type(op)](op, context) for op in ops])
+        if context.final:
+            raise BadValue("what cannot be rolled back is a transaction of its own")
+    payload = Payload(actor, ops, context.undo(), context.undoes, results)
     entry = make_entry(lsn, at_ms, tx.op_id, payload, tx.salt, place.digest, context.minted)
-    writes, before = staged.writes, staged.before
-    writes[mine] = write(Done(1, lsn, lsn, results, ops_crc))
-    old = log.entry(lsn - DONE_KEPT) if lsn > DONE_KEPT else None
-    if old is not None:
-        writes[done_key(old.op_id)] = None
-    return Applied(lsn, results, entry, writes, before)
+    return Applied(lsn, results, entry, staged.writes, staged.before)
 
 
-def _check(tx: Tx) -> bytes:
+def _again(lsn: int, log: Log, tx: Tx) -> Applied:
+    """What came of a transaction when it was applied: no results where they were erased."""
+    entry = log.entry(lsn)
+    payload = None if entry is None else entry.payload()
+    if payload is None:
+        return Applied(lsn, (), None, {}, {})
+    if _encode(payload.ops) != _encode(tx.ops):
+        raise OpIdReused(f"transaction {lsn} has this op id", tx=lsn)
+    return Applied(lsn, payload.results, None, {}, {})
+
+
+def _check(tx: Tx) -> None:
     if len(tx.op_id) != OP_ID_BYTES or len(tx.salt) != SALT_BYTES:
         raise BadValue(f"an op id has {OP_ID_BYTES} bytes, a salt {SALT_BYTES}")
     if not 0 < len(tx.ops) <= OPS_MAX:
@@ -97,7 +100,6 @@ def _check(tx: Tx) -> bytes:
         raise ReasonRequired(f"a reason has at most {REASON_MAX_CHARS} characters")
     if len(tx.actor.node) > ACTOR_MAX_CHARS or not 0 <= tx.actor.user <= ID_MAX:
         raise BadName(f"no actor: node {tx.actor.node[:40]!r}, user {tx.actor.user}")
-    return done_key(tx.op_id)
 
 
 class MemoryState:
@@ -107,6 +109,11 @@ class MemoryState:
         self.view = DictView()
         self.entries: dict[int, Entry] = {}
         self.place = Place(0, GENESIS, 0)
+        self.op_ids = OpIds(DONE_KEPT)
+
+    def applied(self, op_id: bytes) -> int | None:
+        """The record of this op id among the last DONE_KEPT; None where it has none."""
+        return self.op_ids.lsn_of(op_id)
 
     def entry(self, lsn: int) -> Entry | None:
         """The record; None where there is none."""
@@ -119,6 +126,7 @@ class MemoryState:
         if applied.entry is not None:
             self.view.write(applied.writes)
             self.entries[applied.lsn] = applied.entry
+            self.op_ids.add(tx.op_id)
             self.place = Place(applied.lsn, applied.entry.digest, applied.entry.at_ms)
         return applied
 

@@ -111,7 +111,7 @@ def bans(view: Reads, user: int, at_ms: int) -> Iterator[tuple[Part, Ban]]:
 
 
 def history(view: Reads, what: str) -> Iterator[int]:
-    """Transactions of a user's moderation ("user:ID") or of an account ("account:NAME")."""
+    """Transactions of a user's moderation ("user:ID")."""
     for key, _ in view.scan(prefix_of(Table.HISTORY, what)):
         lsn = parse_key(key)[1][1]
         if isinstance(lsn, int):

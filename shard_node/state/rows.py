@@ -8,6 +8,7 @@ appended, with defaults.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -46,9 +47,8 @@ def head(data: bytes) -> tuple[int, int]:
     return found.version, found.lsn
 
 
-def write(row: Row) -> bytes:
-    """A row's bytes."""
-    return _encode(row)
+write: Callable[[Row], bytes] = _encode
+"""A row's bytes."""
 
 
 def origin_of(data: bytes) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -55,11 +55,15 @@ class Floor(msgspec.Struct, array_like=True, frozen=True, tag=5):
 Undo = Restore | Give | Recount | Mark | Floor
 
 
-def merged(instructions: Iterable[Undo]) -> list[Undo]:
+def merged(instructions: Sequence[Undo]) -> list[Undo]:
     """One instruction for each thing: amounts added up, of other changes the first's before.
 
     So their order does not matter, and an account needs no more than the transaction's net.
     """
+    if len(instructions) == 2:
+        one, other = instructions
+        if type(one) is type(other) is Give and one.account != other.account:
+            return [one, other]  # of a transfer: nearly all are one, and this way is short
     found: dict[tuple[object, ...], Undo] = {}
     for new in instructions:
         name = (type(new), *_NAMES[type(new)](new))

@@ -519,7 +519,7 @@ def test_commits_are_told_together() -> None:
 def test_no_change_of_a_row_is_told() -> None:
     key = key_of(Table.VALUE, "x")
     assert delta_of(key, b"same", b"same") is None
-    assert delta_of(key_of(Table.DONE, "00"), None, b"row") is None
+    assert delta_of(key_of(Table.UNDONE, 1), None, b"row") is None
 
 
 # --- status

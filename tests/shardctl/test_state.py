@@ -442,6 +442,9 @@ def test_with_the_same_key_it_happens_once(world: StateWorld) -> None:
     assert "repeated" not in shown(*pay, "--dry-run")
     assert shown("economy", "balance", "ann")["accounts"][0]["balance"] == 5
     refused("E_OP_ID", 77, "economy", "deposit", "ann", "6", "--idempotency-key", "salary-11")
+    other = ("economy", "deposit", "ann", "6", "--idempotency-key", "salary-11", "--dry-run")
+    refused("E_OP_ID", 77, *other)
+    assert shown(*pay, "--dry-run")["results"] == [{"balance": 5}]
 
 
 # --- bans, premium, cooldowns

@@ -7,16 +7,17 @@ import pytest
 from shard_node.state.audit import audit
 from shard_node.state.economy import (
     AMOUNT_MAX,
+    RECENT_MAX,
     Account,
     Deposit,
     SetFloor,
     Total,
     Transfer,
     Withdraw,
+    history,
 )
 from shard_node.state.errors import BadAmount, InsufficientFunds, StateError
 from shard_node.state.keys import Table
-from shard_node.state.moderation import history
 from shard_node.state.rollback import Rollback
 from tests.support.state import World
 
@@ -83,8 +84,27 @@ def test_an_account_has_its_history(world: World) -> None:
     world.do(Deposit("b", 1))
     world.do(Transfer("a", "c", 1))
     world.do(SetFloor("a", -1))
-    assert list(history(world.view, "account:a")) == [1, 2, 4, 5]
-    assert list(history(world.view, "account:b")) == [2, 3]
+    assert list(history(world.view, "a")) == [1, 2, 4, 5]
+    assert list(history(world.view, "a", 2)) == [4, 5]
+    assert list(history(world.view, "b")) == [2, 3]
+    assert list(history(world.view, "nobody")) == []
+
+
+def test_a_long_history_lies_in_few_rows_and_has_each_transaction_once(world: World) -> None:
+    mine = [1]
+    for number in range(5 * RECENT_MAX):
+        if number % 3:
+            ops = [Deposit("a", 1), Transfer("a", "b", 1)] if number % 2 else [Deposit("a", 1)]
+            mine.append(world.do(*ops).lsn)
+        else:
+            world.do(Deposit("c", 1))
+        assert list(history(world.view, "a")) == mine
+    rows = [key for key in world.view.rows if key[1] == Table.HISTORY and b"account:a" in key]
+    assert len(rows) == (len(mine) - 1) // RECENT_MAX == 3
+    for after in range(world.place.lsn + 1):
+        assert list(history(world.view, "a", after)) == [lsn for lsn in mine if lsn > after]
+    world.do(Rollback(mine[-1]))
+    assert list(history(world.view, "a"))[-1] == world.place.lsn
 
 
 def floor_of(world: World, account: str) -> int:

@@ -38,7 +38,6 @@ GOLDEN = {
     (Table.BAN, (7, "global")): "ca0a01000000000000000702676c6f62616c00",
     (Table.HISTORY, ("account:user:7", 9)):
         "ca0b026163636f756e743a757365723a3700010000000000000009",
-    (Table.DONE, ("00" * 16,)): "d00c02" + "30" * 32 + "00",
 }  # fmt: skip
 
 
@@ -51,7 +50,7 @@ def test_tables_keep_their_numbers() -> None:
     assert [(table.name, table.value) for table in Table] == [
         ("VALUE", 1), ("CONFIG", 2), ("MEMBER", 3), ("PERMISSION", 4), ("USER", 5),
         ("PREMIUM", 6), ("COOLDOWN", 7), ("ACCOUNT", 8), ("TOTAL", 9), ("BAN", 10),
-        ("HISTORY", 11), ("DONE", 12), ("UNDONE", 13), ("ERASED", 14), ("GONE", 15),
+        ("HISTORY", 11), ("UNDONE", 13), ("ERASED", 14), ("GONE", 15),
         ("OF_USER", 16),
     ]  # fmt: skip
 

@@ -6,14 +6,17 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from shard_node.state import machine
 from shard_node.state.economy import Deposit, Transfer
 from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import BadName, BadValue, OpIdReused, StateError, TooLarge
 from shard_node.state.keys import Table
-from shard_node.state.log import GENESIS
+from shard_node.state.log import GENESIS, erased
 from shard_node.state.machine import MemoryState, Place, apply, encode_tx, read_tx
+from shard_node.state.opids import OpIds
 from shard_node.state.ops import APPLY, AnyOp
 from shard_node.state.rollback import Rollback
 from shard_node.state.tx import OPS_MAX, Actor, Tx
@@ -65,12 +68,44 @@ def test_op_ids_are_forgotten_in_their_order(monkeypatch: pytest.MonkeyPatch) ->
     txs = [world.tx(SetValue("v", number)) for number in range(50)]
     for tx in txs:
         world.submit(tx, START_MS)
-    known = [key for key in world.view.rows if key[1] == Table.DONE]
-    assert len(known) == 10
+    assert [world.applied(tx.op_id) for tx in txs[39:42]] == [None, 41, 42]
     assert world.submit(txs[40], START_MS).lsn == 41
     assert world.submit(txs[39], START_MS).lsn == 51  # too old: done again
-    world.submit(world.tx(ForgetUser(1)), START_MS)
-    assert sum(key[1] == Table.DONE for key in world.view.rows) == 10
+    assert world.applied(txs[39].op_id) == 51
+    assert [world.applied(tx.op_id) for tx in txs[40:42]] == [None, 42]
+    assert len(world.op_ids) == 10
+
+
+def test_sent_again_after_its_payload_was_erased_it_has_no_results() -> None:
+    world = World()
+    tx = world.tx(Deposit("a", 5))
+    world.submit(tx, START_MS)
+    world.entries[1] = erased(world.entries[1])
+    again = world.submit(tx, START_MS)
+    assert (again.lsn, again.results, again.entry, again.writes) == (1, (), None, {})
+    other = world.submit(msgspec.structs.replace(tx, ops=(Deposit("a", 6),)), START_MS)
+    assert (other.lsn, other.entry) == (1, None)
+    assert world.balance("a") == 5
+
+
+@given(st.lists(st.integers(0, 30) | st.none(), max_size=60), st.integers(1, 8))
+def test_op_ids_go_back_and_are_filled_up_from_before(steps: list, kept: int) -> None:
+    """None: one more record; a number: back so far, and those before it read again."""
+    every: list[bytes] = []
+    ids = OpIds(kept)
+    for number, step in enumerate(steps):
+        if step is None:
+            every.append(number.to_bytes(16, "big"))
+            ids.add(every[-1])
+        else:
+            del every[max(0, len(every) - step) :]
+            ids.back_to(len(every))
+            missing = min(kept, len(every)) - len(ids)
+            ids.add_older(every[-len(ids) - missing : len(every) - len(ids)] if missing else [])
+        wanted = {op_id: lsn for lsn, op_id in enumerate(every, 1) if lsn > len(every) - kept}
+        assert {op_id: ids.lsn_of(op_id) for op_id in wanted} == wanted
+        assert len(ids) == len(wanted)
+        assert ids.newest() == (every[-1] if every else None)
 
 
 def test_log_time_never_goes_back() -> None:

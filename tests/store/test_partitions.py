@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from shard_node.state.economy import Account
+from shard_node.state.economy import RECENT_MAX, Account, Deposit, history
 from shard_node.state.errors import UndoConflict
 from shard_node.state.keys import BOOKKEEPING, Table, key_of
 from shard_node.state.members import DeleteMember, UpdateMember
@@ -175,3 +175,36 @@ def test_accounts_go_with_their_names(tmp_path: Path) -> None:
     assert old is not None
     assert new is not None
     assert (new.balance, new.floor) == (old.balance, old.floor)
+
+
+def test_an_accounts_history_is_that_of_this_log(tmp_path: Path) -> None:
+    """What the file says of it is of another moment, or of another log."""
+    file = tmp_path / "partition"
+    with opened(tmp_path / "data" / "state") as rig:
+        for _ in range(RECENT_MAX + 3):
+            rig.do(Deposit("a", 1))
+        rig.flush()
+        key = key_of(Table.ACCOUNT, "a")
+        export(rig.store.view, key[0], rig.store.era(), rig.store.place().lsn, file)
+        for _ in range(RECENT_MAX):
+            rig.do(Deposit("a", 1))
+        rig.flush()
+        empty = tmp_path / "empty"
+    import_partition(rig.folder, file)
+    store = StateStore.open(rig.folder)
+    row = read(Account, store.view.get(key))
+    assert row is not None
+    assert row.balance == RECENT_MAX + 3
+    assert list(history(store.view, "a")) == list(range(1, 2 * RECENT_MAX + 4))
+    store.close()
+    with opened(tmp_path / "other" / "state") as other:
+        export(other.store.view, key[0], other.store.era(), 0, empty)
+    assert import_partition(rig.folder, empty).removed == 1
+    store = StateStore.open(rig.folder)
+    assert store.view.get(key) is None
+    assert list(history(store.view, "a")) == list(range(1, 2 * RECENT_MAX + 4))
+    store.close()
+    import_partition(other.folder, file)
+    store = StateStore.open(other.folder)
+    assert list(history(store.view, "a")) == []
+    store.close()

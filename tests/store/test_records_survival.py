@@ -23,7 +23,6 @@ import pytest
 import shard_node
 from shard_node.peer.connect import Client
 from shard_node.shared.changes import AccountChanged
-from shard_node.state import machine
 from store.check import check
 from tests.support import state_fill
 from tests.support.broker_rig import ROOT, Rig
@@ -185,12 +184,8 @@ def test_the_check_sees_a_broker_that_keeps_the_log_in_memory(folder: Path, few:
         assert "its memory grows with the log" in wrong(few, seen_with(rig, 2 * FEW))
 
 
-def test_what_is_filled_in_is_what_a_broker_would_have_written(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_filled_in_is_what_a_broker_would_have_written(tmp_path: Path) -> None:
     """In one go or in several: replayed, its log gives its rows."""
-    for module in (machine, state_fill):
-        monkeypatch.setattr(module, "DONE_KEPT", 1000)
     for records in (1500, 300, 2000):
         state_fill.fill(tmp_path / "data" / "state", records)
     report = check(tmp_path / "data" / "state")

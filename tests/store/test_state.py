@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from shard_node.state.files import LOG, META, ROWS, SCHEMA_KEY, Base, Mark, lsn_key, pack
+from shard_node.state.files import LOG, META, ROWS, SCHEMA, SCHEMA_KEY, Base, Mark, lsn_key, pack
 from shard_node.state.keys import Table, key_of
 from shard_node.state.values import SetValue
-from store.errors import StoreClosed, StoreDamaged, StoreError, StoreFull
+from store.errors import StoreClosed, StoreDamaged, StoreError, StoreFull, StoreSchema
 from store.offline import JOURNAL_FILES
 from store.state import StateStore
 from tests.support.state_store import WAIT_S, Rig, contents, opened, plant
@@ -64,7 +64,7 @@ def test_scans_are_those_of_the_model(tmp_path: Path) -> None:
         keys = sorted(rig.model.view.rows)
         prefixes = {b"", b"\0", b"\xff", *(key[:size] for key in keys[::17] for size in (1, 2, 9))}
         for prefix in prefixes:
-            for after in (b"", keys[0], keys[60], keys[-1], prefix):
+            for after in (b"", keys[0], keys[len(keys) // 2], keys[-1], prefix):
                 found = list(rig.store.view.scan(prefix, after))
                 assert found == list(rig.model.view.scan(prefix, after)), (prefix, after)
 
@@ -109,12 +109,32 @@ def test_nobody_else_may_read(tmp_path: Path) -> None:
     assert modes == dict.fromkeys(("data.mdb", "lock.mdb", *JOURNAL_FILES), 0o600)
 
 
-def test_another_schema_is_refused(tmp_path: Path) -> None:
+def test_a_state_of_another_version_is_refused_and_nothing_is_touched(tmp_path: Path) -> None:
     StateStore.open(tmp_path / "state").close()
-    plant(tmp_path / "state", META, SCHEMA_KEY, pack(SCHEMA_KEY, b"999"))
-    with pytest.raises(StoreDamaged, match="999") as caught:
+    plant(tmp_path / "state", META, SCHEMA_KEY, pack(SCHEMA_KEY, b"1"))
+    before = (tmp_path / "state" / "data.mdb").read_bytes()
+    with pytest.raises(StoreSchema, match=f"of schema 1; this version reads {SCHEMA}") as caught:
         StateStore.open(tmp_path / "state")
-    assert "check" in caught.value.hint
+    assert f"mv {tmp_path / 'state'} {tmp_path / 'state'}.1 " in caught.value.hint
+    assert (tmp_path / "state" / "data.mdb").read_bytes() == before
+
+
+def test_op_ids_are_those_of_the_records(tmp_path: Path) -> None:
+    with opened(tmp_path / "state") as rig:
+        assert rig.store.op_ids(0, 10) == []
+        rig.fill(50)
+        every = [entry.op_id for entry in rig.model.entries.values()]
+        assert rig.store.op_ids(0, 1000) == every
+        assert rig.store.op_ids(17, 5) == every[17:22]
+        assert rig.store.op_ids(50, 5) == rig.store.op_ids(3, 0) == []
+        stored = bytearray(rig.store.view.cursor(LOG).get(lsn_key(20)))
+    for fault in (None, bytes(stored[:3]), bytes([stored[0] ^ 1, *stored[1:]])):
+        plant(tmp_path / "state", LOG, lsn_key(20), fault)
+        again = StateStore.open(tmp_path / "state")
+        with pytest.raises(StoreDamaged, match="record 20"):
+            again.op_ids(0, 1000)
+        assert again.op_ids(20, 1000) == every[20:]
+        again.close()
 
 
 @pytest.mark.parametrize("bit", [0, 5, 8 * 4, 8 * 9 + 3])

@@ -13,7 +13,6 @@ import json
 import random
 import sys
 import time
-import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -21,14 +20,12 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
-import msgspec
 
 import store.engine
-from shard_node.state.economy import Account, Deposit, Total, Transfer
+from shard_node.state.economy import RECENT_MAX, Account, Deposit, Total, Touched, Transfer
 from shard_node.state.files import LOG, MARK_KEY, META, ROWS, Mark, lsn_key, pack, write_mark
-from shard_node.state.keys import Table, done_key, key_of
+from shard_node.state.keys import Table, key_of
 from shard_node.state.log import Entry, Payload, make_entry, write_entry
-from shard_node.state.machine import DONE_KEPT, Done
 from shard_node.state.rows import read, write
 from shard_node.state.tx import Actor, new_op_id
 from shard_node.state.undo import Give, Recount
@@ -41,7 +38,6 @@ GIVEN = 1_000_000
 NAMES = [f"user:{number}" for number in range(100_000, 101_000)]
 ACTOR = Actor("fill")
 
-_encode = msgspec.msgpack.Encoder().encode
 _account_keys = {name: key_of(Table.ACCOUNT, name) for name in NAMES}
 _total_key = key_of(Table.TOTAL, "source", "deposit")
 
@@ -56,13 +52,12 @@ class Filler:
         self._at_ms = max(at_ms, START_MS)
         self._last = self.lsn + records
         self._accounts: dict[str, list[int]] = {}
+        self._recent: dict[str, tuple[int, ...]] = {}
         for name, key in _account_keys.items():
             row = read(Account, state.view.get(key))
             self._accounts[name] = [0, 0, 0] if row is None else [row.version, row.lsn, row.balance]
-        self._rows: dict[bytes, bytes | None] = {}
-        for old in state.entries(max(0, self.lsn - DONE_KEPT), DONE_KEPT):
-            if old.lsn <= self._last - DONE_KEPT:
-                self._rows[done_key(old.op_id)] = None
+            self._recent[name] = () if row is None else row.recent
+        self._rows: dict[bytes, bytes] = {}
 
     def fill(self) -> None:
         while self.lsn < self._last:
@@ -73,25 +68,22 @@ class Filler:
         """The record of one transaction; its rows wait for the commit."""
         self.lsn, self._at_ms = lsn, self._at_ms + 1
         opened = lsn <= len(NAMES)
-        payload, result = self._deposit(NAMES[lsn - 1]) if opened else self._transfer()
+        payload = self._deposit(NAMES[lsn - 1]) if opened else self._transfer()
         op_id = new_op_id(self._at_ms, self._random.randbytes(16))
         salt = self._random.randbytes(16)
         minted = GIVEN if opened else 0
         entry = make_entry(lsn, self._at_ms, op_id, payload, salt, self._digest, minted)
         self._digest = entry.digest
-        if lsn > self._last - DONE_KEPT:
-            ops_crc = zlib.crc32(_encode(payload.ops))
-            self._rows[done_key(op_id)] = write(Done(1, lsn, lsn, (result,), ops_crc))
         return entry
 
-    def _deposit(self, name: str) -> tuple[Payload, dict[str, int]]:
+    def _deposit(self, name: str) -> Payload:
         left = self._give(name, GIVEN)
         total = Total(self.lsn, self.lsn, self.lsn, self.lsn * GIVEN)
         self._rows[_total_key] = write(total)
         undo = (Give(name, -GIVEN), Recount("source", "deposit", -GIVEN))
-        return Payload(ACTOR, (Deposit(name, GIVEN),), undo), {"balance": left}
+        return Payload(ACTOR, (Deposit(name, GIVEN),), undo, 0, ({"balance": left},))
 
-    def _transfer(self) -> tuple[Payload, dict[str, int]]:
+    def _transfer(self) -> Payload:
         """From one who has it."""
         a, b = self._random.sample(NAMES, 2)
         amount = 1 + self.lsn % 100
@@ -99,26 +91,30 @@ class Filler:
             a, b = b, a
         undo = (Give(a, amount), Give(b, -amount))
         result = {"source": self._give(a, -amount), "target": self._give(b, amount)}
-        return Payload(ACTOR, (Transfer(a, b, amount),), undo), result
+        return Payload(ACTOR, (Transfer(a, b, amount),), undo, 0, (result,))
 
     def _give(self, name: str, amount: int) -> int:
         account = self._accounts[name]
         account[0], account[1], account[2] = account[0] + 1, self.lsn, account[2] + amount
-        self._rows[key_of(Table.HISTORY, f"account:{name}", self.lsn)] = b""
+        recent = self._recent[name]
+        if len(recent) == RECENT_MAX:
+            older = write(Touched(1, recent[-1], recent[-1], recent))
+            self._rows[key_of(Table.HISTORY, f"account:{name}", recent[-1])] = older
+            recent = ()
+        self._recent[name] = (*recent, self.lsn)
         return account[2]
 
     def _commit(self, entries: list[Entry]) -> None:
         rows = self._rows
         for name, (version, lsn, balance) in self._accounts.items():
             if lsn > 0:
-                rows[_account_keys[name]] = write(Account(version, lsn, lsn, balance))
+                rows[_account_keys[name]] = write(
+                    Account(version, lsn, lsn, balance, recent=self._recent[name])
+                )
         records = [(lsn_key(entry.lsn), write_entry(entry)) for entry in entries]
         mark = Mark(self.lsn, self._digest, self._at_ms)
         with self._store.env.begin(write=True) as txn:
-            for key in [key for key, row in rows.items() if row is None]:
-                txn.delete(key, db=self._store.handles[ROWS])
-            whole = sorted((key, row) for key, row in rows.items() if row is not None)
-            _put(txn.cursor(self._store.handles[ROWS]), whole)
+            _put(txn.cursor(self._store.handles[ROWS]), sorted(rows.items()))
             _put(txn.cursor(self._store.handles[LOG]), records, append=True)
             txn.put(MARK_KEY, pack(MARK_KEY, write_mark(mark)), db=self._store.handles[META])
         self._rows = {}

@@ -138,6 +138,12 @@ class Pipeline:
     def entry(self, lsn: int) -> Any:
         return self._entries.get(lsn) or self.store.entry(lsn)
 
+    def applied(self, op_id: bytes) -> int | None:
+        """Slowly, and so surely right."""
+        found = [entry.lsn for entry in self._entries.values() if entry.op_id == op_id]
+        found += [entry.lsn for entry in self.store.entries(0, 1 << 30) if entry.op_id == op_id]
+        return found[0] if found else None
+
     def submit(self, tx: Tx, at_ms: int) -> Applied:
         """The token is the lsn. Raises a StateError."""
         if self._failed:
