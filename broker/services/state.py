@@ -20,13 +20,15 @@ from broker.services.deltas import Change, Deltas
 from broker.services.upward import ops_of, tx_of
 from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import StateError
-from shard_node.state.machine import Place, apply, read_tx
+from shard_node.state.keys import BOOKKEEPING
+from shard_node.state.machine import Applied, Place, apply, read_tx
 from shard_node.state.quick import quick
 from shard_node.state.tx import Actor, Tx
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.categories import GuildSync, StateUpdate
 from shard_node.wire.limits import (
     STATE_OPS_MAX,
+    STATE_OWN_ROWS_MAX_BYTES,
     STATE_TXS_MAX,
     STATE_WAITING_MAX,
     STATE_WAITING_MAX_BYTES,
@@ -137,7 +139,7 @@ class State:
         actor = _ACTOR_OF_ROLE.get(ref.peer.role, ref.peer.name)
         at_ms = self._shared.clock.at_ms(now)
         self._read = read
-        outcomes, effects = self._apply_all(body.txs, actor, at_ms)
+        outcomes, effects = self._apply_all(body, actor, at_ms)
         group = self._group
         # Where nothing waits, or nothing was read, no failure can take the answer back.
         if not self._read or (not group.full and not self._sealed):
@@ -166,19 +168,19 @@ class State:
         return None
 
     def _apply_all(
-        self, txs: tuple[bytes, ...], actor: str, at_ms: int
+        self, body: StateDo, actor: str, at_ms: int
     ) -> tuple[list[StateOutcome], Effects]:
         outcomes: list[StateOutcome] = []
         effects: Effects = []
         ops_left = STATE_OPS_MAX
-        for data in txs:
+        for data in body.txs:
             try:
                 tx = read_tx(data)
                 ops_left -= len(tx.ops)
                 if ops_left < 0:
                     outcomes.append(_TOO_MANY)
                 else:
-                    outcomes.append(self._apply(tx, actor, at_ms))
+                    outcomes.append(self._apply(tx, actor, at_ms, rows=body.rows))
             except StateError as error:
                 outcomes.append(StateOutcome(0, error=body_of(error)))
             except Exception as error:
@@ -188,7 +190,7 @@ class State:
                 outcomes.append(StateOutcome(0, error=ErrorBody("E_STATE", text)))
         return outcomes, effects
 
-    def _apply(self, tx: Tx, actor: str, at_ms: int) -> StateOutcome:
+    def _apply(self, tx: Tx, actor: str, at_ms: int, *, rows: bool) -> StateOutcome:
         result = quick(self._shared.buckets, tx, at_ms)
         if result is not None:
             return StateOutcome(0, (result,))
@@ -204,7 +206,8 @@ class State:
                 self._group.forgotten.append(Forgetting(tx.ops[0].user, applied.lsn, 0))
             if self._deltas.wanted(applied.writes):
                 self._group.changes += self._deltas.of(applied)
-        return StateOutcome(applied.lsn, applied.results)
+        own = _own_rows(applied) if rows and applied.entry is not None else None
+        return StateOutcome(applied.lsn, applied.results, rows=own)
 
     # --- commits
 
@@ -297,6 +300,13 @@ def at(shared: SharedState, now: float) -> StateAt:
     """Where the log stands as far as the file shows it and all changes were told."""
     place = shared.shown
     return StateAt(place.lsn, place.at_ms, shared.port.first_lsn(), shared.clock.at_ms(now))
+
+
+def _own_rows(applied: Applied) -> tuple[tuple[bytes, bytes | None], ...] | None:
+    """What a transaction wrote, for its sender; None where that is too much."""
+    rows = tuple([row for row in applied.writes.items() if row[0][1] not in BOOKKEEPING])
+    size_bytes = sum([len(row) for _, row in rows if row is not None])
+    return rows if size_bytes <= STATE_OWN_ROWS_MAX_BYTES else None
 
 
 def body_of(error: StateError) -> ErrorBody:

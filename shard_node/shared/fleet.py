@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from shard_node.errors import RequestFailed, RequestTimeout, ShardNodeError
+from shard_node.errors import RequestFailed, ShardNodeError
 from shard_node.shared.backend import ASK_TIMEOUT_S, Logged, Tx
 from shard_node.shared.clock import LogClock
 from shard_node.shared.intake import Intake
@@ -29,6 +29,7 @@ from shard_node.wire.state import (
     StateLog,
     StateLogged,
     StateMark,
+    StateOutcome,
     StateRead,
     StateRows,
     StateScan,
@@ -44,6 +45,7 @@ from shard_node.wire.topics import (
 )
 
 if TYPE_CHECKING:
+    from shard_node.shared.own import OwnRows
     from shard_node.shared.reader import Reader
 
 _log = logging.getLogger(__name__)
@@ -75,6 +77,7 @@ class FleetState:
         self._asks, self._folder, self._subscribe = asks, folder, subscribe
         self._submitter = Submitter(asks)
         self._reader: Reader | None = None
+        self._own: OwnRows | None = None
         self._replica: Replica | None = None
         self._intake = Intake(self, tell)
         self._task: asyncio.Task[None] | None = None
@@ -89,13 +92,26 @@ class FleetState:
 
     async def commit(self, tx: Submitted, *, timeout_s: float, quick: bool = False) -> Tx:
         """Returns once it is durable, and what it wrote can be read here."""
-        done = await self._submitter.submit(tx, timeout_s=timeout_s, quick=quick)
-        if self._reader is None and self._replica is not None and done.id:
-            try:
-                await self._replica.reach(done.id, COPY_TIMEOUT_S)
-            except RequestTimeout as error:  # it is committed all the same
-                _log.warning("%s", error)
-        return done
+        outcome = await self._submitter.submit(tx, timeout_s=timeout_s, quick=quick)
+        if outcome.lsn:
+            await self._shown(outcome)
+        return Tx(outcome.lsn, outcome.results)
+
+    async def _shown(self, outcome: StateOutcome) -> None:
+        """What was written can be read here."""
+        own, rows = self._own, outcome.rows
+        if own is not None and rows is not None and not own.full:
+            own.add(outcome.lsn, rows)
+            self.get = own.get  # type: ignore[method-assign]
+            return
+        try:
+            if self._reader is None:
+                if self._replica is not None:
+                    await self._replica.reach(outcome.lsn, COPY_TIMEOUT_S)
+            elif self._reader.mark().lsn < outcome.lsn:
+                await self.where(outcome.lsn, COPY_TIMEOUT_S)
+        except ShardNodeError as error:  # it is committed all the same
+            _log.warning("%s", error)
 
     def get(self, key: bytes) -> bytes | None:
         """A committed row. Raises StoreDamaged, BrokerUnavailable where nothing is here yet."""
@@ -104,10 +120,8 @@ class FleetState:
 
     def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """Committed rows in order. Raises as ``get``."""
-        reader = self._reader
-        return (
-            reader.scan(prefix, after) if reader is not None else self._copy().scan(prefix, after)
-        )
+        source = self._own or self._copy()
+        return source.scan(prefix, after)
 
     async def fetch(self, keys: Sequence[bytes]) -> tuple[bytes | None, ...]:
         """Rows as the broker has them now."""
@@ -249,6 +263,9 @@ class FleetState:
         if self._behind is not None:
             self._behind.cancel()
         self._submitter.close()
+        if self._own is not None:
+            self._own.close()
+            self._own = None
         if self._reader is not None:
             self._reader.close()
             self._reader = None
@@ -282,6 +299,7 @@ class FleetState:
     def _open_reader(self) -> None:
         if self._folder is None or self._reader is not None:
             return
+        from shard_node.shared.own import OwnRows
         from shard_node.shared.reader import CannotRead, Reader
 
         try:
@@ -291,7 +309,14 @@ class FleetState:
             _log.info("the state is read through the broker: %s", error)
             return
         self.clock.carry_on(mark.at_ms, mark.boot_id, mark.boottime_ms)
-        self.get = self._reader.get  # type: ignore[method-assign]
+        self._own = OwnRows(self._reader, self._read_file)
+        self._submitter.rows = True
+        self._read_file()
+
+    def _read_file(self) -> None:
+        """Nothing of ours is missing in the file: reads go straight to it."""
+        if self._reader is not None:
+            self.get = self._reader.get  # type: ignore[method-assign]
 
 
 def _next_wanted(key: bytes) -> bytes:

@@ -18,12 +18,11 @@ from shard_node.errors import (
     RequestTimeout,
     ShardNodeError,
 )
-from shard_node.shared.backend import Tx
 from shard_node.state.errors import BY_CODE, TooLarge, from_code
 from shard_node.state.machine import encode_tx
 from shard_node.state.tx import Tx as Submitted
 from shard_node.wire.bodies import ErrorBody
-from shard_node.wire.state import StateDo, StateDone
+from shard_node.wire.state import StateDo, StateDone, StateOutcome
 from shard_node.wire.topics import STATE_DO
 
 WAITING_MAX: Final = 16_384
@@ -56,7 +55,7 @@ class _Waiting:
 
     __slots__ = ("data", "deadline", "future")
 
-    def __init__(self, data: bytes, deadline: float, future: asyncio.Future[Tx]) -> None:
+    def __init__(self, data: bytes, deadline: float, future: asyncio.Future[StateOutcome]) -> None:
         self.data, self.deadline, self.future = data, deadline, future
 
 
@@ -69,13 +68,15 @@ class Submitter:
         self._soon: asyncio.Handle | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._count = 0
+        self.rows = False
+        """Whether outcomes shall say what was written."""
 
     @property
     def waiting(self) -> int:
         """Transactions without an outcome."""
         return self._count
 
-    async def submit(self, tx: Submitted, *, timeout_s: float, quick: bool = False) -> Tx:
+    async def submit(self, tx: Submitted, *, timeout_s: float, quick: bool = False) -> StateOutcome:
         """Returns once it is durable. ``quick`` ones share no request with the others.
 
         Raises StateError's children, TooLarge, QueueFull; and RequestTimeout or
@@ -142,7 +143,7 @@ class Submitter:
 
     async def _once(self, items: list[_Waiting], timeout_s: float) -> list[_Waiting]:
         """Send once. Returns those that are worth another try."""
-        body = StateDo(tuple(item.data for item in items))
+        body = StateDo(tuple(item.data for item in items), self.rows)
         try:
             reply: StateDone = await self._asks.ask(STATE_DO, body, timeout_s=timeout_s, renew=True)
         except RequestFailed as error:
@@ -155,7 +156,7 @@ class Submitter:
         for item, outcome in zip(items, reply.outcomes, strict=True):
             if outcome.error is None:
                 if not item.future.done():
-                    item.future.set_result(Tx(outcome.lsn, outcome.results))
+                    item.future.set_result(outcome)
             elif outcome.error.code == BUSY:
                 again.append(item)
             else:
@@ -189,7 +190,7 @@ def _fail(item: _Waiting, error: BaseException) -> None:
         item.future.set_exception(error)
 
 
-def _too_late(future: asyncio.Future[Tx]) -> None:
+def _too_late(future: asyncio.Future[StateOutcome]) -> None:
     if not future.done():
         text = "no outcome before the deadline: nobody knows whether it was applied"
         future.set_exception(RequestTimeout(text))

@@ -90,3 +90,7 @@ HEARTBEAT_LOST_S: Final = 15.0
 """A node whose heartbeat thread is silent for so long is given up."""
 BROKER_SILENT_S: Final = 3.0
 """A node that hears nothing from the broker for so long reports it as away and goes on."""
+
+STATE_OWN_ROWS_MAX_BYTES: Final = 16 << 10
+"""Of the rows that a transaction wrote, in its outcome; its sender waits for the file where
+they are more."""

@@ -15,19 +15,24 @@ MESSAGE_CUT_CHARS: Final = 200
 
 
 class StateDo(Body, frozen=True):
-    """Apply these transactions (``shard_node.state.tx.Tx``), each by itself, in this order."""
+    """Apply these transactions (``shard_node.state.tx.Tx``), each by itself, in this order.
+    ``rows``: the sender reads the state's file, and wants to know at once what it wrote."""
 
     txs: tuple[bytes, ...]
+    rows: bool = False
 
 
 class StateOutcome(Body, frozen=True):
     """What became of one: its lsn and the results of its operations, or ``error`` (lsn 0).
-    ``cut``: results or the error's details did not fit into the reply."""
+    ``cut``: results or the error's details did not fit into the reply. ``rows``: keys and rows
+    (None: deleted) that it wrote; None where they were not asked for, are too many, or were
+    written before."""
 
     lsn: int
     results: tuple[Any, ...] = ()
     error: ErrorBody | None = None
     cut: bool = False
+    rows: tuple[tuple[bytes, bytes | None], ...] | None = None
 
 
 class StateDone(Body, frozen=True):

@@ -1,0 +1,76 @@
+"""What this process wrote and the state's file does not show yet.
+
+The broker answers when a transaction is durable, which is some milliseconds before the file
+shows it. Its answer has the rows, so that a process reads what it wrote at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from shard_node.shared.reader import Reader
+from shard_node.state.views import merged
+
+LOOKED_S: Final = 0.05
+"""How often it is looked whether the file has caught up, while something is kept."""
+KEPT_MAX: Final = 65_536
+
+Rows = tuple[tuple[bytes, bytes | None], ...]
+
+
+class OwnRows:
+    """A ``Reads`` over a reader's. ``empty`` is called when the file shows all of it. For the
+    loop's thread."""
+
+    def __init__(self, reader: Reader, empty: Callable[[], None]) -> None:
+        self._reader, self._empty = reader, empty
+        self._rows: dict[bytes, tuple[int, bytes | None]] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def full(self) -> bool:
+        """Whether no more may be kept."""
+        return len(self._rows) >= KEPT_MAX
+
+    def add(self, lsn: int, rows: Rows) -> None:
+        """What the transaction ``lsn`` of this process wrote (None: deleted)."""
+        for key, row in rows:
+            known = self._rows.get(key)
+            if known is None or known[0] < lsn:
+                self._rows[key] = (lsn, row)
+        if self._rows and self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOKED_S, self._look)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The newest row that this process may know. Raises StoreDamaged."""
+        mine = self._rows.get(key)
+        if mine is None or self._reader.mark().lsn >= mine[0]:
+            return self._reader.get(key)
+        return mine[1]
+
+    def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """In order. Raises StoreDamaged."""
+        shown = self._reader.mark().lsn
+        writes = {
+            key: row
+            for key, (lsn, row) in self._rows.items()
+            if lsn > shown and key.startswith(prefix)
+        }
+        return merged(self._reader, writes, prefix, after)
+
+    def close(self) -> None:
+        """The loop ends."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        shown = self._reader.mark().lsn
+        self._rows = {key: mine for key, mine in self._rows.items() if mine[0] > shown}
+        self._timer = None
+        if self._rows:
+            self._timer = asyncio.get_running_loop().call_later(LOOKED_S, self._look)
+        else:
+            self._empty()
