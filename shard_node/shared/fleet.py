@@ -257,8 +257,8 @@ class FleetState:
         self._intake.reached(found.lsn, number)
 
     def close(self) -> None:
-        """The loop ends."""
-        if self._task is not None:
+        """The loop ends, or has ended: its tasks went with it then."""
+        if self._task is not None and not self._task.get_loop().is_closed():
             self._task.cancel()
         if self._behind is not None:
             self._behind.cancel()

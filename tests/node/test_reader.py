@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import lmdb
 import pytest
 
 import shard_node
+from shard_node.shared.fleet import FleetState
 from shard_node.shared.reader import CannotRead, Reader
 from shard_node.state.keys import Table, key_of
 from store.state import StateStore
@@ -75,3 +77,25 @@ def test_errors_of_lmdb(
     for read in (lambda: reader.get(KEY), lambda: list(reader.scan(KEY)), reader.mark):
         with pytest.raises(said, match="planted"):
             read()
+
+
+def test_the_state_is_closed_after_its_loop(tmp_path: Path) -> None:
+    """A bot that fails at its start may leave the catching up behind."""
+
+    class Asks:
+        broker_up = True
+
+        async def ask(self, topic: str, body: Any, **_how: Any) -> Any:
+            await asyncio.Event().wait()
+
+    state = FleetState(Asks(), "a", None, lambda _: None, lambda _: None)
+    loop = asyncio.new_event_loop()
+    loop.call_soon(state.missed)
+    for _ in range(3):  # until it waits for its answer
+        loop.run_until_complete(asyncio.sleep(0))
+    task = state._task
+    assert task is not None and not task.done()
+    loop.close()
+    state.close()
+    task._log_destroy_pending = False  # type: ignore[attr-defined]
+    task.get_coro().close()  # type: ignore[union-attr]
