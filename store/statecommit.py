@@ -1,4 +1,9 @@
-"""What a commit of the state puts where. Puts only: what to put was computed before."""
+"""What a commit of the state puts where. Puts only: what to put was computed before.
+
+Many are put at once, by cursors: a transaction's own ``put`` lets go of the interpreter's lock
+each time, which a busy thread gives back after milliseconds (400 of them took 440 ms beside one
+that computed, and 0.6 ms by a cursor).
+"""
 
 from __future__ import annotations
 
@@ -76,17 +81,42 @@ def _mark(txn: lmdb.Transaction, handles: Handles) -> Mark:
 
 
 def _put_entries(txn: lmdb.Transaction, db: Any, batch: Batch, last: int) -> None:
+    packed = []
     for entry in batch.entries:
         last += 1
         if entry.lsn != last:
             raise StoreFailed(f"record {entry.lsn} of the log came where {last} was due")
         key = lsn_key(last)
-        txn.put(key, pack(key, write_entry(entry)), append=True, db=db)
+        packed.append((key, pack(key, write_entry(entry))))
+    _put_all(txn, db, packed, append=True)
 
 
 def _put_rows(txn: lmdb.Transaction, db: Any, batch: Batch) -> None:
-    for key, row in batch.writes.items():
-        put(txn, db, key, row)
+    """In the order of their keys: neighbours lie on the same page."""
+    writes = batch.writes
+    packed, gone = [], []
+    for key in sorted(writes):
+        row = writes[key]
+        if row is None:
+            gone.append(key)
+        else:
+            packed.append((key, pack(key, row)))
+    _put_all(txn, db, packed)
+    if gone:
+        with txn.cursor(db) as cursor:
+            for key in gone:
+                if cursor.set_key(key):
+                    cursor.delete()
+
+
+def _put_all(
+    txn: lmdb.Transaction, db: Any, packed: list[tuple[bytes, bytes]], *, append: bool = False
+) -> None:
+    if packed:
+        with txn.cursor(db) as cursor:
+            _, added = cursor.putmulti(packed, append=append)
+        if added != len(packed):
+            raise StoreFailed(f"{len(packed) - added} of {len(packed)} were not put")
 
 
 def _next_mark(batch: Batch, mark: Mark) -> Mark:

@@ -2,7 +2,8 @@
 
     python tests/bench/apply_cost.py [--count 20000] [--runs 5]
 
-Prints the median of the runs for a transfer, one as the broker applies it, a value, a logged cooldown, a short one.
+Prints the median of the runs for a transfer, one as the broker applies it, a value, a logged
+cooldown, a short one.
 """
 
 from __future__ import annotations
