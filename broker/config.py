@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from broker.core.keeping import Keeping
 from broker.core.rules import NOBODY, POOL, Rule
 from broker.core.settings import Settings
 from broker.errors import ByHand, ConfigError
@@ -28,7 +29,11 @@ ROUTE_FORM: Final = (
     'each must be {"category": NAME, "to": [NODE, ...] | "pool:NAME" | "nobody", '
     '"lane": "control" | "high" | "normal" | "low"}'
 )
+STATE_FORM: Final = (
+    "no number in it may be negative, backups must be 1 or more, and folder an absolute path"
+)
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+_KEPT: Final = Keeping()
 _KEY: Final = re.compile(r"`\$\.([^`]*)`")
 
 
@@ -38,6 +43,16 @@ class RouteEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     category: str
     to: list[str] | str | None = None
     lane: str | None = None
+
+
+class StateEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How the state's log is kept, and backed up: ``broker.core.keeping.Keeping``."""
+
+    log_ms: int = _KEPT.log_ms
+    records: int = _KEPT.records
+    backup_every_s: float = _KEPT.backup_every_s
+    backups: int = _KEPT.backups
+    folder: str = ""
 
 
 class LaunchRecord(msgspec.Struct, frozen=True):
@@ -58,6 +73,7 @@ class LaunchRecord(msgspec.Struct, frozen=True):
     api_base: str = API_BASE
     token_env: str = "DISCORD_TOKEN"
     routes: list[RouteEntry] = []
+    state: StateEntry = StateEntry()
 
 
 @dataclass(frozen=True)
@@ -95,6 +111,7 @@ class Config:
             identify_window_s=_window_s(record),
             drain_s=record.drain_s,
             routes=tuple(_rule(entry) for entry in record.routes),
+            keeping=Keeping(**msgspec.structs.asdict(record.state)),
             seed=int.from_bytes(os.urandom(8), "big"),
             incarnation=max(1, int(time.time())),
         )
@@ -155,6 +172,7 @@ def _problem(record: LaunchRecord) -> str:
         (record.log_level in LOG_LEVELS, "log_level", f"must be one of {', '.join(LOG_LEVELS)}"),
         (len(record.routes) <= ROUTES_MAX, "routes", f"must be at most {ROUTES_MAX} rules"),
         (all(map(_is_rule, record.routes)), "routes", ROUTE_FORM),
+        (_is_kept(record.state), "state", STATE_FORM),
         (record.endpoint.startswith("ipc://"), "endpoint", "must begin with ipc://"),
         (record.data_dir.startswith("/"), "data_dir", "must be an absolute path"),
         (record.run_dir.startswith("/"), "run_dir", "must be an absolute path"),
@@ -173,6 +191,11 @@ def _is_rule(entry: RouteEntry) -> bool:
         good = to is None or (bool(to) and all(map(is_node_name, to)))
     lanes = {lane.name.lower() for lane in Lane}
     return good and 0 < len(entry.category) <= TOPIC_MAX_CHARS and entry.lane in {None, *lanes}
+
+
+def _is_kept(entry: StateEntry) -> bool:
+    whole = min(entry.log_ms, entry.records, entry.backup_every_s) >= 0
+    return whole and entry.backups >= 1 and entry.folder[:1] in ("", "/")
 
 
 def _rule(entry: RouteEntry) -> Rule:

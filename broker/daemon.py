@@ -22,6 +22,7 @@ from typing import Final
 from broker.config import Config
 from broker.core.effects import (
     AskGateway,
+    Backup,
     Commit,
     Effect,
     Effects,
@@ -32,6 +33,7 @@ from broker.core.effects import (
     Order,
     Quit,
     ResetState,
+    Trim,
     WatchProcesses,
 )
 from broker.core.events import (
@@ -328,8 +330,10 @@ class Daemon:
         match effect:
             case Commit(token=token, changes=changes):
                 self._commit(token, changes)
-            case KeepState() | KeepNote() | Erase():
+            case KeepState() | KeepNote() | Erase() | Trim():
                 self._keep_state(effect)
+            case Backup():
+                self._state.backup(effect)
             case ResetState():
                 self._state.reset()
             case Order(line=line):
@@ -353,7 +357,7 @@ class Daemon:
         except StoreError as error:
             self._inner.append(Committed(token, str(error)))
 
-    def _keep_state(self, effect: KeepState | KeepNote | Erase) -> None:
+    def _keep_state(self, effect: KeepState | KeepNote | Erase | Trim) -> None:
         keeper = self._state
         refused = keeper.keep(effect) if isinstance(effect, KeepState) else keeper.note(effect)
         if refused is not None:

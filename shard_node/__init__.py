@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from shard_node.state.errors import InsufficientFunds as InsufficientFunds
     from shard_node.state.errors import NotThere as NotThere
     from shard_node.state.errors import NotUndoable as NotUndoable
+    from shard_node.state.errors import OpIdReused as OpIdReused
     from shard_node.state.errors import ReasonRequired as ReasonRequired
     from shard_node.state.errors import SelfTransfer as SelfTransfer
     from shard_node.state.errors import StateError as StateError
@@ -146,6 +147,7 @@ _HOMES = {
     "Node": _TARGETS,
     "NotThere": _STATE_ERRORS,
     "NotUndoable": _STATE_ERRORS,
+    "OpIdReused": _STATE_ERRORS,
     "PermissionsChanged": _CHANGES,
     "Pool": _TARGETS,
     "PremiumChanged": _CHANGES,
@@ -221,6 +223,7 @@ __all__ = [
     "Node",
     "NotThere",
     "NotUndoable",
+    "OpIdReused",
     "PermissionsChanged",
     "Pool",
     "PremiumChanged",

@@ -48,6 +48,7 @@ class BrokerClient:
         on_deliver: Callable[[Deliver], None] | None = None,
         on_link: Callable[[Link], None] | None = None,
         on_refused: Callable[[ErrorBody], None] | None = None,
+        on_told: Callable[[int], None] | None = None,
         plane: Plane | None = None,
     ) -> None:
         self.session = session
@@ -60,7 +61,8 @@ class BrokerClient:
             on_lost=self._connection_lost,
         )
         self._on_stop, self._on_deliver, self._on_link = on_stop, on_deliver, on_link
-        self._on_refused = on_refused
+        self._on_refused, self._on_told = on_refused, on_told
+        self._told = 0
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._outbox: tuple[deque[Transmit], ...] = tuple(deque() for _ in Lane)
         self._plane = plane
@@ -184,6 +186,7 @@ class BrokerClient:
         """The heartbeat thread heard the broker (call it on the loop)."""
         if self._open:
             self._act(self.session.heartbeat_answered(ack, time.monotonic()))
+            self._pass_told()
 
     # --- carrying out effects
 
@@ -342,7 +345,16 @@ class BrokerClient:
         self._perform(self.session.frame_received(head, body, now))
         if self.session.refusal not in (None, refusal):
             self._refused(self.session.refusal)
+        self._pass_told()
         return True
+
+    def _pass_told(self) -> None:
+        """What a heartbeat's answer says of the state."""
+        told = self.session.told
+        if told != self._told:
+            self._told = told
+            if self._on_told is not None:
+                self._on_told(told)
 
     def _refused(self, why: ErrorBody) -> None:
         level = logging.INFO if why.code == "E_NOT_READY" else logging.WARNING

@@ -148,6 +148,7 @@ class Node(Peer):
             on_stop=self.ask_stop,
             on_deliver=self._deliver,
             on_link=self._link_changed,
+            on_told=self._state_told,
             plane=self._plane,
         )
         self._fleet_state.open()
@@ -268,7 +269,7 @@ class Node(Peer):
             self.client.subscribe(self._plane.handlers.topics)
 
     def _link_changed(self, link: Link) -> None:
-        self._state_link(link)
+        self._state_link(link, self.client.session.told if self.client is not None else 0)
         said = {
             Link.REGISTERED: "the broker is there",
             Link.AWAY: "the broker is silent; the bot goes on without it",

@@ -90,6 +90,8 @@ class NodeSession:
         self.dropped = 0
         self.refusal: ErrorBody | None = None
         """Why the broker did not let it in when it was asked last."""
+        self.told = 0
+        """The number of the last change of the state that the broker says it told."""
         self.pace = Pace()
         self._register = register
         self._serves = serves
@@ -192,6 +194,7 @@ class NodeSession:
         self.pace.told(ack.heartbeat_interval_s)
         if not ack.registered:
             return self._lost(now)
+        self.told = ack.told
         if not self._move("heard"):
             return []
         return [LinkChanged(self.link), *self._flush(now)]
@@ -270,6 +273,7 @@ class NodeSession:
         self._registering = self.refusal = None
         self.pace.registered()
         self.pace.told(welcome.heartbeat_interval_s)
+        self.told = welcome.told
         if not welcome.accepted:
             self._move("refused")
             reason = welcome.reason or "the broker knows a newer epoch of this node"
@@ -328,7 +332,7 @@ class NodeSession:
         try:
             if head.kind is Kind.ERROR:
                 return self._refused(head.correlation, decode_body(body, ErrorBody), now)
-            reply = decode_body(body, pending.spec.reply or dict)
+            reply = decode_body(body, pending.spec.reply or pending.spec.up or dict)
         except WireError as error:
             del self._pending[head.correlation]
             return [Fail(head.correlation, RequestFailed(f"{pending.topic}: {error}"))]

@@ -152,7 +152,9 @@ class Client:
 
     def ask(self, topic: str, body: Any) -> Any:
         """The reply to a request of the vocabulary, such as those of the state."""
-        return self._request(topic, body, topics.TOPICS[topic].reply or dict)
+        return self._request(
+            topic, body, topics.TOPICS[topic].reply or topics.TOPICS[topic].up or dict
+        )
 
     def _request(self, topic: str, body: Any, reply_type: type[Any]) -> Any:
         correlation = next(self._correlations)

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from shardctl import keeping
 from shardctl.errors import ConfigError
 from shardctl.launch import LOG_LEVELS
 from shardctl.paths import FLEET_NAME_RULE, is_fleet_name
@@ -69,6 +70,18 @@ KEYS: Final[dict[str, Key]] = {
     "debug": Key("true or false", _flag),
     "sandbox": Key("a table", lambda v: isinstance(v, dict)),
     "routes": Key("tables [[routes]]", lambda v: isinstance(v, list)),
+    "state": Key("a table", lambda v: isinstance(v, dict)),
+}
+STATE_KEYS: Final[dict[str, Key]] = {
+    "keep_log": Key('a length such as "90d", or "forever"', keeping.is_age),
+    "keep_records": Key(
+        f"a whole number from {keeping.RECORDS_MIN}, or 0 for any number", keeping.is_count
+    ),
+    "backup_every": Key('a length from "1m", such as "24h", or "never"', keeping.is_interval),
+    "backups": Key(
+        f"a whole number from 1 to {keeping.BACKUPS_MAX}", _between(1, keeping.BACKUPS_MAX, int)
+    ),
+    "backup_folder": Key("the path of a folder", _text),
 }
 SANDBOX_KEYS: Final[dict[str, Key]] = {
     "guilds": Key("a whole number from 0 to 1000000", _between(0, 1_000_000, int)),
@@ -82,13 +95,14 @@ SANDBOX_KEYS: Final[dict[str, Key]] = {
 
 @dataclass(frozen=True)
 class FileConfig:
-    """What a file says. ``sandbox`` holds the keys of its sub-table, ``routes`` the rules as
-    the launch record has them. ``path``: which file."""
+    """What a file says. ``sandbox`` and ``state`` hold the keys of their sub-tables, ``routes``
+    the rules as the launch record has them. ``path``: which file."""
 
     path: Path | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     sandbox: Mapping[str, Any] = field(default_factory=dict)
     routes: tuple[Mapping[str, Any], ...] = ()
+    state: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, key: str) -> Any:
         """The value of a key of the table; None where the file has none."""
@@ -155,9 +169,11 @@ def _checked(path: Path, text: str, table: Any, under: tuple[str, ...]) -> FileC
     _check(path, text, table, KEYS, under)
     sandbox = table.get("sandbox", {})
     _check(path, text, sandbox, SANDBOX_KEYS, (*under, "sandbox"))
+    state = table.get("state", {})
+    _check(path, text, state, STATE_KEYS, (*under, "state"))
     rules = read_rules(path, text, table.get("routes", []), under)
-    values = {k: v for k, v in table.items() if k not in ("sandbox", "routes")}
-    return FileConfig(path, values, sandbox, rules)
+    values = {k: v for k, v in table.items() if k not in ("sandbox", "routes", "state")}
+    return FileConfig(path, values, sandbox, rules, state)
 
 
 def _check(

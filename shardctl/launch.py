@@ -14,7 +14,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -62,7 +62,8 @@ class Record:
     """``fleet.json``: what the supervisor and the broker must know of the fleet.
 
     ``nodes_max`` is what this machine bears (shardctl.machine), for ``nodes`` "auto".
-    ``routes`` are the operator's routing rules (shardctl.routes). ``debug``: who asked gets
+    ``routes`` are the operator's routing rules (shardctl.routes), ``state`` how long the state's
+    log is kept (shardctl.keeping). ``debug``: who asked gets
     the traceback of what a node's handler raised.
     """
 
@@ -83,6 +84,7 @@ class Record:
     api_base: str = API_BASE
     token_env: str = TOKEN_VARIABLE
     routes: tuple[Mapping[str, Any], ...] = ()
+    state: Mapping[str, Any] = field(default_factory=dict)
     schema: int = RECORD_SCHEMA
 
     @property

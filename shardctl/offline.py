@@ -12,55 +12,28 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import lmdb
-
 from shard_node.state.audit import Finding, Sums, audit, audit_log, compare
-from shard_node.state.files import DATABASES, META, REPLAY_KEY, RowDamaged, key_lsn
+from shard_node.state.files import META, REPLAY_KEY, RowDamaged, key_lsn
 from shard_node.state.keys import PARTITIONS
 from shardctl.errors import EXIT_INTERRUPTED
-from store import check, partitions, snapshot
-from store.engine import FILE_MODE, LMDB_MAJOR, MAP_MAX_BYTES, READERS_MAX
-from store.errors import SnapshotRefused, StoreDamaged, StoreError, StoreMemory, StoreOpenError
-from store.offline import DATA_FILE, open_databases, opened_at_rest
+from shardctl.keeping import backup_folders
+from shardctl.launch import read_json
+from store import backups, check, partitions, snapshot
+from store.beside import beside
+from store.errors import SnapshotRefused, StoreDamaged, StoreError
+from store.offline import opened_at_rest
 from store.state import StateStore
 from store.statestats import PartitionStats, partition_stats, sizes
 
+RECORD_FILE: Final = "fleet.json"
+"""The launch record, in the data folder (shardctl.paths)."""
 LOG_MAX: Final = 1 << 62
 """Records in a log, at most."""
 Words = dict[str, Any]
-
-
-@contextmanager
-def beside(folder: Path) -> Iterator[StateStore]:
-    """The state for reading, whether a broker runs on it or not. Raises StoreError."""
-    if not (folder / DATA_FILE).is_file():
-        raise StoreOpenError(f"{folder}: there is no state", hint="run: shardctl start")
-    try:
-        env = lmdb.open(
-            str(folder),
-            map_size=MAP_MAX_BYTES,  # the broker's: it may grow meanwhile
-            mode=FILE_MODE,
-            readonly=True,
-            create=False,
-            max_dbs=len(DATABASES),
-            max_readers=READERS_MAX,
-            lib_version=LMDB_MAJOR,
-        )
-    except (lmdb.MemoryError, MemoryError) as error:
-        raise StoreMemory(f"{folder}: {error}") from error
-    except lmdb.Error as error:
-        raise StoreDamaged(f"{folder}: {error}") from error
-    store = StateStore(env, folder)
-    try:
-        store.handles.update(open_databases(env))
-        yield store
-    finally:
-        store.close()
 
 
 # --- what can be asked for
@@ -96,25 +69,37 @@ def _tables(parts: list[PartitionStats]) -> dict[str, int]:
 
 
 def prove(folder: Path, *, since: str) -> Words:
-    """The audit of the money, of one moment. ``since``: a backup that the log goes on from."""
+    """The audit of the money, of one moment. ``since``: a backup that the log goes on from;
+    without it, of a log that was trimmed, the oldest of the broker's own that will do."""
     with beside(folder) as store:
         tables, findings = audit(store.view)
         last, base = store.place().lsn, store.base().lsn
         imported = store.view.lookup(META, REPLAY_KEY)
-        begin, start, why = _start(Path(since) if since else None, store, findings)
+        named = Path(since) if since else _goes_on(store) if base else None
+        begin, start, why = _start(named, store, findings)
         if imported is not None and key_lsn(imported) > begin + 1:
             why = f"rows were imported after record {key_lsn(imported) - 1}"
         elif not why and base > begin:
             why = f"it was trimmed up to record {base}; give a backup (--since)"
         log: Words = {"first": begin + 1, "last": last, "proved": not why, "why": why}
+        log["since"] = str(named) if named else ""
         if why:
             log["words"] = f"from the log: not proved, {why}"
         else:
             sums, more = audit_log(store.entries(begin, LOG_MAX), start)
             findings += more + compare(tables, sums)
             log["unknown"] = sums.unknown
-            log["words"] = _log_words(sums, begin, last)
+            log["words"] = _log_words(sums, begin, last, log["since"])
     return {"tables": tables.plain(), "log": log, "findings": [one._asdict() for one in findings]}
+
+
+def _goes_on(store: StateStore) -> Path | None:
+    """The oldest verified backup that the log, trimmed as it is, goes on from."""
+    found = [one for one in _backups(store.folder.parent) if one.verified]
+    for one in sorted(found, key=lambda one: one.manifest.lsn):
+        if one.manifest.lsn >= store.base().lsn and _same(store, one.manifest.lsn, one.digest):
+            return one.path
+    return None
 
 
 def _start(
@@ -130,17 +115,22 @@ def _start(
         mark = before.place()
         sums, wrong = audit(before.view)
         before.view.end()
-    base, mine = store.base(), store.entry(mark.lsn) if mark.lsn else None
-    digest = base.digest if mark.lsn == base.lsn else mine.digest if mine else b""
-    if mark.lsn and digest != mark.digest:
+    if mark.lsn and not _same(store, mark.lsn, mark.digest):
         return mark.lsn, None, f"{since} is no backup of this log"
     findings += wrong
     return mark.lsn, sums, ""
 
 
-def _log_words(sums: Sums, begin: int, last: int) -> str:
+def _same(store: StateStore, lsn: int, digest: bytes) -> bool:
+    """Whether the log's record ``lsn``, or the last that was trimmed, has this digest."""
+    base, mine = store.base(), store.entry(lsn) if lsn else None
+    return digest == (base.digest if lsn == base.lsn else mine.digest if mine else b"")
+
+
+def _log_words(sums: Sums, begin: int, last: int, since: str) -> str:
     erased = f"; {sums.unknown} of them erased, so accounts were not compared"
-    of = f"from the log, records {begin + 1} to {last}: {sums.minted} created in all"
+    after = f" on top of {since}" if since else ""
+    of = f"from the log, records {begin + 1} to {last}{after}: {sums.minted} created in all"
     return of + (erased if sums.unknown else "")
 
 
@@ -197,6 +187,24 @@ def backup(folder: Path, *, target: str) -> Words:
     return {"folder": target, **_manifest(manifest)}
 
 
+def backup_list(folder: Path) -> Words:
+    """The fleet's backups, the newest last."""
+    found = sorted(_backups(folder.parent), key=lambda one: (one.manifest.made_at_s, one.path))
+    return {"backups": [_listed(one) for one in found]}
+
+
+def _backups(data_dir: Path) -> list[backups.Found]:
+    """Those in the data folder, and where the settings of the last start put them."""
+    record = read_json(data_dir / RECORD_FILE) or {}
+    folders = backup_folders(data_dir, record.get("state") or {})
+    return [one for folder in folders for one in backups.listed(folder)]
+
+
+def _listed(one: backups.Found) -> Words:
+    how = {"auto": one.auto, "verified": one.verified, "failed": one.failed}
+    return {"folder": str(one.path), **how, **_manifest(one.manifest)}
+
+
 def verify(_folder: Path, *, source: str, replay_max: int | None) -> Words:
     """Whether a snapshot is whole."""
     manifest, report = snapshot.verify(Path(source), replay_max)
@@ -226,6 +234,7 @@ VERBS: Final[dict[str, Callable[..., Words]]] = {
     "import": import_rows,
     "check": check_state,
     "backup": backup,
+    "backups": backup_list,
     "verify": verify,
     "restore": restore,
 }

@@ -49,12 +49,10 @@ _KEY: Final = b"idempotency:"
 
 
 class Outcome(NamedTuple):
-    """A transaction: its lsn, what its operations returned, and how many rows it changes (of
-    a dry run; else 0)."""
+    """A transaction: its lsn, and what its operations returned."""
 
     lsn: int
     results: tuple[Any, ...]
-    rows: int = 0
 
 
 class Clock(NamedTuple):
@@ -68,8 +66,8 @@ class Clock(NamedTuple):
         return wall_ms - self.wall_ms + self.log_ms
 
     def to_wall(self, log_ms: int) -> int:
-        """The reverse."""
-        return log_ms - self.log_ms + self.wall_ms
+        """The reverse, to the second: it took some ms to ask for the two times."""
+        return to_second(log_ms - self.log_ms + self.wall_ms)
 
     def shown(self, end_ms: int) -> str:
         """An end by log time, in local time, for people."""
@@ -78,6 +76,11 @@ class Clock(NamedTuple):
     def iso(self, end_ms: int) -> str:
         """The same for programs, with the offset."""
         return iso(self.to_wall(end_ms))
+
+
+def to_second(at_ms: int) -> int:
+    """The nearest whole second, in ms."""
+    return (at_ms + 500) // 1000 * 1000
 
 
 _WALL_MAX_S: Final = 253_370_000_000
@@ -192,7 +195,7 @@ class State:
             applied = apply(self, self, tx, at.now_ms, Place(at.lsn, GENESIS, at.at_ms))
         except StateError as error:
             raise refused(_body(error)) from error
-        return Outcome(applied.lsn, applied.results, len(applied.writes))
+        return Outcome(applied.lsn, applied.results)
 
     def _tx(self, ops: Sequence[AnyOp], actor: Actor, key: str | None) -> Tx:
         op_id = self._drawn = os.urandom(OP_ID_BYTES)

@@ -10,6 +10,7 @@ StoreError               code, hint
 +-- StoreFailed          a commit failed for another reason; what was asked is not kept
 |   +-- StorePanic       the engine gave up; nothing more can be written by this process
 +-- SnapshotRefused      no snapshot, one that does not verify, or not one of this state
++-- BackupFailed         a copy of the state was made and does not verify
 +-- ExportRefused        no export of a partition, or one that is damaged
 +-- StoreBusy            more waits than the writer may hold; retry
 +-- StoreClosed          the writer has ended
@@ -98,6 +99,13 @@ class SnapshotRefused(StoreError):
 
     code = "E_SNAPSHOT"
     hint = "run: shardctl backup verify"
+
+
+class BackupFailed(StoreError):
+    """The state was copied, and the copy is not what was written: the state may not be either."""
+
+    code = "E_BACKUP"
+    hint = "run: shardctl state check --copy"
 
 
 class ExportRefused(StoreError):

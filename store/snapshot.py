@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import lmdb
 import msgspec
+from msgspec import structs
 
 from shard_node.state.files import (
     BASE_KEY,
@@ -47,7 +48,7 @@ _PART: Final = ".part"
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a snapshot is of. ``digest`` (hex) is of the record ``lsn``, ``first`` the first
-    record that its log has; ``made_at_s`` is wall time."""
+    record that its log has; ``made_at_s`` is wall time, ``taken_at_ms`` log time (0: not known)."""
 
     schema: int = MANIFEST_SCHEMA
     lsn: int
@@ -59,9 +60,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     size_bytes: int
     sha256: str
     made_at_s: float = 0.0
+    taken_at_ms: int = 0
 
 
-def take(env: lmdb.Environment, target: Path, made_at_s: float) -> Manifest:
+def take(env: lmdb.Environment, target: Path, made_at_s: float, taken_at_ms: int = 0) -> Manifest:
     """Copy the committed state, compacted, into the new folder ``target``.
 
     The copy is a long reader: what is committed meanwhile makes the file grow. It runs outside
@@ -74,7 +76,7 @@ def take(env: lmdb.Environment, target: Path, made_at_s: float) -> Manifest:
     shutil.rmtree(part, ignore_errors=True)
     try:
         part.mkdir(mode=FOLDER_MODE, parents=True)
-        manifest = _copy(env, part, made_at_s)
+        manifest = structs.replace(_copy(env, part, made_at_s), taken_at_ms=taken_at_ms)
         _write(part / MANIFEST_FILE, msgspec.json.encode(manifest))
         sync_folder(part)
         part.rename(target)

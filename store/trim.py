@@ -1,6 +1,7 @@
-"""Shortening the log: only what a verified snapshot has, a piece at a time.
+"""Shortening the log a piece at a time, and erasing payloads in it.
 
-The base keeps the digest of the last record that went, so the chain begins there.
+How far it may go is not decided here (``broker.services.retention``). The base keeps the digest
+of the last record that went, so the chain begins there.
 """
 
 from __future__ import annotations
@@ -9,10 +10,13 @@ from typing import Final
 
 import lmdb
 
+from shard_node.state.errors import StateError
 from shard_node.state.files import (
     BASE_KEY,
     LOG,
     META,
+    ROWS,
+    UNREADABLE,
     Base,
     RowDamaged,
     lsn_key,
@@ -20,53 +24,38 @@ from shard_node.state.files import (
     unpack,
     write_mark,
 )
-from shard_node.state.log import Entry, erased, read_entry, write_entry
-from shard_node.state.machine import DONE_KEPT
-from store.errors import SnapshotRefused, StoreDamaged
-from store.snapshot import Manifest
-from store.state import StateStore
+from shard_node.state.log import Entry, erased, fault, read_entry, write_entry
+from shard_node.state.trimming import left_by, outlived
+from store.errors import StoreDamaged
 from store.statecommit import Handles, Work, fetch, put
 
-KEPT_MIN: Final = DONE_KEPT + 1
-"""Records that always stay: ``apply`` reads the one whose transaction it forgets."""
-PIECE: Final = 500
-"""Records, or rows, in one commit: about a millisecond."""
+PIECE: Final = 64
+"""Records in one commit: what waits behind it waits a millisecond."""
 
 
-def plan(store: StateStore, manifest: Manifest, keep: int = 0) -> int:
-    """The lsn up to which the log may go, behind a snapshot that was *verified*; 0: nothing may.
+def trimming(up_to: int, piece: int = PIECE) -> Work:
+    """Work for a batch of the writer's: the next records up to and including ``up_to`` go, at
+    most ``piece``, with the rows that tell of them alone.
 
-    ``keep``: so many of the newest records stay (KEPT_MIN at least). Raises SnapshotRefused
-    where the snapshot is not of this log.
-    """
-    mark, base = store.place(), store.base()
-    up_to = min(manifest.lsn, mark.lsn - max(keep, KEPT_MIN))
-    mine = store.entry(manifest.lsn)
-    digest = base.digest if manifest.lsn == base.lsn else mine.digest if mine else b""
-    if manifest.lsn and digest.hex() != manifest.digest:
-        raise SnapshotRefused(f"record {manifest.lsn} of the snapshot is not the one of this log")
-    return max(up_to, 0) if up_to > base.lsn else 0
-
-
-def trimming(up_to: int) -> Work:
-    """Work for a batch of the writer's: the next PIECE records up to and including ``up_to`` go.
-
-    To be submitted until ``StateStore.base().lsn`` is ``up_to``.
+    To be submitted until ``StateStore.base().lsn`` is ``up_to``. It ends before a record that
+    is damaged, which is not swept away: then the base does not move, and nobody else's batch
+    in the same commit fails for it.
     """
 
     def work(txn: lmdb.Transaction, handles: Handles) -> None:
-        base = read_base(fetch(txn, handles[META], BASE_KEY))
-        last: Entry | None = None
-        for lsn in range(base.lsn + 1, min(up_to, base.lsn + PIECE) + 1):
-            key = lsn_key(lsn)
-            data = fetch(txn, handles[LOG], key)
-            if data is None:
-                raise StoreDamaged(f"record {lsn} of the log is not there")
-            last = read_entry(data)
-            txn.delete(key, db=handles[LOG])
-        if last is not None:
-            new = Base(last.lsn, last.digest, last.at_ms)
-            put(txn, handles[META], BASE_KEY, write_mark(new))
+        last = base = read_base(fetch(txn, handles[META], BASE_KEY))
+        for lsn in range(base.lsn + 1, min(up_to, base.lsn + piece) + 1):
+            try:
+                entry = _entry(txn, handles, lsn, last.digest)
+                rows = [key for key in left_by(entry) if _goes(txn, handles, key, lsn)]
+            except (RowDamaged, StateError, *UNREADABLE):
+                break
+            for key in rows:
+                txn.delete(key, db=handles[ROWS])
+            txn.delete(lsn_key(lsn), db=handles[LOG])
+            last = Base(lsn, entry.digest, entry.at_ms)
+        if last is not base:
+            put(txn, handles[META], BASE_KEY, write_mark(last))
 
     return work
 
@@ -94,3 +83,19 @@ def erasing(lsns: tuple[int, ...]) -> Work:
                 put(txn, log, key, write_entry(erased(entry)))
 
     return work
+
+
+def _entry(txn: lmdb.Transaction, handles: Handles, lsn: int, previous: bytes) -> Entry:
+    data = fetch(txn, handles[LOG], lsn_key(lsn))
+    if data is None:
+        raise RowDamaged(f"record {lsn} of the log is not there")
+    entry = read_entry(data)
+    why = fault(entry, previous)
+    if why or entry.lsn != lsn:
+        raise RowDamaged(f"record {lsn} of the log: {why}")
+    return entry
+
+
+def _goes(txn: lmdb.Transaction, handles: Handles, key: bytes, lsn: int) -> bool:
+    row = fetch(txn, handles[ROWS], key)
+    return row is not None and outlived(key, row, lsn + 1)

@@ -76,11 +76,13 @@ class Publish(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Share(Effect):
-    """Sends an event of the broker to these peers, as to the subscribers of its topic."""
+    """Sends an event of the broker to these peers, as to the subscribers of its topic.
+    ``numbers``: what each gets as its header's correlation."""
 
     topic: str
     body: Body
     owners: tuple[Owner, ...]
+    numbers: tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +152,24 @@ class Erase(Effect):
 
     lsns: tuple[int, ...]
     forgetting: tuple[Forgetting, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Backup(Effect):
+    """Copies the state into ``folder`` ("": the data folder's own) and verifies the copy, beside
+    all else; answered with BackedUp. ``keep`` of them stay; ``at_ms`` is what log time it is."""
+
+    folder: str
+    keep: int
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Trim(Effect):
+    """Trims the next piece of the state's log, at most to ``up_to``; answered with
+    StateCommitted(TRIMMED)."""
+
+    up_to: int
 
 
 @dataclass(frozen=True, slots=True)

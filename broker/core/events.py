@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from broker.core.inflight import Ref
+from broker.core.keeping import LastBackup
 from shard_node.wire.bodies import Body
 
 
@@ -151,6 +152,16 @@ class StateCommitted(Event):
     them; or, with the ``code`` and words of an error, they and what came after are not kept."""
 
     token: int
+    code: str = ""
+    error: str = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BackedUp(Event):
+    """The backup that was begun is there and was verified, or (``last`` None) is not."""
+
+    last: LastBackup | None
     code: str = ""
     error: str = ""
     hint: str = ""

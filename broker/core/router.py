@@ -30,6 +30,7 @@ from shard_node.wire.codec import (
 from shard_node.wire.header import Header, Kind, header
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import BODY_MAX_BYTES, PROTOCOL_VERSION
+from shard_node.wire.state import StateDone
 from shard_node.wire.topics import TOPICS
 
 PEERS_CACHED: Final = 4096
@@ -148,8 +149,9 @@ class Router:
         if served.fenced and peer.role == NODE:
             self._fence(peer)
         spec = TOPICS[frame.topic]
-        if spec.kind is not frame.kind:
-            raise refused("kind", "E_BAD_REQUEST", f"{frame.topic} is a {spec.kind.name}")
+        kind = spec.kind if spec.up is None else Kind.REQUEST
+        if kind is not frame.kind:
+            raise refused("kind", "E_BAD_REQUEST", f"{frame.topic} is a {kind.name}")
         try:
             value = decode_body(body, spec.body)
         except WireError as error:
@@ -239,7 +241,7 @@ class Router:
         if self.in_flight.end(ref.id) is None:
             return
         try:
-            data = encode_body(body)
+            data = _encoded(body)
         except ValueError as error:
             text = f"the answer to {ref.topic} is too large: {error}"
             self._send_error(ref, ErrorBody("E_TOO_LARGE", text))
@@ -277,17 +279,21 @@ class Router:
     def publish(self, topic: str, body: Any, sender: str) -> None:
         """Sends an event to the subscribers of a topic."""
         owners = self._fleet.table.subscribers(topic)
-        if owners:
-            self.share(topic, body, sender, owners)
-
-    def share(self, topic: str, body: Any, sender: str, owners: Iterable[Owner]) -> None:
-        """Sends an event to these peers, as to the subscribers of its topic."""
+        if not owners:
+            return
         lane, data = TOPICS[topic].lane, encode_body(body)
         head = encode_header(
             header(Kind.EVENT, targets.Topic(topic), topic, lane=lane, sender=sender)
         )
         for owner in owners:
             self._outbox.put(owner.routing_id, lane, Frame(head, data, Kind.EVENT))
+
+    def share(self, topic: str, body: Any, owners: Iterable[Owner], numbers: Iterable[int]) -> None:
+        """Sends an event of the broker to these peers, each under a number of its own."""
+        lane, data, target = TOPICS[topic].lane, encode_body(body), targets.Topic(topic)
+        for owner, number in zip(owners, numbers, strict=True):
+            head = header(Kind.EVENT, target, topic, lane=lane, correlation=number)
+            self._outbox.put(owner.routing_id, lane, Frame(encode_header(head), data, Kind.EVENT))
 
     def tell_all(self, topic: str, body: Any) -> None:
         """Sends an event of the broker to every registered node and client."""
@@ -325,6 +331,16 @@ class Router:
             kind, target, ref.topic, lane=ref.lane, correlation=ref.correlation, sender=sender
         )
         self._outbox.put(ref.routing_id, ref.lane, Frame(encode_header(head), body, kind))
+
+
+def _encoded(body: Any) -> bytes:
+    """Raises ValueError for what does not fit into a frame; it is said shorter where it can be."""
+    try:
+        return encode_body(body)
+    except ValueError:
+        if not isinstance(body, StateDone):
+            raise
+        return encode_body(body.smaller())
 
 
 def _busy() -> ErrorBody:

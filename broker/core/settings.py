@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from broker.core.keeping import Keeping
 from broker.core.rules import Rule
 
 
@@ -14,6 +15,7 @@ class Settings:
     ``application`` names the Discord application and the API that the fleet talks to, as a
     hash; ``boot_id`` changes with each boot (CLOCK_MONOTONIC starts anew then); ``seed``
     feeds the jitter of the backoff; ``incarnation`` is greater than that of any broker before.
+    ``keeping`` None: nobody backs the state up or trims its log.
     """
 
     fleet: str
@@ -29,3 +31,4 @@ class Settings:
     seed: int = 0
     incarnation: int = 1
     routes: tuple[Rule, ...] = ()
+    keeping: Keeping | None = None

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Protocol
 
+from broker.core.keeping import KeepingFigures, Kept
 from broker.core.logtime import LogClock, LogMark
 from shard_node.state.buckets import Buckets
 from shard_node.state.log import GENESIS, Entry, erased
@@ -31,6 +32,17 @@ class Forgetting(NamedTuple):
     looked_to: int
 
 
+class PortFigures(NamedTuple):
+    """Of the file: what it has grown to and what of it is in use; and of those who read an older
+    moment than the newest: how many commits ago that was at most, and for how long it is known.
+    """
+
+    file_bytes: int = 0
+    used_bytes: int = 0
+    reader_behind: int = 0
+    reader_s: float = 0.0
+
+
 class StatePort(Protocol):
     """Committed rows and records, all as of one ``place``. Raises StateError where they
     cannot be read."""
@@ -53,6 +65,9 @@ class StatePort(Protocol):
 
     def op_ids(self, after: int, limit: int) -> Sequence[bytes]:
         """The op ids of the same, many at once."""
+
+    def figures(self, now: float, /) -> PortFigures:
+        """Of the file, for `status`; at once."""
 
 
 class MemoryPort:
@@ -91,6 +106,10 @@ class MemoryPort:
         """The op ids of the same."""
         return [entry.op_id for entry in self.entries(after, limit)]
 
+    def figures(self, _now: float, /) -> PortFigures:
+        """There is no file."""
+        return PortFigures()
+
     def commit(self, writes: Mapping[bytes, bytes | None], entries: Sequence[Entry]) -> None:
         """Keeps a batch."""
         self._view.write(writes)
@@ -115,11 +134,15 @@ class SharedState:
     """The state's port and clock, the short cooldowns, who is being forgotten, and figures for
     `status`.
 
-    ``waiting`` counts transactions that are applied and not durable; ``commit_ms`` is how
-    long the last commit took from the writer's hand to the word of its end.
+    ``secret`` is of this process alone: salts are made with it. ``told`` counts the changes that
+    each peer was told of, by its name, whether it got them or not. ``waiting`` counts
+    transactions that are applied and not durable; ``commit_ms`` is how long the last commit took
+    from the writer's hand to the word of its end.
     """
 
     port: StatePort = field(default_factory=MemoryPort)
+    secret: bytes = b""
+    told: dict[str, int] = field(default_factory=dict)
     buckets: Buckets = field(default_factory=Buckets)
     forgetting: list[Forgetting] = field(default_factory=list)
     clock: LogClock = field(default_factory=lambda: LogClock(LogMark(), 0.0))
@@ -127,3 +150,5 @@ class SharedState:
     failed: int = 0
     waiting: int = 0
     commit_ms: float = 0.0
+    kept: Kept = field(default_factory=Kept)
+    keeping: KeepingFigures = field(default_factory=KeepingFigures)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,26 +17,31 @@ from typing import Any, Final
 
 import msgspec
 
-from broker.core.effects import Erase, KeepNote, KeepState
-from broker.core.events import StateCommitted
+from broker.core.effects import Backup, Erase, KeepNote, KeepState, Trim
+from broker.core.events import BackedUp, StateCommitted
+from broker.core.keeping import KEEPING_NOTE, TRIMMED, Kept, read_kept
 from broker.core.logtime import LogClock, LogMark
 from broker.core.stateport import (
     COOLDOWNS_NOTE,
     ERASED,
     FORGETTING_NOTE,
     Forgetting,
+    PortFigures,
     SharedState,
 )
+from broker.ports.backups import BackupPort
 from shard_node.state.errors import StateError
 from shard_node.state.files import Mark
 from shard_node.state.log import Entry
 from shard_node.state.machine import Place
 from store.errors import StoreError
 from store.state import StateStore, StateView
+from store.statestats import Readers, sizes
 from store.statewriter import StateWriter
-from store.trim import erasing
+from store.trim import erasing, trimming
 
 FOLDER: Final = "state"
+SECRET_BYTES: Final = 32
 PUTS_MAX_S: Final = 0.25
 """How long the loop waits for the puts of a commit; they take microseconds each."""
 READERS_CHECKED_S: Final = 5.0
@@ -78,6 +84,7 @@ class StoredState:
 
     def __init__(self, store: StateStore) -> None:
         self._store = store
+        self._readers = Readers()
         self.view = CheckedView(store.view)
         self.renew()
 
@@ -118,6 +125,13 @@ class StoredState:
         except StoreError as error:
             raise _unreadable(error) from error
 
+    def figures(self, now: float) -> PortFigures:
+        """Of the file, for `status`; at once."""
+        found = sizes(self._store)
+        behind = [one for one in self._readers.observe(self._store, now) if one.behind > 0][:1]
+        oldest = (behind[0].behind, round(now - behind[0].since_s, 3)) if behind else (0, 0.0)
+        return PortFigures(found.file_bytes, found.used_bytes, *oldest)
+
 
 class StateKeeper:
     """Opens the state, gives the machine its port, and carries its commits out.
@@ -137,11 +151,13 @@ class StateKeeper:
             boot_ms=time.clock_gettime_ns(_BOOT_CLOCK) // 1_000_000,
             wall_ms=time.time_ns() // 1_000_000,
         )
-        self.shared = SharedState(self._port, clock=clock)
+        self.shared = SharedState(self._port, secret=secrets.token_bytes(SECRET_BYTES), clock=clock)
         self._restore_cooldowns(clock.at_ms(now))
         left = self._store.note(FORGETTING_NOTE)
         if left is not None:
             self.shared.forgetting = msgspec.msgpack.decode(left, type=list[Forgetting])
+        self.shared.kept = self._kept()
+        self._backups = BackupPort(data_dir / FOLDER, wake)
         self._wake = wake
         self._ends: queue.SimpleQueue[tuple[tuple[int, ...], StoreError | None]]
         self._ends = queue.SimpleQueue()
@@ -178,13 +194,21 @@ class StateKeeper:
             self._put.acquire(timeout=PUTS_MAX_S)
         return None
 
-    def note(self, effect: KeepNote | Erase) -> StateCommitted | None:
-        """Has bytes kept beside rows and log, or payloads erased."""
-        if isinstance(effect, KeepNote):
-            token, work, notes = 0, None, {effect.name: effect.data}
-        else:
-            token, work = ERASED, erasing(effect.lsns)
-            notes = {FORGETTING_NOTE: _encode(effect.forgetting)}
+    def backup(self, effect: Backup) -> None:
+        """Has the state backed up, beside all else."""
+        self._backups.begin(effect)
+
+    def note(self, effect: KeepNote | Erase | Trim) -> StateCommitted | None:
+        """Has bytes kept beside rows and log, payloads erased, or a piece of the log trimmed."""
+        notes: dict[str, bytes | None] = {}
+        match effect:
+            case KeepNote():
+                token, work, notes = 0, None, {effect.name: effect.data}
+            case Erase():
+                token, work = ERASED, erasing(effect.lsns)
+                notes = {FORGETTING_NOTE: _encode(effect.forgetting)}
+            case Trim():
+                token, work = TRIMMED, trimming(effect.up_to)
         try:
             self._writer.submit(token, notes=notes, work=work)
         except StoreError as error:
@@ -196,8 +220,9 @@ class StateKeeper:
         """What is given from now on was computed on what the store has."""
         self._writer.reset()
 
-    def ends(self) -> Iterator[StateCommitted]:
-        """How commits went, in their order; the port shows them."""
+    def ends(self) -> Iterator[StateCommitted | BackedUp]:
+        """How commits went, in their order; the port shows them. And how a backup did."""
+        yield from self._backups.ends()
         while not self._ends.empty():
             tokens, error = self._ends.get()
             self._port.renew()
@@ -209,8 +234,15 @@ class StateKeeper:
     def close(self, timeout_s: float) -> None:
         """Ends the writer. A commit that hangs keeps its environment: closing it under the
         thread would crash."""
+        self._backups.close()
         if self._writer.close(timeout_s):
             self._store.close()
+
+    def _kept(self) -> Kept:
+        """What cannot be read is no reason not to start: a backup is made the sooner."""
+        with contextlib.suppress(msgspec.MsgspecError, ValueError):
+            return read_kept(self._store.note(KEEPING_NOTE))
+        return Kept()
 
     def _restore_cooldowns(self, at_ms: int) -> None:
         """A checkpoint that cannot be read is no reason not to start."""

@@ -64,12 +64,17 @@ class Clients:
         self._fleet.table.join_client(name, body.name)
         self._fleet.subscribe(name, body.topics)
         said = [] if again else [Log("INFO", f"client {name} registered")]
-        return [*said, Reply(ref, self._welcome()), Emit(ClientJoined(name))]
+        return [*said, Reply(ref, self._welcome(name)), Emit(ClientJoined(name))]
 
-    def _welcome(self) -> Welcome:
+    def _welcome(self, name: str) -> Welcome:
         settings = self._fleet.settings
         return Welcome(
-            True, settings.fleet, settings.broker_pid, self._interval_s(), settings.drain_s
+            True,
+            settings.fleet,
+            settings.broker_pid,
+            self._interval_s(),
+            settings.drain_s,
+            told=self._fleet.shared.told.get(name, 0),
         )
 
     def _heartbeat(self, ref: Ref, body: Heartbeat, now: float) -> Effects:
@@ -78,8 +83,14 @@ class Clients:
             self._hear(ref.peer.name, now)
             if body.troubles:
                 self._fleet.client_troubles[ref.peer.name] = troubles(body)
-        broker_pid = self._fleet.settings.broker_pid
-        return [Reply(ref, HeartbeatAck(body.counter, registered, broker_pid, self._interval_s()))]
+        ack = HeartbeatAck(
+            body.counter,
+            registered,
+            self._fleet.settings.broker_pid,
+            self._interval_s(),
+            self._fleet.shared.told.get(ref.peer.name, 0),
+        )
+        return [Reply(ref, ack)]
 
     def _interval_s(self) -> float:
         """The pace of each: together they beat no more than CLIENT_BEATS_MAX_S times a second,
@@ -101,6 +112,7 @@ class Clients:
         for name in silent:
             del self._heard_at[name]
             self._fleet.client_troubles.pop(name, None)
+            self._fleet.shared.told.pop(name, None)
             self._fleet.table.leave(name)
             effects += [Log("INFO", f"client {name} is silent"), Emit(ClientGone(name))]
         return effects

@@ -1,5 +1,8 @@
 """Changes of the state on their way to who listens: the owner of the guild whose record it is,
 and the subscribers of ``STATE_UPDATE`` and of ``state:TABLE``. Each hears of a change once.
+
+What is told to a receiver is numbered, by its name, so that it sees at the next change or
+commit that one did not come; heartbeats say the last number too.
 """
 
 from __future__ import annotations
@@ -13,7 +16,8 @@ from shard_node.state.deltas import OF_GUILD, ROWS, Delta, delta_of, name_of
 from shard_node.state.keys import Table
 from shard_node.state.machine import Applied
 from shard_node.wire.categories import StateUpdate
-from shard_node.wire.topics import STATE_UPDATE
+from shard_node.wire.state import StateAt
+from shard_node.wire.topics import STATE_COMMITTED, STATE_UPDATE
 
 TABLE_TOPIC: Final = "state:"
 """Followed by a table's name in lower case: the topic of its changes."""
@@ -61,8 +65,22 @@ class Deltas:
             delta = delta_of(change.key, change.before, change.after)
             owners = self._owners(delta) if delta is not None else ()
             if delta is not None and owners:
-                effects.append(Share(STATE_UPDATE, _body(delta, change), owners))
+                numbers = self._count(owners)
+                effects.append(Share(STATE_UPDATE, _body(delta, change), owners, numbers))
         return effects
+
+    def committed(self, at: StateAt) -> Effects:
+        """Tells the subscribers up to where every change was told."""
+        owners = tuple(self._fleet.table.subscribers(STATE_COMMITTED))
+        told = self._fleet.shared.told
+        numbers = tuple(told.get(owner.name, 0) for owner in owners)
+        return [Share(STATE_COMMITTED, at, owners, numbers)] if owners else []
+
+    def _count(self, owners: tuple[Owner, ...]) -> tuple[int, ...]:
+        told = self._fleet.shared.told
+        for owner in owners:
+            told[owner.name] = told.get(owner.name, 0) + 1
+        return tuple(told[owner.name] for owner in owners)
 
     def _look(self) -> None:
         table = self._fleet.table

@@ -51,23 +51,37 @@ from shard_node.wire import bodies
 from shard_node.wire.identity import heartbeat_id, node_id
 from shard_node.wire.topics import (
     COOLDOWN_ACQUIRE,
+    GUILD_SYNC,
     HEARTBEAT,
     NODE_GONE,
     STATE_DO,
+    STATE_GUILD,
     STATE_LOG,
     STATE_MARK,
     STATE_READ,
     STATE_SCAN,
+    STATE_UPDATE,
 )
 from store.records import Durable
 
 NOTHING: Final[Effects] = []
 """Of a frame that only passes through; nobody appends to it."""
 OWN_DEADLINE: Final = frozenset(
-    {HEARTBEAT, COOLDOWN_ACQUIRE, STATE_DO, STATE_READ, STATE_SCAN, STATE_LOG, STATE_MARK}
+    {
+        HEARTBEAT,
+        COOLDOWN_ACQUIRE,
+        STATE_DO,
+        STATE_UPDATE,
+        GUILD_SYNC,
+        STATE_READ,
+        STATE_SCAN,
+        STATE_GUILD,
+        STATE_LOG,
+        STATE_MARK,
+    }
 )
 """There are many of them, and each moves the deadline of its own service only."""
-STATE_SERVICES: Final = ("state", "statereads", "forgetting")
+STATE_SERVICES: Final = ("state", "statereads", "forgetting", "retention")
 """Who has to do with the state's commits, of which there are many."""
 REJECTS_LOGGED_S: Final = 1.0
 """Garbage is logged at most once in this; the line carries the counts."""
@@ -198,8 +212,8 @@ class Broker:
                 self.router.tell(node_id(name, epoch), name, topic, body)
             case Publish(topic=topic, body=body, sender=sender):
                 self.router.publish(topic, body, sender)
-            case Share(topic=topic, body=body, owners=owners):
-                self.router.share(topic, body, "", owners)
+            case Share(topic=topic, body=body, owners=owners, numbers=numbers):
+                self.router.share(topic, body, owners, numbers)
             case RetryLetters(ref=ref, numbers=numbers):
                 self.router.reply(ref, bodies.LettersDone(*self.plane.retry(numbers, now)))
             case Emit(event=event):

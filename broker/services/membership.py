@@ -113,11 +113,14 @@ class Membership:
         text = f"node {node.name}#{node.epoch} registered{' again' if again else ''}"
         return [
             Log("INFO", text, {"node": node.name, "epoch": node.epoch, "pid": body.pid}),
-            Reply(ref, self._welcome("")),
+            Reply(ref, self._welcome("", self._told(node.name))),
             Emit(NodeRegistered(node.name, node.epoch, again)),
         ]
 
-    def _welcome(self, problem: str) -> Welcome:
+    def _told(self, name: str) -> int:
+        return self._fleet.shared.told.get(name, 0)
+
+    def _welcome(self, problem: str, told: int = 0) -> Welcome:
         settings = self._fleet.settings
         return Welcome(
             not problem,
@@ -126,6 +129,7 @@ class Membership:
             HEARTBEAT_INTERVAL_S,
             settings.drain_s,
             problem,
+            told,
         )
 
     # --- heartbeats
@@ -149,8 +153,13 @@ class Membership:
         return [self._ack(ref, body, registered=registered)]
 
     def _ack(self, ref: Ref, body: Heartbeat, *, registered: bool) -> Reply:
-        broker_pid = self._fleet.settings.broker_pid
-        return Reply(ref, HeartbeatAck(body.counter, registered, broker_pid))
+        ack = HeartbeatAck(
+            body.counter,
+            registered,
+            self._fleet.settings.broker_pid,
+            told=self._told(ref.peer.name) if registered else 0,
+        )
+        return Reply(ref, ack)
 
     def _observe(self, node: Node, reports: tuple[ShardReport, ...]) -> None:
         if node.given_up:

@@ -18,6 +18,7 @@ from broker.services.lifecycle import Lifecycle
 from broker.services.membership import Membership
 from broker.services.operators import Operators
 from broker.services.planning import Planning
+from broker.services.retention import Retention
 from broker.services.state import State
 from broker.services.statereads import StateReads
 from broker.services.status import Status
@@ -56,6 +57,7 @@ SERVICES: Final[dict[str, type[Service]]] = {
     "statereads": StateReads,
     "cooldowns": Cooldowns,
     "forgetting": Forgettings,
+    "retention": Retention,
 }
 
 _NODE = frozenset({"node"})
@@ -88,10 +90,14 @@ SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.DEAD_LETTERS_DROP: ("operators", Served(_OPERATOR)),
     topics.CLIENT_REGISTER: ("clients", Served(_CLIENT)),
     topics.STATE_DO: ("state", Served(_ANYBODY)),
+    topics.STATE_UPDATE: ("state", Served(_ANYBODY)),
+    topics.GUILD_SYNC: ("state", Served(_ANYBODY)),
+    topics.STATE_GUILD: ("statereads", Served(_ANYBODY)),
     topics.STATE_READ: ("statereads", Served(_ANYBODY)),
     topics.STATE_SCAN: ("statereads", Served(_ANYBODY)),
     topics.STATE_LOG: ("statereads", Served(_ANYBODY)),
     topics.STATE_MARK: ("statereads", Served(_ANYBODY)),
+    topics.STATE_TRIM: ("retention", Served(_OPERATOR)),
     topics.COOLDOWN_ACQUIRE: ("cooldowns", Served(_ANYBODY)),
     topics.COOLDOWN_SHOW: ("cooldowns", Served(_ANYBODY)),
     topics.COOLDOWN_CLEAR: ("cooldowns", Served(_ANYBODY)),

@@ -10,19 +10,21 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final, NamedTuple
 
-from broker.core.effects import Effects, Emit, KeepState, Log, Publish, Refuse, Reply, ResetState
+from broker.core.effects import Effects, Emit, KeepState, Log, Refuse, Reply, ResetState
 from broker.core.events import Asked, Event, Forgotten, StateCommitted
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
 from broker.core.overlay import Layer, Overlay
-from broker.core.quick import quick
 from broker.core.stateport import Forgetting, SharedState
 from broker.services.deltas import Change, Deltas
+from broker.services.upward import ops_of, tx_of
 from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import StateError
 from shard_node.state.machine import Place, apply, read_tx
+from shard_node.state.quick import quick
 from shard_node.state.tx import Actor, Tx
 from shard_node.wire.bodies import ErrorBody
+from shard_node.wire.categories import GuildSync, StateUpdate
 from shard_node.wire.limits import (
     STATE_OPS_MAX,
     STATE_TXS_MAX,
@@ -30,7 +32,6 @@ from shard_node.wire.limits import (
     STATE_WAITING_MAX_BYTES,
 )
 from shard_node.wire.state import StateAt, StateDo, StateDone, StateOutcome
-from shard_node.wire.topics import STATE_COMMITTED
 from store.records import Durable
 
 GROUP_MAX_TXS: Final = 1024
@@ -98,6 +99,8 @@ class State:
         match event:
             case Asked(ref=ref, body=StateDo() as body):
                 return self._do(ref, body, now)
+            case Asked(ref=ref, body=StateUpdate() | GuildSync() as body):
+                return self._up(ref, body, now)
             case StateCommitted():
                 return self._committed(event, now)
         return self._tell(now) if self._told is not self._durable else []
@@ -110,14 +113,26 @@ class State:
 
     # --- transactions in
 
-    def _do(self, ref: Ref, body: StateDo, now: float) -> Effects:
+    def _up(self, ref: Ref, body: StateUpdate | GuildSync, now: float) -> Effects:
+        """A record's fields, or a guild's: a transaction, unless nothing differs."""
+        overlay, shared = self._overlay, self._shared
+        try:
+            ops = ops_of(body, overlay)
+            key, at_ms = shared.secret, shared.clock.at_ms(now)
+            txs = (tx_of(ops, body, ref, overlay.place, at_ms, key),) if ops else ()
+        except StateError as error:
+            return [Reply(ref, StateDone((StateOutcome(0, error=body_of(error)),)))]
+        return self._do(ref, StateDo(txs), now, read=True)
+
+    def _do(self, ref: Ref, body: StateDo, now: float, *, read: bool = False) -> Effects:
+        """``read``: the answer may rest on what waits for its commit, in any case."""
         size_bytes = sum(map(len, body.txs))
         refusal = self._refusal(len(body.txs), size_bytes)
         if refusal is not None:
             return [Refuse(ref, refusal)]
         actor = _ACTOR_OF_ROLE.get(ref.peer.role, ref.peer.name)
         at_ms = self._shared.clock.at_ms(now)
-        self._read = False
+        self._read = read
         outcomes, effects = self._apply_all(body.txs, actor, at_ms)
         group = self._group
         # Where nothing waits, or nothing was read, no failure can take the answer back.
@@ -259,7 +274,7 @@ class State:
         if now < self._told_at + COMMITTED_TELL_S:
             return []
         self._told, self._told_at = self._durable, now
-        return [Publish(STATE_COMMITTED, at(self._shared, now), "")]
+        return self._deltas.committed(at(self._shared, now))
 
 
 def at(shared: SharedState, now: float) -> StateAt:

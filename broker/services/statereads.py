@@ -13,10 +13,13 @@ from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
 from broker.core.stateport import StatePort
 from broker.services.state import at, body_of
+from shard_node.state.deltas import delta_of, name_of
 from shard_node.state.economy import history
 from shard_node.state.errors import StateError
+from shard_node.state.keys import Table, prefix_of
 from shard_node.state.log import Entry, write_entry
 from shard_node.wire.bodies import ErrorBody
+from shard_node.wire.categories import GuildSync, Record
 from shard_node.wire.limits import (
     STATE_ANSWER_MAX_BYTES,
     STATE_KEYS_MAX,
@@ -25,6 +28,7 @@ from shard_node.wire.limits import (
     STATE_SCANNED_MAX,
 )
 from shard_node.wire.state import (
+    StateGuild,
     StateLog,
     StateLogged,
     StateMark,
@@ -35,6 +39,7 @@ from shard_node.wire.state import (
 )
 from store.records import Durable
 
+_GUILDS_OWN: Final = (Table.CONFIG, Table.MEMBER, Table.PERMISSION)
 _STEP: Final = 64
 """Records that are looked at together on the way back through the log."""
 _USER_FIELDS: Final = ("user", "user_id")
@@ -57,7 +62,7 @@ class StateReads:
 
     def on(self, event: Event, now: float) -> Effects:
         match event:
-            case Asked(ref=ref, body=StateRead() | StateScan() | StateLog() as body):
+            case Asked(ref=ref, body=StateRead() | StateScan() | StateLog() | StateGuild() as body):
                 return self._answer(ref, body)
             case Asked(ref=ref, body=StateMark(wait_lsn=wait_lsn)):
                 return self._mark(ref, wait_lsn, now)
@@ -69,7 +74,7 @@ class StateReads:
         """None: a request that waits for too long ends by its own deadline."""
         return None
 
-    def _answer(self, ref: Ref, body: StateRead | StateScan | StateLog) -> Effects:
+    def _answer(self, ref: Ref, body: StateRead | StateScan | StateLog | StateGuild) -> Effects:
         try:
             match body:
                 case StateRead():
@@ -78,6 +83,8 @@ class StateReads:
                     return [Reply(ref, self._scan(body))]
                 case StateLog():
                     return [Reply(ref, logged(self._shared.port, body))]
+                case StateGuild():
+                    return [Reply(ref, records_of(self._shared.port, body))]
         except StateError as error:
             return [Refuse(ref, body_of(error))]
 
@@ -122,6 +129,33 @@ class StateReads:
         while self._marks and self._marks[0][0] <= place.lsn:
             effects.append(Reply(heapq.heappop(self._marks)[2], at(self._shared, now)))
         return effects
+
+
+# --- a guild
+
+
+def records_of(port: StatePort, body: StateGuild) -> GuildSync:
+    """The records of a guild, as many as fit. Raises StateError."""
+    prefixes = [prefix_of(table, body.guild) for table in _GUILDS_OWN]
+    prefixes.append(prefix_of(Table.PREMIUM, f"guild:{body.guild}"))
+    found: list[Record] = []
+    last, size_bytes = b"", 0
+    for prefix in prefixes:
+        if body.after[: len(prefix)] > prefix:
+            continue
+        after = body.after if body.after.startswith(prefix) else b""
+        for key, row in port.view.scan(prefix, after):
+            size_bytes += len(key) + len(row)
+            if found and (len(found) == STATE_KEYS_MAX or size_bytes > STATE_ANSWER_MAX_BYTES):
+                lsn = port.place().lsn
+                return GuildSync(body.guild, lsn, tuple(found), parts=0, after=last)
+            delta = delta_of(key, None, row)
+            if delta is not None:
+                name = name_of(delta.parts)
+                record = Record(delta.table.name.lower(), name, delta.new_version, delta.changed)
+                found.append(record)
+            last = key
+    return GuildSync(body.guild, port.place().lsn, tuple(found))
 
 
 # --- the log

@@ -126,6 +126,8 @@ class Status:
             "last_commit_ms": round(shared.commit_ms, 3),
             "forgetting": len(shared.forgetting),
             "log_at_ms": shared.clock.at_ms(now),
+            **shared.port.figures(now)._asdict(),
+            "backup": shared.keeping.plain(shared.kept, now),
         }
 
     def _identify(self, now: float) -> dict[str, Any]:

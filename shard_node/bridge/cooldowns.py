@@ -13,7 +13,7 @@ from disnake.interactions import Interaction
 
 from shard_node import lone, runtime
 from shard_node.errors import BotLoadError
-from shard_node.shared.cooldowns import RetryAfter
+from shard_node.shared.cooldowns import RetryAfter, check_down, operation
 from shard_node.state.keys import NAME_MAX_BYTES
 
 F = TypeVar("F")
@@ -26,14 +26,20 @@ def cooldown(
     rate: int,
     per_s: float,
     type: commands.BucketType | BucketKey = commands.BucketType.default,
+    *,
+    broker_down: str | None = None,
 ) -> Callable[[F], F]:
     """As ``disnake.ext.commands.cooldown``, over all shards of the fleet.
 
     ``rate`` uses in ``per_s`` seconds for each bucket; ``type`` is a BucketType or a function
     of the context or interaction. Stands above ``async def`` or above the command's decorator.
     The command then raises ``commands.CommandOnCooldown``, which the bot's error handlers see
-    as with disnake's own. Raises BotLoadError for anything that is no command.
+    as with disnake's own; while no broker answers it raises what ``node.cooldowns.acquire``
+    does, where ``broker_down`` comes from. Raises BotLoadError for anything that is no command,
+    BadValue for no rate or time.
     """
+    operation(_PREFIX, rate, per_s)
+    check_down(broker_down)
 
     def decorate(func: F) -> F:
         callback: Any = func if asyncio.iscoroutinefunction(func) else None
@@ -46,9 +52,9 @@ def cooldown(
                     hint="put @shard_node.cooldown directly above `async def`",
                 )
             command: Any = func
-            command.callback = _wrap(callback, rate, per_s, type)
+            command.callback = _wrap(callback, rate, per_s, type, broker_down)
             return func
-        return cast(F, _wrap(callback, rate, per_s, type))
+        return cast(F, _wrap(callback, rate, per_s, type, broker_down))
 
     return decorate
 
@@ -58,6 +64,7 @@ def _wrap(
     rate: int,
     per_s: float,
     kind: commands.BucketType | BucketKey,
+    broker_down: str | None,
 ) -> Callable[..., Awaitable[Any]]:
     name = f"{func.__module__}.{func.__qualname__}"
     stock = commands.Cooldown(rate, per_s)
@@ -65,9 +72,8 @@ def _wrap(
     @functools.wraps(func)
     async def limited(*args: Any, **kwargs: Any) -> Any:
         node = runtime.current() or lone.begin()
-        outcome = await node.cooldowns.acquire(
-            _key(name, kind, _context((*args, *kwargs.values()))), rate, per_s
-        )
+        key = _key(name, kind, _context((*args, *kwargs.values())))
+        outcome = await node.cooldowns.acquire(key, rate, per_s, broker_down=broker_down)
         if isinstance(outcome, RetryAfter):
             bucket: Any = kind
             raise commands.CommandOnCooldown(stock.copy(), float(outcome), bucket)

@@ -62,6 +62,7 @@ class Client(Peer):
             on_deliver=self._deliver,
             on_link=self._link_changed,
             on_refused=self._refused,
+            on_told=self._state_told,
             plane=self._plane,
         )
 
@@ -140,7 +141,7 @@ class Client(Peer):
             self._plane.event(frame.header, frame.body)
 
     def _link_changed(self, link: Link) -> None:
-        self._state_link(link)
+        self._state_link(link, self._client.session.told)
         if link is Link.REGISTERED:
             self._registered.set()
 

@@ -9,13 +9,15 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import Final
 
+from shard_node.errors import RequestTimeout
 from shard_node.shared.backend import ASK_TIMEOUT_S, Logged, Tx
 from shard_node.shared.clock import LogClock
 from shard_node.shared.select import matches
 from shard_node.state.buckets import Buckets
-from shard_node.state.cooldowns import AcquireCooldown, throttled
 from shard_node.state.log import Entry
 from shard_node.state.machine import DONE_KEPT, Applied, MemoryState
+from shard_node.state.quick import quick as in_memory
+from shard_node.state.trimming import left_by, outlived
 from shard_node.state.tx import Tx as Submitted
 from shard_node.wire.state import StateAt
 
@@ -41,10 +43,12 @@ class Alone:
 
     async def commit(self, tx: Submitted, *, timeout_s: float, quick: bool = False) -> Tx:
         """Apply it. Raises StateError's children."""
-        del timeout_s
-        if quick and len(tx.ops) == 1 and isinstance(tx.ops[0], AcquireCooldown):
-            return self._acquire(tx.ops[0])
-        applied = self.memory.submit(tx, self.clock.at_ms())
+        del timeout_s, quick
+        at_ms = self.clock.at_ms()
+        short = in_memory(self._buckets, tx, at_ms)
+        if short is not None:
+            return Tx(0, (short,))
+        applied = self.memory.submit(tx, at_ms)
         if applied.entry is not None:
             self._trim()
             if self._tell is not None:
@@ -71,9 +75,13 @@ class Alone:
             yield row
 
     async def mark(self, wait_lsn: int, *, timeout_s: float = ASK_TIMEOUT_S) -> StateAt:
-        """Where the log stands. Raises TimeoutError where it does not get to ``wait_lsn``."""
-        async with asyncio.timeout(timeout_s), self._grown:
-            await self._grown.wait_for(lambda: self.memory.place.lsn >= wait_lsn)
+        """Where the log stands. Raises RequestTimeout where it does not get to ``wait_lsn``."""
+        try:
+            async with asyncio.timeout(timeout_s), self._grown:
+                await self._grown.wait_for(lambda: self.memory.place.lsn >= wait_lsn)
+        except TimeoutError:
+            text = f"the log is at {self.memory.place.lsn} and has not reached {wait_lsn}"
+            raise RequestTimeout(text, hint="is it the id of a transaction?") from None
         place = self.memory.place
         return StateAt(place.lsn, place.at_ms, self.first)
 
@@ -108,13 +116,12 @@ class Alone:
     def close(self) -> None:
         """Nothing is open."""
 
-    def _acquire(self, op: AcquireCooldown) -> Tx:
-        after_ms, left = self._buckets.acquire(op.key, op.rate, op.per_ms, self.clock.at_ms())
-        if after_ms:
-            raise throttled(op.key, after_ms)
-        return Tx(0, ({"remaining": left},))
-
     def _trim(self) -> None:
+        view = self.memory.view
         while len(self.memory.entries) > LOG_KEPT:
-            del self.memory.entries[self.first]
+            entry = self.memory.entries.pop(self.first)
             self.first += 1
+            for key in left_by(entry):
+                row = view.get(key)
+                if row is not None and outlived(key, row, self.first):
+                    view.write({key: None})

@@ -9,6 +9,7 @@ from typing import Any
 
 from shard_node.shared.backend import WRITE_TIMEOUT_S
 from shard_node.shared.transaction import Transaction
+from shard_node.state import arguments
 
 Run = Callable[..., Any]
 """Runs what a function makes on the connection's loop: ``run(begin, timeout_s=...)``."""
@@ -30,7 +31,7 @@ class Blocking:
             return run(lambda: _got(inner, name))
 
         def call(*args: Any, **kwargs: Any) -> Any:
-            timeout_s = kwargs.get("timeout_s", WRITE_TIMEOUT_S)
+            timeout_s = arguments.timeout(kwargs.get("timeout_s", WRITE_TIMEOUT_S))
             return run(lambda: _called(inner, name, args, kwargs), timeout_s=timeout_s)
 
         return call

@@ -8,8 +8,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
+from shard_node.state.arguments import shown
 from shard_node.state.errors import BadValue
 
+UNTIL_MAX_S: Final = 253_402_300_800
+"""The end of the year 9999, where datetime ends."""
+_TIME_HINT: Final = "a datetime with a zone, or seconds since the epoch; None: for ever"
+_FAR_HINT: Final = "None is for ever; is it in seconds?"
 _BOOT_ID_FILE: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
@@ -51,10 +56,13 @@ class LogClock:
                 raise BadValue(f"until={until} has no time zone", hint="datetime.now(timezone.utc)")
             until = until.timestamp()
         if isinstance(until, bool) or not isinstance(until, int | float) or until != until:
-            raise BadValue(f"until={until!r} is no time: a datetime or seconds since the epoch")
-        left_ms = int((until - self._wall_s()) * 1000)
+            raise BadValue(f"until={shown(until)} is no time", hint=_TIME_HINT)
+        if until > UNTIL_MAX_S:
+            raise BadValue(f"until={shown(until)} is beyond the year 9999", hint=_FAR_HINT)
+        left_ms = int((max(until, 0) - self._wall_s()) * 1000)
         if left_ms <= 0:
-            raise BadValue(f"until={until} is over already", hint="is it in seconds?")
+            hint = "is it in seconds since the epoch, and of the right zone?"
+            raise BadValue(f"until={shown(until)} is over already", hint=hint)
         return self.at_ms() + left_ms
 
     def wall_s(self, at_ms: int) -> float:

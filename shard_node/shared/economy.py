@@ -1,6 +1,6 @@
 """Money: ``node.economy``. Amounts are whole numbers of the smallest unit.
 
-An account is named by a string of 1 to 200 bytes, such as ``"user:80351110224678912"``. It
+An account is named by a string of 1 to 192 bytes, such as ``"user:80351110224678912"``. It
 never holds less than 0 unless it was allowed to.
 """
 
@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Awaitable
 
 from shard_node.shared.backend import WRITE_TIMEOUT_S, Tx
-from shard_node.shared.log import LogPage, page_of
+from shard_node.shared.log import LOG_LIMIT_MAX, LogPage, page_of
 from shard_node.shared.sinks import Sink
+from shard_node.state import arguments
 from shard_node.state.economy import (
     Account,
     Deposit,
@@ -18,6 +19,7 @@ from shard_node.state.economy import (
     Transfer,
     Withdraw,
     check_amount,
+    check_floor,
 )
 from shard_node.state.errors import SelfTransfer, UnknownAccount
 from shard_node.state.keys import Table, key_of
@@ -40,18 +42,20 @@ class Economy:
         dst: str,
         amount: int,
         *,
-        idempotency_key: str | None = None,
+        idempotency_key: str | int | None = None,
         user: int = 0,
         reason: str = "",
         timeout_s: float = WRITE_TIMEOUT_S,
     ) -> Awaitable[Tx]:
         """Move money; an account that gets its first is opened. Durable when it returns.
 
-        Called again with the same ``idempotency_key`` it is the same transfer, which happens
-        once. Raises BadAmount, BadName, SelfTransfer, UnknownAccount, InsufficientFunds.
+        Called again with the same ``idempotency_key`` (text, or an id such as ``inter.id``) it
+        is the same transfer, which happens once. Raises BadAmount, BadName, SelfTransfer,
+        UnknownAccount, InsufficientFunds.
         """
         check_amount(amount)
-        _check_accounts(src, dst)
+        arguments.account(src, "src")
+        arguments.account(dst, "dst")
         if src == dst:
             raise SelfTransfer(f"{src} cannot pay itself", account=src)
         return self._sink.do(
@@ -68,7 +72,7 @@ class Economy:
         amount: int,
         *,
         source: str = "deposit",
-        idempotency_key: str | None = None,
+        idempotency_key: str | int | None = None,
         user: int = 0,
         reason: str = "",
         timeout_s: float = WRITE_TIMEOUT_S,
@@ -76,7 +80,8 @@ class Economy:
         """Create money in an account, which is opened where it is new. ``source`` names where
         it came from, for the audit. Raises BadAmount, BadName."""
         check_amount(amount)
-        _check_accounts(account, source)
+        arguments.account(account)
+        arguments.name_of(source, "source")
         return self._sink.do(
             Deposit(account, amount, source),
             user=user,
@@ -91,7 +96,7 @@ class Economy:
         amount: int,
         *,
         sink: str = "withdraw",
-        idempotency_key: str | None = None,
+        idempotency_key: str | int | None = None,
         user: int = 0,
         reason: str = "",
         timeout_s: float = WRITE_TIMEOUT_S,
@@ -101,7 +106,8 @@ class Economy:
         Raises BadAmount, BadName, UnknownAccount, InsufficientFunds.
         """
         check_amount(amount)
-        _check_accounts(account, sink)
+        arguments.account(account)
+        arguments.name_of(sink, "sink")
         return self._sink.do(
             Withdraw(account, amount, sink),
             user=user,
@@ -115,24 +121,32 @@ class Economy:
     ) -> Awaitable[Tx]:
         """Let an account go down to ``floor`` (0 or less). Raises BadAmount, UnknownAccount,
         InsufficientFunds where it is below that already."""
-        _check_accounts(account)
+        arguments.account(account)
+        check_floor(floor)
         return self._sink.do(SetFloor(account, floor), user=user, reason=reason)
 
     def balance(self, account: str) -> int:
         """The balance, as this process knows it. Raises UnknownAccount, BadName."""
-        return _balance(account, self._sink.backend.get(key_of(Table.ACCOUNT, account)))
+        return _balance(account, self._sink.backend.get(_key(account)))
 
     async def fetch(self, account: str) -> int:
         """The balance, as the broker has it now. Raises UnknownAccount, BadName."""
-        (row,) = await self._sink.backend.fetch((key_of(Table.ACCOUNT, account),))
+        (row,) = await self._sink.backend.fetch((_key(account),))
         return _balance(account, row)
 
-    async def history(self, account: str, *, after: int = 0, limit: int = HISTORY_LIMIT) -> LogPage:
+    async def history(
+        self, account: str, *, after: int | None = None, limit: int = HISTORY_LIMIT
+    ) -> LogPage:
         """The newest records of the log that moved this account's money, oldest first; with
-        ``after``, the first ones behind that record."""
-        _check_accounts(account)
+        ``after``, the first ones behind that record (0: from the beginning).
+
+        Raises BadName, BadValue.
+        """
+        arguments.account(account)
+        arguments.limit(limit, LOG_LIMIT_MAX)
+        start = 0 if after is None else arguments.place(after, "after")
         backend = self._sink.backend
-        found = await backend.read_log(after, limit, newest=not after, account=account)
+        found = await backend.read_log(start, limit, newest=after is None, account=account)
         return page_of(found)
 
     def rollback(
@@ -140,12 +154,13 @@ class Economy:
     ) -> Awaitable[Tx]:
         """Undo a transaction. Raises as ``node.state.rollback``, and InsufficientFunds where
         the money that it gave was spent."""
-        return self._sink.do(Rollback(tx_id, force), user=user, reason=reason)
+        op = Rollback(arguments.transaction_id(tx_id), arguments.flag(force, "force"))
+        arguments.needed_reason(reason, "a rollback")
+        return self._sink.do(op, user=user, reason=reason)
 
 
-def _check_accounts(*names: str) -> None:
-    for name in names:
-        key_of(Table.ACCOUNT, name)
+def _key(account: str) -> bytes:
+    return key_of(Table.ACCOUNT, arguments.account(account))
 
 
 def _balance(account: str, data: bytes | None) -> int:

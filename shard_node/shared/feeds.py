@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
+from shard_node.state.arguments import shown
 from shard_node.state.errors import BadValue
 from shard_node.wire.categories import MemberFields, RoleInfo, UserFields
 
@@ -75,11 +76,14 @@ def entitled(data: Mapping[str, Any], now: float) -> Entitled | None:
 
 
 def _known(what: str, names: Iterable[str], known: tuple[str, ...]) -> frozenset[str]:
-    found = frozenset((names,) if isinstance(names, str) else names)
-    if not found <= set(known):
-        unknown = ", ".join(sorted(found - set(known)))
-        raise BadValue(f"{what} have no {unknown}", hint=f"they have {', '.join(known)}")
-    return found
+    hint = f"they have {', '.join(known)}"
+    if not isinstance(names, Iterable):
+        raise BadValue(f"{what}={shown(names)} are no names of fields", hint=hint)
+    found = (names,) if isinstance(names, str) else tuple(names)
+    for name in found:
+        if name not in known:
+            raise BadValue(f"{what} have no {shown(name)}", hint=hint)
+    return frozenset(found)
 
 
 def _seconds(text: str | None) -> float | None:

@@ -18,6 +18,7 @@ from shard_node.shared.clock import LogClock
 from shard_node.shared.intake import Intake
 from shard_node.shared.replica import Replica
 from shard_node.shared.submit import Asks, Submitter, known
+from shard_node.state.errors import TooLarge
 from shard_node.state.keys import PARTITIONS, Table
 from shard_node.state.log import read_entry
 from shard_node.state.tx import Tx as Submitted
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 CATCH_UP_RETRY_S: Final = 1.0
+BEHIND_S: Final = 0.2
+"""A change that a heartbeat tells of and that has not come after so long was missed."""
 COPY_TIMEOUT_S: Final = 2.0
 """How long a write waits for the copy in memory to show it."""
 
@@ -75,6 +78,7 @@ class FleetState:
         self._replica: Replica | None = None
         self._intake = Intake(self, tell)
         self._task: asyncio.Task[None] | None = None
+        self._behind: asyncio.TimerHandle | None = None
 
     # --- the Backend
 
@@ -107,12 +111,23 @@ class FleetState:
 
     async def fetch(self, keys: Sequence[bytes]) -> tuple[bytes | None, ...]:
         """Rows as the broker has them now."""
-        rows: list[bytes | None] = []
-        for at in range(0, len(keys), STATE_KEYS_MAX):
-            body = StateRead(tuple(keys[at : at + STATE_KEYS_MAX]))
-            found: StateRows = await self._ask(STATE_READ, body, ASK_TIMEOUT_S)
-            rows += found.rows
-        return tuple(rows)
+        return tuple(row for row, _ in await self.rows(keys))
+
+    async def rows(self, keys: Sequence[bytes]) -> list[tuple[bytes | None, int]]:
+        """The same, each with the lsn as of which it is."""
+        rows: list[tuple[bytes | None, int]] = []
+        count = STATE_KEYS_MAX
+        while len(rows) < len(keys):
+            body = StateRead(tuple(keys[len(rows) : len(rows) + count]))
+            try:
+                found: StateRows = await self._ask(STATE_READ, body, ASK_TIMEOUT_S)
+            except TooLarge:  # a single row fits
+                if len(body.keys) == 1:
+                    raise
+                count = max(1, len(body.keys) // 4)
+                continue
+            rows += [(row, found.lsn) for row in found.rows]
+        return rows
 
     async def mark(self, wait_lsn: int = 0, *, timeout_s: float = ASK_TIMEOUT_S) -> StateAt:
         """Where the log stands, once it and the reads here have reached ``wait_lsn``."""
@@ -173,20 +188,28 @@ class FleetState:
         """The process has its loop: read the file, if it can be read from here."""
         self._open_reader()
 
-    def registered(self) -> None:
-        """A broker is there, perhaps another one: learn what was missed."""
+    def registered(self, told: int = 0) -> None:
+        """A broker is there, perhaps another one: learn what was missed. ``told`` is the number
+        of the last change that it told this process of."""
+        if self._behind is not None:
+            self._behind.cancel()
+        self._intake.registered(told)
         if self._reader is None:
             self._open_reader()
         if self._reader is None and self._replica is None and self._folder is not None:
             self.keep_copy()
+        self.missed()
+
+    def missed(self) -> None:
+        """Something was not told: read what it was."""
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._catch_up())
 
     def listening(self, listens: bool) -> None:
         """Whether a handler of this process cares for changes."""
-        if listens and not self._intake.listens:
-            self._intake.lsn = 0  # what was before is none of its business
-        self._intake.listens = listens
+        self._intake.listen(listens)
+        if listens and not self._intake.known and self.up:
+            self.missed()  # from where on it is to be told
 
     def keep_copy(self) -> None:
         """Keep all rows in memory, fed by what is told."""
@@ -195,26 +218,36 @@ class FleetState:
             self._intake.replica = self._replica
             self._subscribe((STATE_UPDATE, STATE_COMMITTED))
 
-    def updated(self, body: bytes) -> None:
-        """A STATE_UPDATE of the broker's."""
+    def updated(self, body: bytes, number: int = 0) -> None:
+        """A STATE_UPDATE of the broker's, and its number."""
         try:
-            self._intake.heard(_updates.decode(body))
+            self._intake.heard(_updates.decode(body), number)
         except (msgspec.MsgspecError, ValueError):
             _log.debug("a change that cannot be read")
 
-    def committed(self, body: bytes) -> None:
-        """A ``state.committed``: all changes up to it were told."""
+    def told(self, number: int) -> None:
+        """The broker says how much it told. What is still on its way has a moment to come."""
+        if number > self._intake.number:
+            if self._behind is not None:
+                self._behind.cancel()
+            loop = asyncio.get_running_loop()
+            self._behind = loop.call_later(BEHIND_S, self._intake.told, number)
+
+    def committed(self, body: bytes, number: int = 0) -> None:
+        """A ``state.committed``: all changes up to it were told, the last under ``number``."""
         try:
             found = _ats.decode(body)
         except msgspec.MsgspecError:
             return
         self.clock.learn(found.now_ms or found.at_ms)
-        self._intake.reached(found.lsn)
+        self._intake.reached(found.lsn, number)
 
     def close(self) -> None:
         """The loop ends."""
         if self._task is not None:
             self._task.cancel()
+        if self._behind is not None:
+            self._behind.cancel()
         self._submitter.close()
         if self._reader is not None:
             self._reader.close()
@@ -242,8 +275,7 @@ class FleetState:
     def _copy(self) -> Replica:
         if self._replica is None:
             self.keep_copy()
-            if self._task is None or self._task.done():
-                self._task = asyncio.get_running_loop().create_task(self._catch_up())
+            self.missed()
         assert self._replica is not None
         return self._replica
 

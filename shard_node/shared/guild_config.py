@@ -20,6 +20,7 @@ from shard_node.shared.backend import Tx
 from shard_node.shared.changes import GuildConfigChanged
 from shard_node.shared.sinks import Sink
 from shard_node.shared.watch import Unwatch, Watcher, Watching
+from shard_node.state import arguments
 from shard_node.state.errors import BadValue
 from shard_node.state.guild_config import DeleteConfig, UpdateConfig
 from shard_node.state.keys import Table, key_of
@@ -36,8 +37,8 @@ class GuildConfig(Generic[C]):
     def __init__(self, sink: Sink, watching: Watching, guild_id: int, kind: type[C]) -> None:
         self.guild_id = guild_id
         self._sink, self._watching = sink, watching
-        self._shape: Shape[C] = _shapes.get(kind) or shape_of(kind)
-        self._key = key_of(Table.CONFIG, guild_id)
+        self._key = key_of(Table.CONFIG, arguments.id_of(guild_id, "guild_id"))
+        self._shape: Shape[C] = _shapes.get(_class(kind)) or shape_of(kind)
 
     @property
     def version(self) -> int:
@@ -64,18 +65,19 @@ class GuildConfig(Generic[C]):
         VersionConflict, which has both. Raises BadValue for a field that the class has not and
         for a value that is not of the field's type.
         """
-        return self._sink.do(
-            UpdateConfig(self.guild_id, fields=self._shape.plain(fields), if_version=if_version)
-        )
+        plain, version = self._shape.plain(fields), arguments.if_version(if_version)
+        return self._sink.do(UpdateConfig(self.guild_id, fields=plain, if_version=version))
 
     def reset(self, *fields: str, if_version: int | None = None) -> Awaitable[Tx]:
         """Give these fields their defaults again. Raises BadValue, VersionConflict."""
-        self._shape.check(fields)
-        return self._sink.do(UpdateConfig(self.guild_id, remove=fields, if_version=if_version))
+        self._shape.check(arguments.names(fields, "fields"))
+        version = arguments.if_version(if_version)
+        return self._sink.do(UpdateConfig(self.guild_id, remove=fields, if_version=version))
 
     def delete(self, *, if_version: int | None = None) -> Awaitable[Tx]:
         """Delete all of it. Raises NotThere, VersionConflict."""
-        return self._sink.do(DeleteConfig(self.guild_id, if_version=if_version))
+        version = arguments.if_version(if_version)
+        return self._sink.do(DeleteConfig(self.guild_id, if_version=version))
 
     def watch(self, handler: Watcher) -> Unwatch:
         """Call ``handler`` with each GuildConfigChanged of this guild. Returns what ends it."""
@@ -143,6 +145,7 @@ class Shape(Generic[C]):
         return found
 
 
+_CLASS_HINT = "a msgspec.Struct or a dataclass whose fields have defaults"
 _shapes: dict[type[Any], Shape[Any]] = {}
 
 
@@ -152,17 +155,22 @@ def shape_of(kind: type[C]) -> Shape[C]:
     return found
 
 
+def _class(kind: Any) -> type[Any]:
+    if not isinstance(kind, type):
+        raise BadValue(f"{arguments.shown(kind)} is no class", hint=_CLASS_HINT)
+    return kind
+
+
 def _fields_of(kind: type[Any]) -> dict[str, Any]:
     try:
         info = msgspec.inspect.type_info(kind)
     except TypeError as error:
-        raise BadValue(f"{kind!r} cannot be kept: {error}") from None
+        raise BadValue(f"{kind!r} cannot be kept: {error}", hint=_CLASS_HINT) from None
     good = isinstance(
         info, msgspec.inspect.StructType | msgspec.inspect.DataclassType
     ) and not getattr(info, "array_like", False)
     if not good:
-        hint = "a msgspec.Struct or a dataclass whose fields have defaults"
-        raise BadValue(f"{kind!r} is no class for a configuration", hint=hint)
+        raise BadValue(f"{kind!r} is no class for a configuration", hint=_CLASS_HINT)
     hints = get_type_hints(kind, include_extras=True)
     fields: Any = info
     return {field.encode_name: hints[field.name] for field in fields.fields}

@@ -1,14 +1,16 @@
 """Changes of the state as they come in: each told once, and those that were missed made good.
 
-What a node missed it reads from the log, from the last lsn of which it knows that it was told
-everything. Where the log does not go back so far, it looks at every row of the tables.
+The broker numbers what it tells a process. Where a number is missing, what comes after it is
+held until it is known what it was. What a node missed it reads from the log, from the last lsn
+of which it knows that it was told everything. Where the log does not go back so far, it looks at
+every row of the tables.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Final
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 from shard_node.shared.changes import parts_of
 from shard_node.state.deltas import ROWS, delta_of, name_of
@@ -19,8 +21,9 @@ from shard_node.state.undo import Restore
 from shard_node.wire.categories import StateUpdate
 
 if TYPE_CHECKING:
-    from shard_node.shared.fleet import FleetState
+    from shard_node.shared.backend import Logged
     from shard_node.shared.replica import Replica
+    from shard_node.wire.state import StateAt
 
 TOLD_KEPT: Final = 4096
 """Records of which is known what was told last of them."""
@@ -31,116 +34,219 @@ MISSED_MAX: Final = 100_000
 PAGE: Final = 500
 
 
+class Source(Protocol):
+    """Where it is read what was missed. All raise ShardNodeError."""
+
+    async def where(self) -> StateAt:
+        """Where the log stands."""
+
+    async def read_log(self, after: int, limit: int) -> Logged:
+        """Records after an lsn."""
+
+    async def rows(self, keys: Sequence[bytes]) -> list[tuple[bytes | None, int]]:
+        """Rows, and as of which lsn."""
+
+    def all_there(self) -> AsyncIterator[tuple[bytes, bytes]]:
+        """All rows."""
+
+    def missed(self) -> None:
+        """``catch_up`` is to be called, unless it runs."""
+
+
 class Intake:
     """One process's. ``tell`` gets every change; ``listens`` says whether anybody cares."""
 
-    def __init__(self, state: FleetState, tell: Callable[[StateUpdate], None]) -> None:
+    def __init__(self, state: Source, tell: Callable[[StateUpdate], None]) -> None:
         self.replica: Replica | None = None
         self.listens = False
+        self.known = False
+        """Whether ``lsn`` says anything: not before the first word of the broker's."""
         self.lsn = 0
-        """Everything up to here was told; 0: nobody listened yet."""
+        """Everything up to here was told."""
+        self.number = 0
+        """Of the last change that came, as the broker counts them."""
+        self.gaps = 0
+        """How often something was seen to be missing."""
         self._state, self._tell = state, tell
         self._told: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._held: list[StateUpdate] | None = None
+        self._again = False
         self._reached = 0
 
-    def heard(self, update: StateUpdate) -> None:
-        """A change came."""
-        if self._held is None:
-            self._pass_on(update)
-        elif len(self._held) < HELD_MAX:
-            self._held.append(update)
+    def listen(self, listens: bool) -> None:
+        """Somebody cares from now on, or nobody any more."""
+        if listens and not self.listens:
+            self.known, self.lsn = False, 0  # what was before is none of its business
+        self.listens = listens
 
-    def reached(self, lsn: int) -> None:
-        """Every change up to ``lsn`` has come."""
-        self._reached = max(self._reached, lsn)
+    def registered(self, number: int) -> None:
+        """A broker is there, whose next change has a higher number. ``catch_up`` is to follow;
+        what comes before it has is held, since it is newer than what was missed."""
+        self.number = number
+        self._hold()
+
+    def heard(self, update: StateUpdate, number: int = 0) -> None:
+        """A change came. Without a number (0) it is not known whether one before it is missing."""
+        self._follow(number, 1)
+        if self._held is not None:
+            if not self.known:
+                self.known, self.lsn = True, update.lsn - 1
+            self._put_by(update)
+            return
+        self._pass_on(update)
+        if number and update.lsn > self.lsn:  # they come in the order of the log
+            self.known, self.lsn = True, update.lsn - 1
+
+    def reached(self, lsn: int, number: int = 0) -> None:
+        """Every change up to ``lsn`` was told; the last had this number."""
+        self._follow(number, 0)
+        if self._held is not None:
+            self._reached = max(self._reached, lsn)
+            return
+        self.known, self.lsn = True, max(self.lsn, lsn)
+        if self.replica is not None:
+            self.replica.reached(lsn)
+
+    def told(self, number: int) -> None:
+        """A change of this number was told a while ago."""
+        self._follow(number, 0)
+
+    def _follow(self, number: int, step: int) -> None:
+        missing = number > self.number + step
+        self.number = max(self.number, number)
+        if missing and (self.listens or self.replica is not None):
+            self.gaps += 1
+            self._hold()
+            self._state.missed()
+
+    def _hold(self) -> None:
+        self._again = True
+        self._reached = 0
         if self._held is None:
-            self.lsn = max(self.lsn, lsn)
-            if self.replica is not None:
-                self.replica.reached(lsn)
+            self._held = []
+
+    def _put_by(self, update: StateUpdate) -> None:
+        assert self._held is not None
+        if len(self._held) < HELD_MAX:
+            self._held.append(update)
+        else:
+            self._hold()
 
     async def catch_up(self) -> None:
-        """Tell what was missed; what comes meanwhile is told after it. Raises ShardNodeError."""
-        held = self._held = [] if self._held is None else self._held
-        self._reached = 0
-        at = await self._state.where()
-        after = self.lsn
-        if self.replica is not None and not self.replica.loaded:
-            await self.replica.load()
-        elif after and (self.listens or self.replica is not None):
-            if at.lsn < after:  # another log: a backup was restored
-                after = 0
-                self._told.clear()
-            if after + 1 < at.first or not after:
-                await self._sweep(after)
-            else:
-                await self._missed(after, at.lsn)
-        self.lsn, self._held = max(at.lsn, self._reached), None
+        """Tell what was missed; what comes meanwhile is told after it, once. Raises
+        ShardNodeError: then it is to be called again."""
+        self._hold()
+        while self._again:  # set where something is missing of what came meanwhile as well
+            self._again = False
+            at = await self._state.where()
+            if self.replica is not None and not self.replica.loaded:
+                await self.replica.load()
+            if self.known and (self.listens or self.replica is not None):
+                await self._make_good(at)
+            self.known, self.lsn = True, at.lsn
+            self._held = [update for update in self._held or () if update.lsn > at.lsn]
+        held, self._held = self._held or (), None
         for update in held:
             self._pass_on(update)
-        if len(held) >= HELD_MAX:
-            await self.catch_up()
-        elif self.replica is not None:
+        self.lsn = max(self.lsn, self._reached)
+        while len(self._told) > TOLD_KEPT:
+            self._told.popitem(last=False)
+        if self.replica is not None:
             self.replica.reached(self.lsn)
 
-    def _pass_on(self, update: StateUpdate) -> None:
-        name = (update.table, update.key)
-        if self._told.get(name, 0) >= update.lsn > 0:
+    async def _make_good(self, at: StateAt) -> None:
+        after = self.lsn
+        if at.lsn < after:  # another log: a backup was restored
+            self._told.clear()
+            self.lsn = 0
+            await self._sweep(0)
+        elif after + 1 < at.first:
+            await self._sweep(after)
+        else:
+            await self._missed(after, at.lsn)
+
+    def _pass_on(self, update: StateUpdate, upto: int = 0) -> None:
+        """Tell a change, unless it was; ``upto``: nothing later up to there is to be told."""
+        name, upto = (update.table, update.key), upto or update.lsn
+        if self.lsn >= upto > 0 or self._told.get(name, 0) >= upto > 0:
             return
-        self._told[name] = update.lsn
-        self._told.move_to_end(name)
-        if len(self._told) > TOLD_KEPT:
-            self._told.popitem(last=False)
+        self._keep(name, upto)
         if self.replica is not None:
             self.replica.changed(update)
         self._tell(update)
 
+    def _keep(self, name: tuple[str, str], upto: int) -> None:
+        """All about this record was told, up to there."""
+        self._told[name] = max(upto, self._told.get(name, 0))
+        self._told.move_to_end(name)
+        if len(self._told) > (TOLD_KEPT if self._held is None else MISSED_MAX):
+            self._told.popitem(last=False)
+
     async def _missed(self, after: int, upto: int) -> None:
-        before: dict[bytes, bytes | None] = {}
+        first, before = after, dict[bytes, bytes | None]()
         while after < upto:
             page = await self._state.read_log(after, PAGE)
+            if page.first > after + 1:  # trimmed meanwhile
+                await self._sweep(first)
+                return
             for entry in page.entries:
                 payload = entry.payload()
                 if payload is None or len(before) > MISSED_MAX:
-                    await self._sweep(self.lsn)
+                    await self._sweep(first)
                     return
                 for key, row in _touched(payload):
-                    before.setdefault(key, row)
+                    if key not in before and not self._was_told(key, entry.lsn):
+                        before[key] = row
             if page.read_to <= after:
                 break
             after = page.read_to
-        keys = [key for key in before if Table(key[1]) in ROWS]
-        for key, row in zip(keys, await self._state.fetch(keys), strict=True):
-            self._found(key, before[key], row, upto)
+        keys = list(before)
+        for key, (row, as_of) in zip(keys, await self._state.rows(keys), strict=True):
+            self._found(key, before[key], row, as_of)
+
+    def _was_told(self, key: bytes, lsn: int) -> bool:
+        """Also of a row that nobody is told of."""
+        if Table(key[1]) not in ROWS:
+            return True
+        table, parts = parse_key(key)
+        return self._told.get((table.name.lower(), name_of(parts)), 0) >= lsn
 
     async def _sweep(self, after: int) -> None:
         """Tell of every row that changed after ``after``, as if it were new, and of deleted
         ones as far as their traces are kept."""
         async for key, row in self._state.all_there():
             table = Table(key[1])
-            if table is Table.GONE:
-                _, (first, kind, *more) = parse_key(key)
-                if head(row)[1] > after and isinstance(kind, int):
-                    self._found(key_of(Table(kind), first, *more), row, None, head(row)[1])
-            elif table in ROWS and head(row)[1] > after:
-                self._found(key, None, row, after)
+            if table is not Table.GONE and table not in ROWS:
+                continue
+            lsn = head(row)[1]
+            if lsn <= after:
+                continue
+            if table in ROWS:
+                self._found(key, None, row, lsn)
+                continue
+            _, (first, kind, *more) = parse_key(key)
+            if isinstance(kind, int):
+                self._found(key_of(Table(kind), first, *more), row, None, lsn)
 
-    def _found(self, key: bytes, before: bytes | None, row: bytes | None, lsn: int) -> None:
+    def _found(self, key: bytes, before: bytes | None, row: bytes | None, as_of: int) -> None:
+        """A row that was missed, as it was and, at the lsn ``as_of``, is."""
         if self.replica is not None:
             self.replica.put(key, row)
-        table = Table(key[1])
-        if row is None:  # what is left of it says no more than that it was there
-            name = name_of(parse_key(key)[1])
-            version = 0 if before is None else head(before)[0]
-            self._pass_on(StateUpdate(table.name.lower(), key[0], name, {}, version, 0, lsn))
-            return
-        delta = delta_of(key, before, row)
-        if delta is not None:
+        table, parts = parse_key(key)
+        name = (table.name.lower(), name_of(parts))
+        delta = None if row is None else delta_of(key, before, row)
+        if row is None and before is not None:
+            # What is left of it says no more than that it was there.
+            gone = StateUpdate(name[0], key[0], name[1], {}, head(before)[0], 0, as_of)
+            self._pass_on(gone, as_of)
+        elif row is not None and delta is not None:
             update = StateUpdate(
-                table.name.lower(), key[0], name_of(delta.parts), delta.changed,
-                delta.old_version, delta.new_version, head(row)[1], "", delta.removed,
+                name[0], key[0], name[1], delta.changed, delta.old_version, delta.new_version,
+                head(row)[1], "", delta.removed,
             )  # fmt: skip
-            self._pass_on(update)
+            self._pass_on(update, as_of)
+        else:  # it came and went, or is as it was
+            self._keep(name, as_of)
 
 
 def key_of_update(update: StateUpdate) -> bytes:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from shard_node.shared.backend import Logged
 from shard_node.state.log import Entry
+
+LOG_LIMIT_MAX: Final = 1000
+"""Records of one page."""
 
 
 class LogRecord(msgspec.Struct, frozen=True):

@@ -62,17 +62,23 @@ class StateMember(Primitives):
 
     def _state_event(self, head: Header, body: bytes) -> bool:
         """Whether an event of the broker's was the state's own, and is dealt with."""
+        if head.sender:  # a peer's word, who only says the same topic
+            return False
         if head.topic == STATE_UPDATE:
-            self._fleet_state.updated(body)
+            self._fleet_state.updated(body, head.correlation)
             return True
         if head.topic == STATE_COMMITTED:
-            self._fleet_state.committed(body)
+            self._fleet_state.committed(body, head.correlation)
             return STATE_COMMITTED not in self._plane.handlers.events
         return False
 
-    def _state_link(self, link: Link) -> None:
+    def _state_link(self, link: Link, told: int) -> None:
         if link is Link.REGISTERED:
-            self._fleet_state.registered()
+            self._fleet_state.registered(told)
+
+    def _state_told(self, told: int) -> None:
+        """A heartbeat's answer says what was told so far."""
+        self._fleet_state.told(told)
 
     def _state_topics(self) -> None:
         """Handlers came or went."""

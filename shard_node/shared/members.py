@@ -18,6 +18,7 @@ class Members(Records):
     """Records by guild and user; a change of one is a MemberChanged."""
 
     table = Table.MEMBER
+    name = "members"
     names = ("guild", "user")
     change = MemberChanged
     _updates = UpdateMember

@@ -13,12 +13,10 @@ import msgspec
 
 from shard_node.shared.backend import Tx
 from shard_node.shared.changes import BanChanged
-from shard_node.shared.log import LogPage, page_of
+from shard_node.shared.log import LOG_LIMIT_MAX, LogPage, page_of
 from shard_node.shared.sinks import Sink
 from shard_node.shared.watch import Unwatch, Watcher, Watching
-from shard_node.state import moderation
-from shard_node.state.context import REASON_MAX_CHARS
-from shard_node.state.errors import ReasonRequired
+from shard_node.state import arguments, moderation
 from shard_node.state.keys import Table, parse_key, prefix_of
 from shard_node.state.rows import read
 
@@ -54,8 +52,7 @@ class Moderation:
     ) -> Awaitable[Tx]:
         """Ban a user until ``until`` (a datetime with a zone, or seconds since the epoch; None:
         for ever). ``by`` is who does it. Raises BadName, BadValue, ReasonRequired."""
-        if not 0 < len(reason.strip()) <= REASON_MAX_CHARS:
-            raise ReasonRequired("a ban needs a reason")
+        arguments.needed_reason(reason, "a ban")
         moderation.ban_key(user_id, scope)
         until_ms = self._sink.backend.clock.until_ms(until) or moderation.FOREVER_MS
         op = moderation.BanUser(user_id, scope, reason, until_ms)
@@ -66,7 +63,7 @@ class Moderation:
     ) -> Awaitable[Tx]:
         """Lift a ban. Raises BadName, NotThere."""
         moderation.ban_key(user_id, scope)
-        op = moderation.UnbanUser(user_id, scope, reason)
+        op = moderation.UnbanUser(user_id, scope, arguments.reason(reason))
         return self._sink.do(op, user=by, reason=reason)
 
     def is_banned(self, user_id: int, scope: int | str = moderation.EVERYWHERE) -> bool:
@@ -77,37 +74,44 @@ class Moderation:
     def get(self, user_id: int, scope: int | str = moderation.EVERYWHERE) -> BanInfo | None:
         """The ban that keeps the user out, as this process knows it."""
         backend = self._sink.backend
-        for where in dict.fromkeys((moderation.EVERYWHERE, scope)):
-            found = self._info(where, backend.get(moderation.ban_key(user_id, where)))
+        for where, key in _keys(user_id, scope).items():
+            found = self._info(where, backend.get(key))
             if found is not None:
                 return found
         return None
 
     async def fetch(self, user_id: int, scope: int | str = moderation.EVERYWHERE) -> BanInfo | None:
         """As ``get``, as the broker has it now."""
-        scopes = tuple(dict.fromkeys((moderation.EVERYWHERE, scope)))
-        keys = [moderation.ban_key(user_id, where) for where in scopes]
-        rows = await self._sink.backend.fetch(keys)
-        found = (self._info(where, row) for where, row in zip(scopes, rows, strict=True))
+        keys = _keys(user_id, scope)
+        rows = await self._sink.backend.fetch(tuple(keys.values()))
+        found = (self._info(where, row) for where, row in zip(keys, rows, strict=True))
         return next((ban for ban in found if ban is not None), None)
 
-    async def history(self, user_id: int, *, after: int = 0, limit: int = HISTORY_LIMIT) -> LogPage:
+    async def history(
+        self, user_id: int, *, after: int | None = None, limit: int = HISTORY_LIMIT
+    ) -> LogPage:
         """The newest bans and unbans of a user, oldest first; with ``after``, the first ones
-        behind that record of the log."""
+        behind that record of the log (0: from the beginning). What was trimmed from the log is
+        not there. Raises BadName, BadValue.
+        """
+        arguments.id_of(user_id, "user_id")
+        arguments.limit(limit, LOG_LIMIT_MAX)
+        start = 0 if after is None else arguments.place(after, "after")
         backend = self._sink.backend
         prefix = prefix_of(Table.HISTORY, f"user:{user_id}")
         lsns = [int(parse_key(key)[1][1]) async for key, _ in backend.fetch_all(prefix)]
-        wanted = [lsn for lsn in lsns if lsn > after]
-        wanted = wanted[:limit] if after else wanted[-limit:]
-        pages = [page_of(await backend.read_log(lsn - 1, 1)) for lsn in wanted]
-        records = [record for page in pages for record in page if record.id in wanted]
-        read_to = records[-1].id if records else after
-        first, last = (pages[-1].first, pages[-1].last) if pages else (1, 0)
-        return LogPage(records, read_to, first, last, len(wanted) < len(lsns))
+        log = await backend.read_log(0, 1, newest=True)
+        there = [lsn for lsn in lsns if lsn > start and lsn >= log.first]
+        wanted = there[-limit:] if after is None else there[:limit]
+        found = [page_of(await backend.read_log(lsn - 1, 1)) for lsn in wanted]
+        # One that is trimmed meanwhile is answered with the next one that is left.
+        records = [page[0] for lsn, page in zip(wanted, found, strict=True) if _is(page, lsn)]
+        read_to = wanted[-1] if wanted else start
+        return LogPage(records, read_to, log.first, log.last, len(wanted) < len(there))
 
     def watch(self, handler: Watcher, user_id: int | None = None) -> Unwatch:
         """Call ``handler`` with each BanChanged, of one user or of all."""
-        wanted = {} if user_id is None else {"user": user_id}
+        wanted = {} if user_id is None else {"user": arguments.id_of(user_id, "user_id")}
         return self._watching(BanChanged, handler, wanted)
 
     def _info(self, scope: int | str, data: bytes | None) -> BanInfo | None:
@@ -117,3 +121,15 @@ class Moderation:
         forever = ban.until_ms == moderation.FOREVER_MS
         until = None if forever else clock.wall_s(ban.until_ms)
         return BanInfo(scope, ban.reason, ban.by, ban.since_ms / 1000, until)
+
+
+def _keys(user_id: int, scope: int | str) -> dict[int | str, bytes]:
+    """Where the bans lie that keep him out there, a global one first. Raises BadName."""
+    key = moderation.ban_key(user_id, scope)
+    return {moderation.EVERYWHERE: moderation.ban_key(user_id, moderation.EVERYWHERE)} | {
+        scope: key
+    }
+
+
+def _is(page: LogPage, lsn: int) -> bool:
+    return bool(page) and page[0].id == lsn

@@ -18,6 +18,7 @@ class Permissions(Records):
     """Records by guild and subject; a change of one is a PermissionsChanged."""
 
     table = Table.PERMISSION
+    name = "permissions"
     names = ("guild", "subject")
     change = PermissionsChanged
     _updates = UpdatePermission

@@ -14,7 +14,6 @@ from shard_node.shared.changes import PremiumChanged
 from shard_node.shared.sinks import Sink
 from shard_node.shared.watch import Unwatch, Watcher, Watching
 from shard_node.state import premium
-from shard_node.state.keys import Table, key_of
 from shard_node.state.rows import read
 
 
@@ -39,6 +38,8 @@ class Premium:
     ) -> Awaitable[Tx]:
         """Give a tier until ``until`` (a datetime with a zone, or seconds since the epoch; None:
         for ever). One that is active only gets longer. Raises BadName, BadValue."""
+        premium.subject_key(subject)
+        premium.check_tier(tier, source)
         until_ms = self._sink.backend.clock.until_ms(until) or premium.FOREVER_MS
         op = premium.GrantPremium(subject, tier, until_ms, 0, source)
         return self._sink.do(op, user=user, reason=reason)
@@ -47,26 +48,42 @@ class Premium:
         self, subject: str, tier: str = "", *, user: int = 0, reason: str = ""
     ) -> Awaitable[Tx]:
         """Take a tier away; ``""``: all of them. Raises BadName, NotThere."""
+        premium.subject_key(subject)
+        _check_tier(tier)
         return self._sink.do(premium.RevokePremium(subject, tier), user=user, reason=reason)
 
     def is_active(self, subject: str, tier: str = "") -> bool:
-        """Whether the subject has this tier now (``""``: any), as this process knows it."""
+        """Whether the subject has this tier now (``""``: any), as this process knows it.
+
+        Raises BadName, BadValue.
+        """
+        _check_tier(tier)
         backend = self._sink.backend
-        row = read(premium.Premium, backend.get(key_of(Table.PREMIUM, subject)))
+        row = read(premium.Premium, backend.get(premium.subject_key(subject)))
         return premium.is_active(row, backend.clock.at_ms(), tier)
 
     def tiers(self, subject: str) -> dict[str, float | None]:
         """The tiers that are active, as this process knows them, and when each ends: seconds
         since the epoch by today's wall clock, None for never."""
-        return self._tiers(self._sink.backend.get(key_of(Table.PREMIUM, subject)))
+        return self._tiers(self._sink.backend.get(premium.subject_key(subject)))
+
+    def source(self, subject: str, tier: str) -> str | None:
+        """Where the tier came from, as this process knows it; None where it is not active."""
+        premium.check_tier(tier)
+        backend = self._sink.backend
+        row = read(premium.Premium, backend.get(premium.subject_key(subject)))
+        found = premium.active(row, backend.clock.at_ms()).get(tier)
+        return None if found is None else found.source
 
     async def fetch(self, subject: str) -> dict[str, float | None]:
         """As ``tiers``, as the broker has it now."""
-        (data,) = await self._sink.backend.fetch((key_of(Table.PREMIUM, subject),))
+        (data,) = await self._sink.backend.fetch((premium.subject_key(subject),))
         return self._tiers(data)
 
     def watch(self, handler: Watcher, subject: str | None = None) -> Unwatch:
         """Call ``handler`` with each PremiumChanged, of one subject or of all."""
+        if subject is not None:
+            premium.subject_key(subject)
         wanted = {} if subject is None else {"subject": subject}
         return self._watching(PremiumChanged, handler, wanted)
 
@@ -76,3 +93,8 @@ class Premium:
             tier: None if grant.until_ms == premium.FOREVER_MS else clock.wall_s(grant.until_ms)
             for tier, grant in premium.active(read(premium.Premium, data), clock.at_ms()).items()
         }
+
+
+def _check_tier(tier: str) -> None:
+    if tier != "":
+        premium.check_tier(tier)

@@ -38,7 +38,7 @@ class Primitives:
         *,
         user: int = 0,
         reason: str = "",
-        idempotency_key: str | None = None,
+        idempotency_key: str | int | None = None,
         timeout_s: float = WRITE_TIMEOUT_S,
     ) -> Transaction:
         """Several operations, all or nothing, in one record of the log: ``async with``.
@@ -68,7 +68,8 @@ class Primitives:
 
         Of members: nick, roles, permissions (in the whole guild), avatar, joined_at,
         timeout_at, pending; of users: name, global_name, avatar, bot; of roles: name,
-        permissions, position, color. The bot needs the intents for the events. Raises BadValue.
+        permissions, position, color. The bot needs the intents for the events. What a guild that
+        comes no longer has goes too, unless it has fields of the bot's own. Raises BadValue.
         """
         self.interests.declare(members, users, permissions)
 

@@ -17,7 +17,7 @@ import lmdb
 
 from shard_node.errors import ShardNodeError
 from shard_node.state import files
-from shard_node.state.errors import StoreDamaged
+from shard_node.state.errors import BadName, StoreDamaged
 
 DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
@@ -33,6 +33,8 @@ class CannotRead(ShardNodeError):
     """The file cannot be read safely from here; the message says why."""
 
     code = "E_NO_READER"
+    hint = "await fetch() asks the broker; fewer threads that read at once need fewer readers"
+    retryable = True
 
 
 class Reader:
@@ -50,14 +52,14 @@ class Reader:
             raise CannotRead(f"{folder}: {error}") from error
 
     def get(self, key: bytes) -> bytes | None:
-        """A committed row, the newest one. Raises StoreDamaged."""
+        """A committed row, the newest one. Raises StoreDamaged, CannotRead, BadName."""
         try:
             # A transaction costs less than what would keep it for the next read.
             stored = self._env.begin(db=self._rows).get(key)
         except lmdb.MapResizedError:
             stored = self._begin().get(key, db=self._rows)
         except lmdb.Error as error:
-            raise StoreDamaged(str(error)) from error
+            raise _wrong(error, key) from error
         if stored is None:
             return self._missing(key)
         value: bytes = stored[CRC_BYTES:]
@@ -80,7 +82,7 @@ class Reader:
             with self._begin() as txn, txn.cursor(self._meta) as cursor:
                 return files.read_mark(files.get(cursor, files.MARK_KEY))
         except (files.RowDamaged, lmdb.Error) as error:
-            raise StoreDamaged(str(error)) from error
+            raise _wrong(error) from error
 
     def close(self) -> None:
         """No read any more. Twice does nothing."""
@@ -94,7 +96,7 @@ class Reader:
                 found = files.scan(cursor, prefix, after)
                 return [row for row, _ in zip(found, range(CHUNK_ROWS), strict=False)]
         except (files.RowDamaged, lmdb.Error) as error:
-            raise StoreDamaged(str(error)) from error
+            raise _wrong(error) from error
 
     def _missing(self, key: bytes) -> bytes | None:
         """Not found is no proof before its neighbours were looked at."""
@@ -102,7 +104,7 @@ class Reader:
             with self._begin() as txn, txn.cursor(self._rows) as cursor:
                 return files.get(cursor, key)
         except (files.RowDamaged, lmdb.Error) as error:
-            raise StoreDamaged(str(error)) from error
+            raise _wrong(error) from error
 
     def _begin(self) -> Any:
         for _ in range(RESIZES_MAX):
@@ -112,6 +114,27 @@ class Reader:
                 self._env.set_mapsize(0)
         return self._env.begin()
 
+
+def _wrong(error: Exception, key: bytes = b"-") -> ShardNodeError:
+    """What is said of a failed read. Only damage is damage: that is mended by a backup."""
+    if isinstance(error, _DAMAGE):
+        return StoreDamaged(str(error))
+    if isinstance(error, lmdb.BadValsizeError):
+        hint = f"a key has 1 to {files.KEY_MAX_BYTES} bytes"
+        return BadName(f"a key of {len(key)} bytes: there are none of this length", hint=hint)
+    if isinstance(error, lmdb.ReadersFullError):
+        return CannotRead(f"the state's file has no room for another reader: {error}")
+    return CannotRead(f"the state's file cannot be read now: {error}")
+
+
+_DAMAGE: Final = (
+    files.RowDamaged,
+    lmdb.CorruptedError,
+    lmdb.PageNotFoundError,
+    lmdb.InvalidError,
+    lmdb.VersionMismatchError,
+    lmdb.PanicError,
+)
 
 _lent: dict[Path, tuple[Any, int]] = {}
 """An environment is opened once in a process, whoever reads: it and how many do."""

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Generator
 from typing import Any, Protocol
 
 from shard_node.shared.backend import WRITE_TIMEOUT_S, Backend, Tx, transaction
+from shard_node.state import arguments
 from shard_node.state.errors import BadValue, TooLarge
 from shard_node.state.ops import AnyOp
 from shard_node.state.tx import OPS_MAX
@@ -22,7 +23,7 @@ class Sink(Protocol):
         *,
         user: int = 0,
         reason: str = "",
-        idempotency_key: str | None = None,
+        idempotency_key: str | int | None = None,
         timeout_s: float = WRITE_TIMEOUT_S,
         quick: bool = False,
     ) -> Awaitable[Tx]:
@@ -41,27 +42,28 @@ class Direct:
         *,
         user: int = 0,
         reason: str = "",
-        idempotency_key: str | None = None,
+        idempotency_key: str | int | None = None,
         timeout_s: float = WRITE_TIMEOUT_S,
         quick: bool = False,
     ) -> Awaitable[Tx]:
         """Commits it."""
-        tx = transaction(
-            self.backend, (op,), user=user, reason=reason, idempotency_key=idempotency_key
-        )
+        key = _checked(user, reason, idempotency_key, timeout_s)
+        tx = transaction(self.backend, (op,), user=user, reason=reason, idempotency_key=key)
         return self.backend.commit(tx, timeout_s=timeout_s, quick=quick)
 
 
 class Collected:
-    """Operations of one transaction, in order."""
+    """Operations of one transaction, in order; ``done`` once they are committed."""
 
     def __init__(
-        self, backend: Backend, *, user: int, reason: str, idempotency_key: str | None
+        self, backend: Backend, *, user: int, reason: str, idempotency_key: str | int | None
     ) -> None:
         self.backend = backend
-        self.user, self.reason, self.key = user, reason, idempotency_key
+        self.key = _checked(user, reason, idempotency_key, WRITE_TIMEOUT_S)
+        self.user, self.reason = user, reason
         self.ops: list[AnyOp] = []
         self.closed = False
+        self.done: Tx | None = None
 
     def do(
         self,
@@ -69,13 +71,14 @@ class Collected:
         *,
         user: int = 0,
         reason: str = "",
-        idempotency_key: str | None = None,
+        idempotency_key: str | int | None = None,
         timeout_s: float = WRITE_TIMEOUT_S,
         quick: bool = False,
     ) -> Awaitable[Tx]:
         """Keeps it. Who did it and why is said once, by the transaction or its first
         operation that says so. Raises TooLarge, BadValue."""
-        del timeout_s, quick
+        _checked(user, reason, idempotency_key, timeout_s)
+        del quick
         if self.closed:
             raise BadValue("the transaction is over", hint="begin another one")
         if idempotency_key is not None:
@@ -89,6 +92,16 @@ class Collected:
 
 
 _KEY_HINT = "node.transaction(idempotency_key=...)"
+
+
+def _checked(
+    user: int, reason: str, idempotency_key: str | int | None, timeout_s: float
+) -> str | None:
+    """The key as text. Raises BadName, BadValue, ReasonRequired for what each call may have."""
+    arguments.actor(user)
+    arguments.reason(reason)
+    arguments.timeout(timeout_s)
+    return arguments.idempotency_key(idempotency_key)
 
 
 class _NotYet:

@@ -18,6 +18,7 @@ from shard_node.shared.backend import WRITE_TIMEOUT_S, Backend, Tx, transaction
 from shard_node.shared.primitives import Primitives
 from shard_node.shared.sinks import Collected
 from shard_node.shared.watch import no_watching
+from shard_node.state import arguments
 
 
 class Transaction(Primitives):
@@ -29,14 +30,14 @@ class Transaction(Primitives):
         *,
         user: int = 0,
         reason: str = "",
-        idempotency_key: str | None = None,
+        idempotency_key: str | int | None = None,
         timeout_s: float = WRITE_TIMEOUT_S,
     ) -> None:
         self._collected = Collected(
             backend, user=user, reason=reason, idempotency_key=idempotency_key
         )
         super().__init__(self._collected, no_watching)
-        self._timeout_s = timeout_s
+        self._timeout_s = arguments.timeout(timeout_s)
         self._done = Tx(0)
 
     @property
@@ -71,4 +72,4 @@ class Transaction(Primitives):
             reason=sink.reason,
             idempotency_key=sink.key,
         )
-        self._done = await sink.backend.commit(tx, timeout_s=self._timeout_s)
+        self._done = sink.done = await sink.backend.commit(tx, timeout_s=self._timeout_s)

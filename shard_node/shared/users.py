@@ -18,6 +18,7 @@ class Users(Records):
     """Records by user; a change of one is a UserChanged."""
 
     table = Table.USER
+    name = "users"
     names = ("user",)
     change = UserChanged
     _updates = UpdateUser

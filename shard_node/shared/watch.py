@@ -7,6 +7,8 @@ from typing import Any, Protocol
 
 from shard_node.peer.handlers import Message
 from shard_node.shared.changes import Change
+from shard_node.state import arguments
+from shard_node.state.errors import BadValue
 
 Watcher = Callable[[Any], Any]
 """Called with a Change; may be ``async def``."""
@@ -35,7 +37,8 @@ class Watches:
     def __call__(
         self, change: type[Change], handler: Watcher, wanted: Mapping[str, object]
     ) -> Unwatch:
-        """Call ``handler`` with the changes whose fields are as ``wanted``."""
+        """Call ``handler`` with the changes whose fields are as ``wanted``. Raises BadValue."""
+        arguments.handler(handler)
 
         def heard(message: Message) -> Any:
             body = message.body
@@ -48,5 +51,5 @@ class Watches:
 
 
 def no_watching(_change: type[Change], _handler: Watcher, _wanted: Mapping[str, object]) -> Unwatch:
-    """The Watching of a transaction."""
-    raise TypeError("watch on the node, not in a transaction")
+    """The Watching of a transaction. Raises BadValue."""
+    raise BadValue("a transaction has no changes to watch", hint="watch on the node")

@@ -76,9 +76,11 @@ def acquire(start_ms: int, used: int, rate: int, per_ms: int, now_ms: int) -> St
 def check(rate: int, per_ms: int) -> None:
     """Raises BadValue for a rate or a time that is none."""
     if type(rate) is not int or not 1 <= rate <= RATE_MAX:
-        raise BadValue(f"a rate is 1 to {RATE_MAX} uses, not {rate}")
+        text = f"a rate is 1 to {RATE_MAX} uses, not {rate!r:.40}"
+        raise BadValue(text, hint="acquire(key, rate, per_s): 1 use in 30 s is (key, 1, 30)")
     if type(per_ms) is not int or not 1 <= per_ms <= PER_MAX_MS:
-        raise BadValue(f"a cooldown is 1 to {PER_MAX_MS} ms, not {per_ms}")
+        text = f"a cooldown is 1 to {PER_MAX_MS} ms, not {per_ms!r:.40}"
+        raise BadValue(text, hint="acquire(key, rate, per_s) takes seconds")
 
 
 def throttled(key: str, retry_after_ms: int) -> Throttled:

@@ -11,6 +11,8 @@ from typing import Any, Final
 
 import msgspec
 
+from shard_node.state.arguments import account as check_account
+from shard_node.state.arguments import shown
 from shard_node.state.context import Context
 from shard_node.state.errors import BadAmount, InsufficientFunds, SelfTransfer, UnknownAccount
 from shard_node.state.keys import Table, key_of, prefix_of
@@ -109,9 +111,7 @@ def apply_withdraw(op: Withdraw, context: Context) -> dict[str, Any]:
 def apply_set_floor(op: SetFloor, context: Context) -> dict[str, Any]:
     """The new floor. Raises BadAmount for one above zero, UnknownAccount, InsufficientFunds
     where the balance is below it."""
-    if type(op.floor) is not int or not -AMOUNT_MAX <= op.floor <= 0:
-        hint = f"a floor is a whole number from {-AMOUNT_MAX} to 0"
-        raise BadAmount(f"{op.floor} is no floor", hint=hint, amount=op.floor)
+    check_floor(op.floor)
     refloor(context, op.account, op.floor, context.lsn)
     return {"floor": op.floor}
 
@@ -123,6 +123,7 @@ def give(context: Context, account: str, amount: int, *, opens: bool = False) ->
     if data is not None:
         row = _read(data)
     elif opens:
+        check_account(account)
         row = _NEW
     else:
         raise UnknownAccount(f"there is no account {account}", account=account)
@@ -210,4 +211,11 @@ def _short(account: str, balance: int, amount: int, floor: int) -> InsufficientF
 def check_amount(amount: object) -> None:
     """Raises BadAmount for what is no whole number from 1 to 2^63 - 1."""
     if type(amount) is not int or not 1 <= amount <= AMOUNT_MAX:
-        raise BadAmount(f"{amount!r} is no amount", amount=str(amount))
+        raise BadAmount(f"{shown(amount)} is no amount", amount=shown(amount))
+
+
+def check_floor(floor: object) -> None:
+    """Raises BadAmount for what is no whole number from -(2^63 - 1) to 0."""
+    if type(floor) is not int or not -AMOUNT_MAX <= floor <= 0:
+        hint = f"a floor is a whole number from {-AMOUNT_MAX} to 0"
+        raise BadAmount(f"{shown(floor)} is no floor", hint=hint, amount=shown(floor))

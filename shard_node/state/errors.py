@@ -14,6 +14,7 @@ class StateError(ShardNodeError):
     """Root of the refusals of the state. ``details`` are plain values."""
 
     code = "E_STATE"
+    hint = "nothing was written; the message says what was refused"
 
     def __init__(self, message: str, *, hint: str | None = None, **details: Any) -> None:
         super().__init__(message, hint=hint)
@@ -24,12 +25,14 @@ class BadName(StateError):
     """A name or an id that no row can have."""
 
     code = "E_BAD_NAME"
+    hint = "names are printable text of 1 to 200 bytes, ids whole numbers as Discord gives them"
 
 
 class BadValue(StateError):
     """A field of a wrong type, an unknown field, or a value that is too large."""
 
     code = "E_BAD_VALUE"
+    hint = "correct what the message names and try again; nothing was written"
 
 
 class BadAmount(StateError):
@@ -43,6 +46,7 @@ class SelfTransfer(StateError):
     """A transfer from an account to itself."""
 
     code = "E_SELF_TRANSFER"
+    hint = "name two accounts that differ"
 
 
 class UnknownAccount(StateError):
@@ -56,6 +60,7 @@ class InsufficientFunds(StateError):
     """An account has less than is taken from it; ``details`` have balance and amount."""
 
     code = "E_FUNDS"
+    hint = "take no more than the balance, deposit first, or allow an overdraft"
 
 
 class VersionConflict(StateError):
@@ -69,6 +74,7 @@ class NotThere(StateError):
     """What is to be changed or removed does not exist."""
 
     code = "E_NOT_THERE"
+    hint = "look whether it is named right; if it is, it is gone already and nothing is to be done"
 
 
 class OpIdReused(StateError):
@@ -89,6 +95,7 @@ class UnknownTransaction(StateError):
     """No record of the log has this number."""
 
     code = "E_NO_TX"
+    hint = "`shardctl state log` and node.state.log() show the numbers of transactions"
 
 
 class AlreadyUndone(StateError):
@@ -102,6 +109,7 @@ class NotUndoable(StateError):
     """A transaction that cannot be rolled back: its payload was erased, or it has no inverse."""
 
     code = "E_NOT_UNDOABLE"
+    hint = "change what it changed by operations of their own"
 
 
 class UndoConflict(StateError):
@@ -115,12 +123,14 @@ class TooLarge(StateError):
     """A row or a transaction beyond its limit."""
 
     code = "E_TOO_LARGE"
+    hint = "keep less in one row, or do it in several transactions"
 
 
 class Throttled(StateError):
     """Not yet: ``details["retry_after_s"]`` says when."""
 
     code = "E_COOLDOWN"
+    hint = "try again after retry_after_s"
     retryable = True
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
+from shard_node.state.errors import BadName
 from shard_node.state.log import GENESIS
 from shard_node.state.machine import Place
 
@@ -38,6 +39,8 @@ it."""
 IMPORT_KEY: Final = b"import"
 """Drawn at each import of rows: a snapshot that has the same one is of after it."""
 NOTE_PREFIX: Final = b"note/"
+KEY_MAX_BYTES: Final = 511
+"""What LMDB takes, as it is built."""
 _CRC: Final = struct.Struct(">I")
 _LSN: Final = struct.Struct(">Q")
 
@@ -129,7 +132,9 @@ def unpack(key: bytes, stored: bytes) -> bytes:
 
 
 def get(cursor: Cursor, key: bytes) -> bytes | None:
-    """The value of a key; None where there is none. Raises RowDamaged."""
+    """The value of a key; None where there is none. Raises RowDamaged, BadName."""
+    if not 0 < len(key) <= KEY_MAX_BYTES:
+        raise _no_key(key)
     if cursor.set_key(key):
         return unpack(key, cursor.value())
     found = cursor.set_range(key)
@@ -143,8 +148,10 @@ def get(cursor: Cursor, key: bytes) -> bytes | None:
 def scan(cursor: Cursor, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
     """Keys with ``prefix``, those greater than ``after``, in order, with their values.
 
-    The cursor is the scan's own until its end. Raises RowDamaged.
+    The cursor is the scan's own until its end. Raises RowDamaged, BadName.
     """
+    if max(len(prefix), len(after)) > KEY_MAX_BYTES:
+        raise _no_key(max(prefix, after, key=len))
     start = max(prefix, after + b"\0") if after else prefix
     found = cursor.set_range(start)
     if start and (cursor.prev() if found else cursor.last()):
@@ -235,6 +242,11 @@ def _check(cursor: Cursor, *, above: bytes | None = None, below: bytes | None = 
     unpack(key, stored)
     if (above is not None and key <= above) or (below is not None and key >= below):
         raise _disorder(key)
+
+
+def _no_key(key: bytes) -> BadName:
+    text = f"a key of {len(key)} bytes: there are none of this length"
+    return BadName(text, hint=f"a key has 1 to {KEY_MAX_BYTES} bytes")
 
 
 def _disorder(key: bytes) -> RowDamaged:

@@ -21,6 +21,8 @@ from shard_node.state.errors import BadName
 PARTITIONS: Final = 256
 NAME_MAX_BYTES: Final = 200
 """Of one string in a key; LMDB's keys have at most 511 bytes."""
+ACCOUNT_MAX_BYTES: Final = NAME_MAX_BYTES - len("account:")
+"""Of an account's name, which has "account:" before it in its history's keys."""
 ID_MAX: Final = (1 << 64) - 1
 _INT: Final = 1
 _TEXT: Final = 2

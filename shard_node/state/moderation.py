@@ -19,6 +19,8 @@ from shard_node.state.views import Reads
 EVERYWHERE: Final = "global"
 FOREVER_MS: Final = 0
 END_MAX_MS: Final = (1 << 63) - 1
+SCOPE_HINT: Final = f"it is {EVERYWHERE!r} or a guild's id, a whole number"
+USER_HINT: Final = "it is a user's id, a whole number: user.id"
 
 
 class Ban(Row, frozen=True):
@@ -75,10 +77,15 @@ def apply_unban(op: UnbanUser, context: Context) -> dict[str, Any]:
 
 def ban_key(user: int, scope: int | str) -> bytes:
     """Where a ban lies. Raises BadName."""
-    good = scope == EVERYWHERE if isinstance(scope, str) else 0 < scope <= ID_MAX
-    if not good or isinstance(scope, bool):
-        raise BadName(f"{scope!r} is no scope: {EVERYWHERE} or a guild's id is")
+    if scope != EVERYWHERE and not _is_id(scope):
+        raise BadName(f"{str(scope)[:40]!r} is no scope", hint=SCOPE_HINT)
+    if not _is_id(user):
+        raise BadName(f"{str(user)[:40]!r} is no user", hint=USER_HINT)
     return key_of(Table.BAN, user, scope)
+
+
+def _is_id(value: object) -> bool:
+    return type(value) is int and 0 < value <= ID_MAX
 
 
 def stands(ban: Ban | None, at_ms: int) -> bool:

@@ -7,6 +7,7 @@ it and grant it anew (in one transaction, where nobody may see the gap).
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any, Final
 
 import msgspec
@@ -23,6 +24,9 @@ TIERS_MAX: Final = 32
 """Tiers that one subject has at a time."""
 TIER_MAX_CHARS: Final = 64
 SUBJECTS: Final = ("user", "guild")
+SUBJECTS_CACHED: Final = 16_384
+SUBJECT_HINT: Final = "it is f'user:{user.id}' or f'guild:{guild.id}'"
+TIER_HINT: Final = "name it with 1 to 64 printable characters, such as 'gold'"
 
 
 class Grant(msgspec.Struct, array_like=True, frozen=True):
@@ -59,7 +63,7 @@ class RevokePremium(msgspec.Struct, array_like=True, frozen=True, tag="revoke_pr
 
 def apply_grant(op: GrantPremium, context: Context) -> dict[str, Any]:
     """Until when it is, 0 for ever. Raises BadName, BadValue."""
-    key = _key(op.subject)
+    key = subject_key(op.subject)
     _check_grant(op, context.at_ms)
     grants = active(context.get(Premium, key), context.at_ms)
     old = grants.get(op.tier)
@@ -77,7 +81,7 @@ def apply_grant(op: GrantPremium, context: Context) -> dict[str, Any]:
 
 def apply_revoke(op: RevokePremium, context: Context) -> dict[str, Any]:
     """The tiers that were taken. Raises BadName, NotThere."""
-    key = _key(op.subject)
+    key = subject_key(op.subject)
     grants = active(context.get(Premium, key), context.at_ms)
     taken = [tier for tier in grants if op.tier in ("", tier)]
     if not taken:
@@ -106,19 +110,35 @@ def is_active(row: Premium | None, at_ms: int, tier: str = "") -> bool:
     return tier in now if tier else bool(now)
 
 
+def check_tier(tier: str, source: str = "") -> None:
+    """Raises BadValue for a tier, or a source, that is none."""
+    if not isinstance(tier, str) or not 0 < len(tier) <= TIER_MAX_CHARS or not tier.isprintable():
+        raise BadValue(
+            f"{str(tier)[:40]!r} is no tier: 1 to {TIER_MAX_CHARS} characters", hint=TIER_HINT
+        )
+    if not isinstance(source, str) or len(source) > TIER_MAX_CHARS:
+        hint = "it is a short word for where the grant came from"
+        raise BadValue(f"a source has at most {TIER_MAX_CHARS} characters", hint=hint)
+
+
+def subject_key(subject: str) -> bytes:
+    """Where a subject's tiers lie. Raises BadName."""
+    if not isinstance(subject, str):
+        raise BadName(f"{str(subject)[:40]!r} is no subject", hint=SUBJECT_HINT)
+    return _key(subject)
+
+
+@lru_cache(SUBJECTS_CACHED)
 def _key(subject: str) -> bytes:
     kind, _, number = subject.partition(":")
     good = kind in SUBJECTS and number.isascii() and number.isdecimal() and len(number) <= 20
     if not good or str(int(number)) != number or int(number) > ID_MAX:
-        raise BadName(f"{subject[:40]!r} is no subject: user:ID or guild:ID is")
+        raise BadName(f"{subject[:40]!r} is no subject", hint=SUBJECT_HINT)
     return key_of(Table.PREMIUM, subject)
 
 
 def _check_grant(op: GrantPremium, at_ms: int) -> None:
-    if not 0 < len(op.tier) <= TIER_MAX_CHARS or not op.tier.isprintable():
-        raise BadValue(f"{op.tier[:40]!r} is no tier: 1 to {TIER_MAX_CHARS} characters")
-    if len(op.source) > TIER_MAX_CHARS:
-        raise BadValue(f"a source has at most {TIER_MAX_CHARS} characters")
+    check_tier(op.tier, op.source)
     if op.until_ms and op.for_ms:
         raise BadValue("a grant has an end or a length, not both")
     if op.until_ms != FOREVER_MS and not at_ms < op.until_ms <= END_MAX_MS:

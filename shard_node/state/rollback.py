@@ -40,6 +40,9 @@ def apply_rollback(op: Rollback, context: Context) -> dict[str, Any]:
     if not 0 < len(context.reason.strip()) <= REASON_MAX_CHARS:
         raise ReasonRequired("a rollback needs a reason")
     entry = context.log.entry(op.tx) if op.tx > 0 else None
+    if entry is None and 0 < op.tx < context.lsn:
+        text = f"transaction {op.tx} was trimmed from the log: it cannot be rolled back any more"
+        raise UnknownTransaction(text, hint="run: shardctl backup list", tx=op.tx)
     if entry is None:
         raise UnknownTransaction(f"there is no transaction {op.tx}", tx=op.tx)
     _check_mark(op.tx, op.tx, 0, context)

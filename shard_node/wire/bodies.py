@@ -63,7 +63,10 @@ class Register(Body, frozen=True):
 
 
 class Welcome(Body, frozen=True):
-    """The broker's answer. ``accepted`` False means: an old epoch; end yourself."""
+    """The broker's answer. ``accepted`` False means: an old epoch; end yourself.
+
+    ``told`` counts the changes of the state that it was told of before (see HeartbeatAck).
+    """
 
     accepted: bool
     fleet: str
@@ -71,6 +74,7 @@ class Welcome(Body, frozen=True):
     heartbeat_interval_s: float
     drain_s: float
     reason: str = ""
+    told: int = 0
 
 
 class Heartbeat(Body, frozen=True):
@@ -93,12 +97,15 @@ class HeartbeatAck(Body, frozen=True):
     """``registered`` False asks the node to register again (the broker is new).
 
     ``heartbeat_interval_s`` is the pace from now on: of many clients each beats less often.
+    ``told`` is the number of the last change of the state that it was told of: who has not got
+    that one after a moment missed it.
     """
 
     counter: int
     registered: bool
     broker_pid: int
     heartbeat_interval_s: float = HEARTBEAT_INTERVAL_S
+    told: int = 0
 
 
 class PermitRequest(Body, frozen=True):

@@ -26,7 +26,9 @@ class Fields(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class StateUpdate(Body, frozen=True):
-    """STATE_UPDATE: one record of a table changed, told in both directions.
+    """STATE_UPDATE: one record of a table changed, told in both directions: asked of the broker
+    it is a transaction, whose id is ``op`` (hexadecimal; "": none of the sender's), where the
+    record has ``old_version`` (-1: any).
 
     ``partition`` (0 to 255) and ``key`` name the record in ``table``; ``changed`` holds the
     new values of the fields that changed and ``removed`` the fields that are gone.
@@ -54,9 +56,11 @@ class Record(Body, frozen=True):
 
 
 class GuildSync(Body, frozen=True):
-    """GUILD_SYNC: all records of a guild as of ``lsn``, for who missed changes.
+    """GUILD_SYNC: all records of a guild as of ``lsn``, for who missed changes; or those that a
+    node has, for the broker to write what differs.
 
-    More than fits into a body goes in ``parts``; ``part`` counts from 0.
+    More than fits into a body goes in ``parts``; ``part`` counts from 0. Where the broker is
+    asked for a guild, ``after`` says where to ask on, and b"" that this is all.
     """
 
     guild: int
@@ -64,6 +68,7 @@ class GuildSync(Body, frozen=True):
     records: tuple[Record, ...]
     part: int = 0
     parts: int = 1
+    after: bytes = b""
 
 
 # --- what gateway events feed

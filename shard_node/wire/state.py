@@ -6,9 +6,12 @@ them, so that one that cannot be read spoils no other.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 from shard_node.wire.bodies import Body, ErrorBody
+
+MESSAGE_CUT_CHARS: Final = 200
+"""What is left of each error's message where a reply is too large."""
 
 
 class StateDo(Body, frozen=True):
@@ -18,17 +21,31 @@ class StateDo(Body, frozen=True):
 
 
 class StateOutcome(Body, frozen=True):
-    """What became of one: its lsn and the results of its operations, or ``error`` (lsn 0)."""
+    """What became of one: its lsn and the results of its operations, or ``error`` (lsn 0).
+    ``cut``: results or the error's details did not fit into the reply."""
 
     lsn: int
     results: tuple[Any, ...] = ()
     error: ErrorBody | None = None
+    cut: bool = False
 
 
 class StateDone(Body, frozen=True):
     """Reply to ``state.do``, after the commit: an outcome for each transaction, in order."""
 
     outcomes: tuple[StateOutcome, ...]
+
+    def smaller(self) -> StateDone:
+        """The same without results and details: what was committed is said in any case."""
+        return StateDone(tuple(map(_cut, self.outcomes)))
+
+
+def _cut(outcome: StateOutcome) -> StateOutcome:
+    error = outcome.error
+    if error is not None:
+        message = error.message[:MESSAGE_CUT_CHARS]
+        error = ErrorBody(error.code, message, retryable=error.retryable)
+    return StateOutcome(outcome.lsn, (), error, cut=True)
 
 
 class StateRead(Body, frozen=True):
@@ -85,6 +102,13 @@ class StateLogged(Body, frozen=True):
     more: bool = False
 
 
+class StateGuild(Body, frozen=True):
+    """Ask for all records of a guild, those after the place ``after``; reply: a GuildSync."""
+
+    guild: int
+    after: bytes = b""
+
+
 class StateMark(Body, frozen=True):
     """Ask where the log stands; a ``wait_lsn`` above it is waited for until the deadline."""
 
@@ -100,6 +124,26 @@ class StateAt(Body, frozen=True):
     at_ms: int
     first: int = 1
     now_ms: int = 0
+
+
+class StateTrim(Body, frozen=True):
+    """Trim the log, behind a backup that is made and verified for it: to its ``records`` newest
+    records, or to those of the last ``log_ms`` of log time; both 0: as the settings say."""
+
+    records: int = 0
+    log_ms: int = 0
+    dry_run: bool = False
+
+
+class StateTrimming(Body, frozen=True):
+    """Reply to ``state.trim``, at once: that records ``first`` to ``up_to`` would go of a log
+    that ends at ``last`` (none where ``up_to`` is less than ``first``). It is done when
+    `status` counts more than ``runs`` backups."""
+
+    first: int
+    up_to: int
+    last: int
+    runs: int
 
 
 class CooldownUse(Body, frozen=True):

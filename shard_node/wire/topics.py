@@ -51,7 +51,9 @@ STATE_READ: Final = "state.read"
 STATE_SCAN: Final = "state.scan"
 STATE_LOG: Final = "state.log"
 STATE_MARK: Final = "state.mark"
+STATE_GUILD: Final = "state.guild"
 STATE_COMMITTED: Final = "state.committed"
+STATE_TRIM: Final = "state.trim"
 COOLDOWN_ACQUIRE: Final = "cooldown.acquire"
 COOLDOWN_SHOW: Final = "cooldown.show"
 COOLDOWN_CLEAR: Final = "cooldown.clear"
@@ -63,20 +65,22 @@ DEAD_LETTERS_DROP: Final = "dead-letters.drop"
 class TopicSpec(NamedTuple):
     """How a built-in topic travels: ``kind`` is its delivery class, ``lane`` the default.
 
-    ``reply`` is the body of its REPLY, if it has one. All bodies are MessagePack.
+    ``reply`` is the body of its REPLY, if it has one; ``up`` that of the broker's, where it may
+    be asked of the broker as well, which is always a request. All bodies are MessagePack.
     """
 
     kind: Kind
     lane: Lane
     body: type[Any]
     reply: type[Any] | None = None
+    up: type[Any] | None = None
 
 
 TOPICS: Final[dict[str, TopicSpec]] = {
     SHARD_READY: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.ShardReady),
     SHARD_DISCONNECT: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.ShardDisconnect),
-    GUILD_SYNC: TopicSpec(Kind.MESSAGE, Lane.HIGH, categories.GuildSync),
-    STATE_UPDATE: TopicSpec(Kind.MESSAGE, Lane.NORMAL, categories.StateUpdate),
+    GUILD_SYNC: TopicSpec(Kind.MESSAGE, Lane.HIGH, categories.GuildSync, up=state.StateDone),
+    STATE_UPDATE: TopicSpec(Kind.MESSAGE, Lane.NORMAL, categories.StateUpdate, up=state.StateDone),
     BROADCAST: TopicSpec(Kind.EVENT, Lane.NORMAL, categories.Broadcast),
     GUILD_INFO: TopicSpec(Kind.MESSAGE, Lane.NORMAL, categories.GuildInfo),
     MEMBER_UPDATE: TopicSpec(Kind.MESSAGE, Lane.NORMAL, categories.MemberUpdate),
@@ -115,7 +119,9 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     STATE_READ: TopicSpec(Kind.REQUEST, Lane.HIGH, state.StateRead, state.StateRows),
     STATE_SCAN: TopicSpec(Kind.REQUEST, Lane.NORMAL, state.StateScan, state.StateScanned),
     STATE_LOG: TopicSpec(Kind.REQUEST, Lane.NORMAL, state.StateLog, state.StateLogged),
+    STATE_GUILD: TopicSpec(Kind.REQUEST, Lane.NORMAL, state.StateGuild, categories.GuildSync),
     STATE_MARK: TopicSpec(Kind.REQUEST, Lane.HIGH, state.StateMark, state.StateAt),
+    STATE_TRIM: TopicSpec(Kind.REQUEST, Lane.NORMAL, state.StateTrim, state.StateTrimming),
     COOLDOWN_ACQUIRE: TopicSpec(
         Kind.REQUEST, Lane.HIGH, state.CooldownAcquire, state.CooldownSteps
     ),

@@ -1,13 +1,14 @@
-"""`shardctl backup create|verify|restore`."""
+"""`shardctl backup create|list|verify|restore`."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
-from typing import Final
+from typing import Any
 
 import click
 
+from shardctl.cli.columns import columns
 from shardctl.cli.common import (
     chosen_fleet,
     dry_run_option,
@@ -20,9 +21,7 @@ from shardctl.cli.report import counted, size
 from shardctl.cli.state_files import backup_path, replay_option, tell_report
 from shardctl.cli.transact import confirmed
 from shardctl.errors import EXIT_FAILED, EXIT_OK
-
-FOLDER: Final = "backups"
-"""In the data folder; where a backup goes that is given no place."""
+from shardctl.keeping import BACKUPS
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -40,7 +39,7 @@ def create(folder: Path | None, as_json: bool, fleet: str | None) -> None:
     Without FOLDER it goes into the data folder's `backups`, named by the moment.
     """
     paths = chosen_fleet(fleet)
-    target = folder or paths.data_dir / FOLDER / f"{datetime.now().astimezone():%Y%m%dT%H%M%S%f}"
+    target = folder or paths.data_dir / BACKUPS / f"{datetime.now().astimezone():%Y%m%dT%H%M%S%f}"
     done = at_rest(paths, "backup", target=str(target.absolute()))
     if as_json:
         echo_json(done)
@@ -48,6 +47,39 @@ def create(folder: Path | None, as_json: bool, fleet: str | None) -> None:
     click.echo(done["folder"])
     said = f"{counted(done['rows'], 'row')}, {size(done['size_bytes'])}, up to transaction"
     click.echo(f"{said} {done['lsn']}\nnext: shardctl backup verify {done['folder']}", err=True)
+
+
+@backup.command("list")
+@json_option
+@fleet_option
+def list_backups(as_json: bool, fleet: str | None) -> None:
+    """List the backups: the broker's own, and those in the data folder; the newest last.
+
+    The broker verified its own when it made them; of others `backup verify` tells.
+    """
+    found = at_rest(chosen_fleet(fleet), "backups")
+    if as_json:
+        echo_json(found)
+        return
+    if not found["backups"]:
+        click.echo("no backups; shardctl backup create makes one", err=True)
+        return
+    rows = [_row(one) for one in found["backups"]]
+    for line in columns(("made", "transactions", "size", "by", "verified", "folder"), rows, "size"):
+        click.echo(line)
+
+
+def _row(one: dict[str, Any]) -> list[str]:
+    made = datetime.fromtimestamp(one["made_at_s"]).astimezone()
+    verified = "failed" if one["failed"] else "yes" if one["verified"] else "-"
+    return [
+        f"{made:%Y-%m-%d %H:%M:%S}",
+        f"{one['first']}-{one['lsn']}",
+        size(one["size_bytes"]),
+        "broker" if one["auto"] else "hand",
+        verified,
+        one["folder"],
+    ]
 
 
 @backup.command()

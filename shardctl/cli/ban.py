@@ -9,9 +9,9 @@ import click
 from shardctl.cli import state_log
 from shardctl.cli.columns import columns
 from shardctl.cli.common import echo_json, fleet_option, json_option
-from shardctl.cli.moments import end_of, end_options, until_text
+from shardctl.cli.moments import end_of, end_options, end_text, until_text
 from shardctl.cli.report import counted
-from shardctl.cli.transact import Change, changes, commit, opened, user_id
+from shardctl.cli.transact import Change, changes, command, commit, opened, user_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -78,7 +78,7 @@ def rm(user: int, scope: int | str, change: Change) -> None:
     with opened(change.fleet) as state:
         op = UnbanUser(user, scope, change.reason)
         said = f"the ban of user {user} {_where(scope)} is lifted"
-        commit(state, change, (op,), lambda _: said)
+        commit(state, change, (op,), lambda _: said, look=command("ban", "list", user))
 
 
 @ban.command("list")
@@ -86,7 +86,7 @@ def rm(user: int, scope: int | str, change: Change) -> None:
 @click.option("--history", is_flag=True, help="The log's records of USER's bans instead.")
 @click.option(
     "--limit", "-n", type=click.IntRange(1), default=BANS_SHOWN, show_default=True,
-    help="How many bans.",
+    help="How many.",
 )  # fmt: skip
 @json_option
 @fleet_option
@@ -102,7 +102,8 @@ def list_bans(
     more = False
     with opened(fleet) as state:
         if history:
-            wanted = StateLog(limit=state_log.RECORDS_MAX, newest=True, kinds=OPS, user=user or 0)
+            most = min(limit, state_log.RECORDS_MAX)
+            wanted = StateLog(limit=most, newest=True, kinds=OPS, user=user or 0)
             state_log.show(state, wanted, as_json)
             return
         for row in _standing(state, user, state.clock()):
@@ -143,13 +144,9 @@ def _standing(state: State, user: int | None, clock: Clock) -> Iterator[dict[str
 def _show(rows: list[dict[str, Any]], more: bool) -> None:
     if rows:
         cells = [
-            [row["user"], row["scope"], _end(row["until"]), row["by"] or "-", row["reason"]]
+            [row["user"], row["scope"], end_text(row["until"]), row["by"] or "-", row["reason"]]
             for row in rows
         ]
         for line in columns(("user", "scope", "until", "by", "reason"), cells):
             click.echo(line)
     click.echo(counted(len(rows), "ban") + (", and more (--limit)" if more else ""), err=True)
-
-
-def _end(until: str | None) -> str:
-    return until[:19].replace("T", " ") if until else "for ever"

@@ -10,7 +10,7 @@ import click
 from shardctl.cli.columns import columns
 from shardctl.cli.common import echo_json, fleet_option, json_option
 from shardctl.cli.report import counted
-from shardctl.cli.transact import Change, changes, commit, opened
+from shardctl.cli.transact import Change, changes, command, commit, opened
 
 if TYPE_CHECKING:
     from shard_node.wire.state import CooldownShown
@@ -112,7 +112,9 @@ def clear(key: str, change: Change) -> None:
         else:
             short = state.clear_short_cooldowns((key,)) > 0
         try:
-            commit(state, change, (ClearCooldown(key),), lambda _: _cleared(key), undo=False)
+            said = _cleared(key)
+            look = command("cooldown", "show")
+            commit(state, change, (ClearCooldown(key),), lambda _: said, undo=False, look=look)
         except Refused as error:
             if error.code != "E_NOT_THERE" or not short:
                 raise

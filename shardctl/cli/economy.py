@@ -17,6 +17,7 @@ from shardctl.cli.transact import (
     Change,
     amount,
     changes,
+    command,
     commit,
     named_account,
     opened,
@@ -26,9 +27,19 @@ from shardctl.errors import EXIT_FAILED, EXIT_NOT_FOUND, EXIT_OK, ShardctlError
 FINDINGS_SHOWN_MAX: Final = 32
 HISTORY: Final = 50
 
+
+def key_of(value: Any) -> str:
+    """A click type: a key that says something; that of an unset variable names nothing."""
+    text = str(value)
+    if text.strip():
+        return text
+    raise click.BadParameter("an empty key would make one transaction of all that have it.")
+
+
 key_option = click.option(
     "--idempotency-key",
     "key",
+    type=key_of,
     metavar="KEY",
     help="Given again with the same key it happens once.",
 )
@@ -58,12 +69,7 @@ def balance(accounts: tuple[str, ...], as_json: bool, fleet: str | None) -> None
     found: list[dict[str, Any]] = []
     for name, row in zip(accounts, rows, strict=True):
         if row is None:
-            raise ShardctlError(
-                f"there is no account {name}.",
-                hint="a deposit opens it",
-                code="E_NO_ACCOUNT",
-                exit_code=EXIT_NOT_FOUND,
-            )
+            raise _no_account(name)
         found.append({"account": name, "balance": row.balance, "floor": row.floor, "tx": row.lsn})
     if as_json:
         echo_json({"accounts": found})
@@ -71,6 +77,15 @@ def balance(accounts: tuple[str, ...], as_json: bool, fleet: str | None) -> None
     cells = [[one["account"], str(one["balance"]), str(one["floor"])] for one in found]
     for line in columns(("account", "balance", "floor"), cells, "balance floor"):
         click.echo(line)
+
+
+def _no_account(name: str) -> ShardctlError:
+    return ShardctlError(
+        f"there is no account {name}.",
+        hint="a deposit opens it",
+        code="E_NO_ACCOUNT",
+        exit_code=EXIT_NOT_FOUND,
+    )
 
 
 @economy.command(short_help="Move money from SOURCE to TARGET.")
@@ -83,12 +98,16 @@ def transfer(source: str, target: str, sum_: int, key: str | None, change: Chang
     """Move money from SOURCE to TARGET, which is opened where it is new."""
     from shard_node.state.economy import Transfer
 
+    for name in (source, target):
+        named_account(name)
+    look = command("economy", "balance", source)
+
     def said(results: Any) -> str:
         left, got = results[0]["source"], results[0]["target"]
         return f"{sum_} from {source} (has {left}) to {target} (has {got})"
 
     with opened(change.fleet) as state:
-        commit(state, change, (Transfer(source, target, sum_),), said, key=key)
+        commit(state, change, (Transfer(source, target, sum_),), said, key=key, look=look)
 
 
 @economy.command()
@@ -101,6 +120,7 @@ def deposit(account: str, sum_: int, source: str, key: str | None, change: Chang
     """Create money in an account, which is opened where it is new."""
     from shard_node.state.economy import Deposit
 
+    named_account(account)
     with opened(change.fleet) as state:
         op = Deposit(account, sum_, source)
         commit(state, change, (op,), _holds(account), key=key)
@@ -116,9 +136,11 @@ def withdraw(account: str, sum_: int, sink: str, key: str | None, change: Change
     """Take money out of the world."""
     from shard_node.state.economy import Withdraw
 
+    named_account(account)
+    look = command("economy", "balance", account)
     with opened(change.fleet) as state:
         op = Withdraw(account, sum_, sink)
-        commit(state, change, (op,), _holds(account), key=key)
+        commit(state, change, (op,), _holds(account), key=key, look=look)
 
 
 def _holds(account: str) -> Callable[[Any], str]:
@@ -145,9 +167,12 @@ def floor(account: str, lowest: int, change: Change) -> None:
     """Let an account go below zero, down to FLOOR (0: not at all)."""
     from shard_node.state.economy import SetFloor
 
+    named_account(account)
+    look = command("economy", "balance", account)
     with opened(change.fleet) as state:
         op = SetFloor(account, lowest)
-        commit(state, change, (op,), lambda _: f"{account} may go down to {lowest}")
+        said = f"{account} may go down to {lowest}"
+        commit(state, change, (op,), lambda _: said, look=look)
 
 
 @economy.command(short_help="Show what moved an account's money.")
@@ -163,9 +188,11 @@ def history(account: str, after: int | None, limit: int, as_json: bool, fleet: s
     """Show the newest records of the log that moved an account's money, oldest first."""
     from shard_node.wire.state import StateLog
 
-    named_account(account)
+    key = named_account(account)
     wanted = StateLog(after=after or 0, limit=limit, newest=after is None, account=account)
     with opened(fleet) as state:
+        if state.get(key) is None and not state_log.found(state, wanted)[0]:
+            raise _no_account(account)
         state_log.show(state, wanted, as_json)
 
 

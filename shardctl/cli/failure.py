@@ -62,6 +62,9 @@ _PLAIN: Final = (
 )
 
 
+_NEGATIVE: Final = re.compile(r"-\.?[0-9]")
+
+
 def _plain(text: str) -> str:
     """The message of the library in the words of people who do not program."""
     for pattern, words in _PLAIN:
@@ -101,10 +104,13 @@ def _give_up_stdout() -> None:
 def _usage(error: click.UsageError) -> ShardctlError:
     path = error.ctx.command_path if error.ctx is not None else "shardctl"
     usage = error.ctx.get_usage() if error.ctx is not None else ""
+    hint = f"{path} --help"
+    if isinstance(error, click.NoSuchOption) and _NEGATIVE.match(error.option_name):
+        hint = f"a number below zero stands behind `--`: {path} ... -- -5"
     return ShardctlError(
         _plain(error.format_message()),
         consequence=usage,
-        hint=f"{path} --help",
+        hint=hint,
         code="E_USAGE",
         exit_code=EXIT_USAGE,
     )

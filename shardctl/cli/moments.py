@@ -29,6 +29,19 @@ def length_ms(value: Any) -> int:
     raise click.BadParameter(msg)
 
 
+def length_text(length_ms: int) -> str:
+    """A length as people type it.
+
+    >>> length_text(129_600_000)
+    '1d12h'
+    """
+    found, rest = "", max(0, length_ms)
+    for unit in "dhms":
+        count, rest = divmod(rest, _UNITS_MS[unit])
+        found += f"{count}{unit}" if count else ""
+    return found or "0s"
+
+
 def moment_ms(value: Any) -> int:
     """A click type: an ISO date or moment, local unless it has an offset; wall time in ms."""
     text = str(value)
@@ -61,6 +74,11 @@ def end_of(clock: Clock, until_ms: int | None, for_ms: int | None) -> int:
     if until_ms <= clock.wall_ms:
         raise click.UsageError("--until: that is over already.")
     return clock.to_log(until_ms)
+
+
+def end_text(until: str | None) -> str:
+    """An end as ``Clock.iso`` has it, in a table for people."""
+    return until[:19].replace("T", " ") if until else "for ever"
 
 
 def until_text(clock: Clock, end_ms: int) -> str:

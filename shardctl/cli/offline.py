@@ -14,12 +14,13 @@ from shardctl.errors import (
     EXIT_CONFIG,
     EXIT_FAILED,
     EXIT_INTERRUPTED,
+    EXIT_NOT_FOUND,
     EXIT_REFUSED,
     EXIT_TEMPFAIL,
     ShardctlError,
 )
 from shardctl.launch import LaunchError, daemon_folder
-from shardctl.paths import FleetPaths
+from shardctl.paths import FleetPaths, known_fleets
 from shardctl.running import supervisor_pid
 
 STATE: Final = "state"
@@ -31,6 +32,7 @@ _BOOTSTRAP: Final = (
 )
 _IN_USE: Final = "E_STORE_IN_USE"
 _EXITS: Final = {_IN_USE: EXIT_REFUSED, "E_STORE_FULL": EXIT_TEMPFAIL}
+_NEED_A_STATE: Final = frozenset({"stats", "audit", "export", "import", "check", "backup"})
 _TAIL_LINES: Final = 5
 CLEAN_UP_S: Final = 10.0
 """After a Ctrl-C: to the end of what cannot be stopped half way, and its files removed."""
@@ -38,6 +40,9 @@ CLEAN_UP_S: Final = 10.0
 
 def at_rest(paths: FleetPaths, verb: str, **how: Any) -> dict[str, Any]:
     """What came of it. Raises ShardctlError for what the store refuses."""
+    needed = verb in _NEED_A_STATE and not how.get("dry_run")
+    if needed and not (paths.data_dir / STATE).is_dir():
+        raise _no_state(paths)
     asked = json.dumps({"folder": str(paths.data_dir / STATE), **how})
     done = _finished([sys.executable, "-P", "-c", _bootstrap(), verb, asked])
     if done.returncode == EXIT_INTERRUPTED:
@@ -50,6 +55,17 @@ def at_rest(paths: FleetPaths, verb: str, **how: Any) -> dict[str, Any]:
         raise _refused(paths, words["error"])
     found: dict[str, Any] = words["done"]
     return found
+
+
+def _no_state(paths: FleetPaths) -> ShardctlError:
+    others = [name for name in known_fleets() if name != paths.fleet]
+    return ShardctlError(
+        f"the fleet {paths.fleet} has no state here: it was never started.",
+        consequence=f"Fleets that were: {', '.join(others)}." if others else "",
+        hint="another fleet -> `--fleet NAME`\nthis one -> `shardctl start`",
+        code="E_NO_STATE",
+        exit_code=EXIT_NOT_FOUND,
+    )
 
 
 def must_be_down(paths: FleetPaths, otherwise: str = "") -> None:
@@ -96,7 +112,7 @@ def _refused(paths: FleetPaths, error: dict[str, str]) -> ShardctlError:
     if error["code"] == _IN_USE:
         hint = f"shardctl stop --fleet {paths.fleet}"
     return ShardctlError(
-        error["message"],
+        error["message"] if error["message"].endswith(".") else f"{error['message']}.",
         hint=hint,
         code=error["code"],
         exit_code=_EXITS.get(error["code"], EXIT_FAILED),

@@ -8,9 +8,9 @@ import click
 
 from shardctl.cli.columns import columns
 from shardctl.cli.common import echo_json, fleet_option, json_option
-from shardctl.cli.moments import end_of, end_options, until_text
+from shardctl.cli.moments import end_of, end_options, end_text, until_text
 from shardctl.cli.report import counted
-from shardctl.cli.transact import Change, changes, commit, opened, user_id
+from shardctl.cli.transact import Change, changes, command, commit, opened, user_id
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -74,7 +74,7 @@ def revoke(subject: str, tier: str, change: Change) -> None:
         def said(results: Any) -> str:
             return f"{subject} has no more {', '.join(results[0]['tiers'])}"
 
-        commit(state, change, (op,), said)
+        commit(state, change, (op,), said, look=command("premium", "list", subject))
 
 
 @premium.command("list")
@@ -100,7 +100,8 @@ def list_tiers(subject: str | None, limit: int, as_json: bool, fleet: str | None
         return
     if rows:
         cells = [
-            [row["subject"], row["tier"], _end(row["until"]), row["source"] or "-"] for row in rows
+            [row["subject"], row["tier"], end_text(row["until"]), row["source"] or "-"]
+            for row in rows
         ]
         for line in columns(("subject", "tier", "until", "source"), cells):
             click.echo(line)
@@ -130,7 +131,3 @@ def _active(state: State, subject: str | None, clock: Clock) -> Iterator[dict[st
                 "until_ms": each.until_ms,
                 "source": each.source,
             }
-
-
-def _end(until: str | None) -> str:
-    return until[:19].replace("T", " ") if until else "for ever"

@@ -15,6 +15,7 @@ from shardctl.cli.common import fleet_option, this_folder
 from shardctl.cli.target import default_bot, find_bot, has_bot
 from shardctl.config import DRAIN_MAX_S, NODES_MAX, SHARDS_MAX, FileConfig, load
 from shardctl.errors import ConfigError
+from shardctl.keeping import recorded
 from shardctl.launch import (
     API_BASE,
     DRAIN_S,
@@ -136,6 +137,7 @@ def settle(
         api_base=_api_base(),
         token_env=token_env,
         routes=config.routes,
+        state=recorded(config.state, fleet, config.path.parent if config.path else folder),
     )
     secrets = {} if sandbox else _secrets(folder, token_env, config, target)
     return Launch(record, paths, secrets)

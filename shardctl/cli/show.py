@@ -15,6 +15,7 @@ from rich.text import Text
 
 from shardctl.cli.plane import node_lines, plane_lines
 from shardctl.cli.report import Report, budget_line, headline, ranges, size, span, troubles
+from shardctl.cli.state_lines import state_lines
 from shardctl.cli.table import Row, fitting, rows_of
 
 WIDTH_OFF_TERMINAL: Final = 1000
@@ -92,7 +93,7 @@ def _print_nodes(report: Report, console: Console) -> None:
         _print_line(console, node_line(node, console.width))
         for line in node_lines(node):
             _print_wrapped(console, line, "")
-    for line in plane_lines(report["broker"]):
+    for line in (*plane_lines(report["broker"]), *state_lines(report.get("state"))):
         _print_wrapped(console, line, "")
 
 

@@ -13,7 +13,16 @@ from shardctl.cli.common import echo_json, fleet_option, json_option
 from shardctl.cli.report import counted
 from shardctl.cli.state_files import FILE_VERBS
 from shardctl.cli.state_log import log
-from shardctl.cli.transact import Change, changes, commit, confirmed, opened, plain, user_id
+from shardctl.cli.transact import (
+    Change,
+    changes,
+    command,
+    commit,
+    confirmed,
+    opened,
+    plain,
+    user_id,
+)
 from shardctl.errors import EXIT_NOT_FOUND, ShardctlError
 
 if TYPE_CHECKING:
@@ -49,7 +58,7 @@ class Named(NamedTuple):
         return "/".join(map(str, self.parts))
 
     def key(self) -> bytes:
-        """Its key. Raises Refused for a name that no row can have."""
+        """Its key. Raises BadParameter for a name that no row can have."""
         from shard_node.state.errors import StateError
         from shard_node.state.keys import Table, key_of
 
@@ -160,8 +169,8 @@ def _short(value: Any) -> str:
 def _missing(meant: Named) -> ShardctlError:
     return ShardctlError(
         f"there is no {meant.table} {meant.name}.",
-        hint=f"shardctl state get --table {meant.table}   lists what there is",
-        code="E_NOT_FOUND",
+        hint=f"{command('state', 'get', '--table', meant.table)}   lists what there is",
+        code="E_NOT_THERE",
         exit_code=EXIT_NOT_FOUND,
     )
 
@@ -188,9 +197,12 @@ def set_row(
     Fields that are not named stay as they are.
     """
     meant = named(table, name)
+    meant.key()
     op = _setting(meant, _given(value, text), remove, if_version)
+    look = command("state", "get", name, "--table", table)
     with opened(change.fleet) as found:
-        commit(found, change, (op,), lambda r: f"{table} {name} has version {r[0]['version']}")
+        said = f"{table} {name} has version"
+        commit(found, change, (op,), lambda r: f"{said} {r[0]['version']}", look=look)
 
 
 _NOTHING: Final = object()
@@ -223,13 +235,16 @@ def _setting(meant: Named, value: Any, remove: Sequence[str], if_version: int | 
     from shard_node.state import guild_config, members, permissions, users, values
 
     if meant.table == "value":
-        if remove or value is _NOTHING:
-            raise click.UsageError("a value is set to VALUE; it has no fields to --remove.")
+        if remove:
+            raise click.UsageError("--remove takes fields of a row away; a value has none.")
+        if value is _NOTHING:
+            raise click.UsageError("VALUE is missing: what shall it be set to?")
         return values.SetValue(str(meant.parts[0]), value, if_version)
     if value is _NOTHING:
         value = {}
     if not isinstance(value, dict) or not (value or remove):
-        raise click.UsageError('VALUE is no object of fields, such as \'{"prefix": "?"}\'.')
+        text = 'VALUE must be a JSON object with fields, such as \'{"prefix": "?"}\'.'
+        raise click.UsageError(text)
     fields: dict[str, Any] = {"fields": value, "remove": tuple(remove), "if_version": if_version}
     parts = [int(part) for part in meant.parts]
     match meant.table:
@@ -250,9 +265,11 @@ def _setting(meant: Named, value: Any, remove: Sequence[str], if_version: int | 
 def delete(name: str, table: str, if_version: int | None, change: Change) -> None:
     """Delete a row."""
     meant = named(table, name)
+    meant.key()
+    look = command("state", "get", "--table", table)
     with opened(change.fleet) as found:
         op = _deleting(meant, if_version)
-        commit(found, change, (op,), lambda _: f"{table} {name} is deleted")
+        commit(found, change, (op,), lambda _: f"{table} {name} is deleted", look=look)
 
 
 def _deleting(meant: Named, if_version: int | None) -> AnyOp:
@@ -291,7 +308,7 @@ def rollback(tx: int, force: bool, change: Change) -> None:
         return f"transaction {tx} is rolled back{over}"
 
     with opened(change.fleet) as found:
-        commit(found, change, (Rollback(tx, force),), said)
+        commit(found, change, (Rollback(tx, force),), said, look=command("state", "log"))
 
 
 @state.command(short_help="Erase a person. Cannot be undone.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from shardctl.cli.common import (
 )
 from shardctl.cli.offline import at_rest, must_be_down
 from shardctl.cli.report import counted, size
+from shardctl.cli.state_trim import trim
 from shardctl.cli.transact import confirmed, user_id
 from shardctl.errors import EXIT_FAILED, EXIT_OK
 
@@ -46,6 +48,7 @@ def export(
     """Write the rows of one partition to a new FILE, while the fleet runs or not."""
     if (partition is None) == (owner is None):
         raise click.UsageError("which partition? --partition N or --id ID, one of them.")
+    _can_be_new(file)
     number = partition if partition is not None else _partition_of(owner or 0)
     target = str(file.absolute())
     done = at_rest(chosen_fleet(fleet), "export", partition=number, target=target)
@@ -54,6 +57,14 @@ def export(
     else:
         said = f"partition {number}: {counted(done['rows'], 'row')} as of transaction"
         click.echo(f"{said} {done['lsn']} in {file}")
+
+
+def _can_be_new(file: Path) -> None:
+    """Raises UsageError for a file that is there, or whose folder is not."""
+    if file.exists():
+        raise click.UsageError(f"{file} exists; an export goes to a new file.")
+    if not file.absolute().parent.is_dir():
+        raise click.UsageError(f"there is no folder {file.parent} for {file.name}.")
 
 
 def _partition_of(owner: int) -> int:
@@ -164,8 +175,7 @@ def stats(by_partition: bool, as_json: bool, fleet: str | None) -> None:
     records = log["last"] - log["first"] + 1
     click.echo(f"log: {counted(records, 'record')}, {log['first']} to {log['last']}")
     click.echo(f"partitions with rows: {found['partitions']} of {PARTITION_LAST + 1}")
-    rows = [[name, str(count)] for name, count in found["tables"].items()]
-    for line in columns(("table", "rows"), rows, "rows"):
+    for line in columns(("table", "rows"), list(_tables(found["tables"])), "rows"):
         click.echo(line)
     if by_partition:
         parts = [[str(p["partition"]), str(p["rows"]), size(p["bytes"])] for p in
@@ -174,4 +184,15 @@ def stats(by_partition: bool, as_json: bool, fleet: str | None) -> None:
             click.echo(line)
 
 
-FILE_VERBS: Final = (export, import_rows, check, stats)
+def _tables(counts: dict[str, int]) -> Iterator[list[str]]:
+    """Lines of the table: by name what people put there, then all that follows from it."""
+    from shard_node.state.keys import BOOKKEEPING, Table
+
+    kept = {table.name.lower() for table in BOOKKEEPING | {Table.TOTAL}}
+    for name, count in counts.items():
+        if name not in kept:
+            yield [name, str(count)]
+    yield ["bookkeeping", str(sum(count for name, count in counts.items() if name in kept))]
+
+
+FILE_VERBS: Final = (export, import_rows, check, stats, trim)

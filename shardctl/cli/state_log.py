@@ -218,13 +218,17 @@ def _words(op: dict[str, Any]) -> str:
 
 
 def _fields(op: dict[str, Any]) -> Iterator[str]:
-    from shardctl.state import local
+    from shardctl.cli.moments import length_text
+    from shardctl.state import local, to_second
 
     for name, value in op.items():
         if name == "op" or (name != "value" and not value):
             continue
         if name == "until_ms":
-            yield f"until={local(value):%Y-%m-%dT%H:%M:%S}"
+            yield f"until={local(to_second(value)):%Y-%m-%dT%H:%M:%S}"
+            continue
+        if name == "for_ms":
+            yield f"for={length_text(value)}"
             continue
         text = value if isinstance(value, str) else json_text(value)
         cut = len(text) > VALUE_SHOWN_MAX_CHARS

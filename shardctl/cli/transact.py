@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from shardctl.cli.common import (
     fleet_option,
     json_option,
 )
-from shardctl.errors import EXIT_USAGE, ShardctlError
+from shardctl.errors import EXIT_USAGE, Refused, ShardctlError
 
 if TYPE_CHECKING:
     from shard_node.state.ops import AnyOp
@@ -27,6 +28,15 @@ ID_MAX: Final = (1 << 64) - 1
 REASON_MAX_CHARS: Final = 400
 """Less than the log's own limit: the login name comes before it."""
 AMOUNT_MAX: Final = (1 << 63) - 1
+_LOOK: Final = frozenset(
+    {"E_VERSION", "E_NOT_THERE", "E_FUNDS", "E_NO_TX", "E_CONFLICT", "E_OP_ID"}
+)
+"""Refusals after which one looks at what there is."""
+_HINTS: Final = {
+    "E_VERSION": "read it again, decide again, and give its version with --if-version",
+    "E_CONFLICT": "roll those back first, or overwrite them with --force",
+}
+"""Where the words of the command line are others than those of the API."""
 
 
 class Change(NamedTuple):
@@ -55,6 +65,11 @@ def amount(value: Any) -> int:
         return int(text)
     msg = f"{text[:40]!r} is not an amount: a whole number of the smallest unit, 1 to {AMOUNT_MAX}."
     raise click.BadParameter(msg)
+
+
+def command(*words: object) -> str:
+    """What to type: ``shardctl`` and these words, quoted for a shell."""
+    return shlex.join(["shardctl", *map(str, words)])
 
 
 def named_account(name: str) -> bytes:
@@ -135,26 +150,46 @@ def commit(
     *,
     key: str | None = None,
     undo: bool = True,
+    look: str = "",
 ) -> None:
-    """Do it, or (dry run) say what would be done. ``said`` tells the results for people."""
+    """Do it, or (dry run) say what would be done. ``said`` tells the results for people;
+    ``look``: what to type to see how things stand, where it is refused."""
     from shardctl.state import who
 
     act = state.would if change.dry_run else state.do
-    outcome = act(ops, who(change.user, change.reason), key)
+    try:
+        before = state.mark().lsn if key is not None else None
+        outcome = act(ops, who(change.user, change.reason), key)
+    except Refused as error:
+        raise _explained(error, look) from error
+    repeated = before is not None and not change.dry_run and outcome.lsn <= before
     if change.as_json:
-        told: dict[str, Any] = {"results": [plain(result) for result in outcome.results]}
-        if change.dry_run:
-            echo_json({"dry_run": True, "rows": outcome.rows, **told})
-        else:
-            echo_json({"tx": outcome.lsn, **told})
+        results = [plain(result) for result in outcome.results]
+        head = {"dry_run": True} if change.dry_run else {"tx": outcome.lsn}
+        echo_json({**head, "results": results} | ({"repeated": True} if repeated else {}))
         return
     text = said(outcome.results)
     if change.dry_run:
         click.echo(f"would be done: {text}")
         return
-    click.echo(f"{text} (transaction {outcome.lsn})")
+    when = "; done before, nothing was changed now" if repeated else ""
+    click.echo(f"{text} (transaction {outcome.lsn}{when})")
     if undo:
         click.echo(f"undo: shardctl state rollback {outcome.lsn} --reason TEXT", err=True)
+
+
+def _explained(error: Refused, look: str) -> Refused:
+    """A refusal of the state as the command line says it: what follows, what to type next."""
+    from shard_node.state.errors import BY_CODE
+
+    if error.code not in BY_CODE:
+        return error
+    if not error.message.endswith("."):
+        error.message += "."
+    error.consequence = error.consequence or "Nothing was changed."
+    hints = [_HINTS.get(error.code, error.hint), look if error.code in _LOOK else ""]
+    error.hint = "\n".join(filter(None, hints))
+    return error
 
 
 def confirmed(question: str, consequence: str, again: str) -> None:

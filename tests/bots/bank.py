@@ -37,13 +37,15 @@ def left():
 
 
 async def transfer(key, source, target, amount, timeout_s):
+    """Why it was refused; None: confirmed. A refusal is written down by the caller, when no
+    other call with this key is on its way, which may still be applied."""
     while True:
         try:
             tx = await node.economy.transfer(
                 source, target, amount, idempotency_key=key, timeout_s=timeout_s
             )
         except shard_node.InsufficientFunds as error:
-            return say("no", key, error.code)
+            return error.code
         except shard_node.ShardNodeError as error:
             if not error.retryable:
                 return say("error", key, repr(error))
@@ -55,15 +57,29 @@ async def transfer(key, source, target, amount, timeout_s):
             return say("ok", key, tx.id)
 
 
+async def pair(key, one):
+    """Two calls at once. A refusal after a confirmation is written down: it is a fault."""
+    refused = None
+    confirmed = False
+    for call in asyncio.as_completed([transfer(*one), transfer(*one)]):
+        code = await call
+        confirmed |= code is None
+        if code is not None and (confirmed or refused is not None):
+            say("no", key, code)
+        refused = refused or code
+
+
 async def worker(ops):
     for key, source, target, amount, how, timeout_s in ops:
         one = (key, source, target, amount, timeout_s)
         if how == "pair":
-            await asyncio.gather(transfer(*one), transfer(*one))
+            await pair(key, one)
             continue
-        await transfer(*one)
-        if how == "again":
-            await transfer(*one)
+        code = await transfer(*one)
+        if code is not None:
+            say("no", key, code)
+        elif how == "again" and (code := await transfer(*one)) is not None:
+            say("no", key, code)
 
 
 async def work():

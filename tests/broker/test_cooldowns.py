@@ -55,6 +55,16 @@ def test_beside_a_transaction_it_is_answered_with_it() -> None:
     assert [outcome.lsn for outcome in world.answer(number).outcomes] == [0, 1]
 
 
+def test_among_other_operations_it_is_refused() -> None:
+    """It would be counted twice over: once in memory, once in the log."""
+    world = StateWorld(auto=True)
+    outcome = world.outcome(AcquireCooldown("x", 1, 60_000), Deposit("a", 1))
+    assert outcome.error is not None and outcome.error.code == "E_BAD_VALUE"
+    assert "before the transaction" in outcome.error.hint
+    outcome = world.outcome(AcquireCooldown("x", 1, 60_001), Deposit("a", 1))
+    assert (outcome.error, outcome.lsn) == (None, 1)
+
+
 def test_a_long_one_is_in_the_log() -> None:
     world = StateWorld(auto=True)
     assert acquire(world, "daily", per_ms=86_400_000).lsn == 1

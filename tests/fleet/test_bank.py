@@ -33,10 +33,10 @@ from tests.support.bank.checks import CHECKS, REFUSAL, Ledger, op_id_of, problem
 from tests.support.bank.ordeal import STATE_FOLDER, Ordeal, Size
 from tests.support.fleet import Fleet
 
-QUICK: Final = Size(transfers=5_000, brokers=3, nodes=2, seed=7)
+QUICK: Final = Size(transfers=4_000, brokers=3, nodes=2, seed=14)
 FULL: Final = Size(transfers=112_000, brokers=50, nodes=20, seed=7)
 """Some are refused: over 100,000 remain."""
-APPLIED_MIN: Final = {QUICK: 4_000, FULL: 100_000}
+APPLIED_MIN: Final = {QUICK: 3_000, FULL: 100_000}
 AT_MS: Final = 1_700_000_000_000
 
 soak = os.environ.get("SHARDCTL_BANK") == "full"
@@ -287,8 +287,8 @@ FAULTS: Final[dict[Callable[[Ledger], Ledger], tuple[str, ...]]] = {
     an_account_not_opened: ("asked_for", "balances"),
     a_confirmation_of_another_record: ("confirmed_kept",),
     a_refused_one_in_the_log: ("refused_left_out", "settled"),
-    a_confirmed_one_that_is_refused: ("answers_agree",),
-    a_refused_one_that_is_confirmed: ("answers_agree",),
+    a_confirmed_one_that_is_refused: ("answers_agree", "refused_left_out"),
+    a_refused_one_that_is_confirmed: ("answers_agree", "refused_left_out"),
     two_answers_that_differ: ("answers_agree", "confirmed_kept"),
     a_refusal_for_another_reason: ("refused_rightly",),
     an_error: ("refused_rightly",),
@@ -356,6 +356,7 @@ def test_not_a_coin_is_lost_while_brokers_and_nodes_are_killed(tmp_path: Path) -
         assert figures["node_processes"] == len(plan.NODES) + size.nodes
         assert figures["confirmed"] >= APPLIED_MIN[FULL if soak else QUICK]
         assert figures["confirmed_again"] > 0 and figures["refused"] > 0
+        assert not soak or figures["confirmed_after_unsure"] > 0
         assert verdicts(fleet) == {"check": (0, True), "audit": (0, [])}
         take_a_coin(fleet)
         found = verdicts(fleet)

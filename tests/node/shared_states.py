@@ -14,11 +14,11 @@ from shard_node.lone import LoneNode
 from shard_node.runtime import Node
 from shard_node.shared.select import matches
 from shard_node.state.buckets import Buckets
-from shard_node.state.cooldowns import LOGGED_OVER_MS, AcquireCooldown, throttled
 from shard_node.state.deltas import delta_of, name_of
 from shard_node.state.errors import StateError
 from shard_node.state.log import write_entry
 from shard_node.state.machine import Applied, MemoryState
+from shard_node.state.quick import quick
 from shard_node.state.tx import Tx
 from shard_node.wire import bodies, state, topics
 from shard_node.wire.categories import StateUpdate
@@ -75,12 +75,9 @@ class StateBroker(FakeBroker):
     def _one(self, data: bytes) -> state.StateOutcome:
         tx = msgspec.msgpack.decode(data, type=Tx)
         try:
-            op = tx.ops[0]
-            if isinstance(op, AcquireCooldown) and op.per_ms <= LOGGED_OVER_MS:
-                wait_ms, left = self.buckets.acquire(op.key, op.rate, op.per_ms, self.at_ms())
-                if wait_ms:
-                    raise throttled(op.key, wait_ms)
-                return state.StateOutcome(0, ({"remaining": left},))
+            short = quick(self.buckets, tx, self.at_ms())
+            if short is not None:
+                return state.StateOutcome(0, (short,))
             applied = self.memory.submit(tx, self.at_ms())
         except StateError as error:
             body = bodies.ErrorBody(

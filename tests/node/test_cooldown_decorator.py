@@ -98,6 +98,37 @@ def test_what_is_no_command_is_refused() -> None:
         shard_node.cooldown(1, 1)(lambda ctx: None)
 
 
+@pytest.mark.parametrize(("rate", "per_s"), [(0, 1), (1, 0), (1, float("inf")), ("1", 1)])
+def test_a_rate_without_sense_is_refused_where_it_stands(rate: Any, per_s: Any) -> None:
+    with pytest.raises(shard_node.BadValue):
+        shard_node.cooldown(rate, per_s)
+    with pytest.raises(shard_node.BadValue):
+        shard_node.cooldown(1, 1, broker_down="perhaps")
+
+
+@async_test
+async def test_without_a_broker_a_long_one_raises_unless_it_is_to_count(
+    alone: lone.LoneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def gone(tx: Any, **also: Any) -> Any:
+        raise shard_node.BrokerUnavailable("gone")
+
+    @shard_node.cooldown(1, 3600)
+    async def daily(ctx: commands.Context[Any]) -> int:
+        return 1
+
+    @shard_node.cooldown(1, 3600, broker_down="count")
+    async def counted(ctx: commands.Context[Any]) -> int:
+        return 1
+
+    monkeypatch.setattr(alone._backend, "commit", gone)
+    with pytest.raises(shard_node.BrokerUnavailable):
+        await daily(context(1))
+    assert await counted(context(1)) == 1
+    with pytest.raises(commands.CommandOnCooldown):
+        await counted(context(1))
+
+
 @async_test
 async def test_many_at_once_get_no_more_than_the_rate() -> None:
     @shard_node.cooldown(3, 3600, commands.BucketType.guild)

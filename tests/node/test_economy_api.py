@@ -34,6 +34,37 @@ async def test_the_same_key_is_the_same_transfer(kind: str, tmp_path: Path) -> N
         two = await node.economy.transfer("a", "b", 10, idempotency_key="order 1")
         assert one == two
         assert node.economy.balance("a") == 90
+        with pytest.raises(shard_node.OpIdReused) as reused:
+            await node.economy.transfer("a", "b", 11, idempotency_key="order 1")
+        assert reused.value.details == {"tx": one.id}
+        assert "new key" in reused.value.hint
+        with pytest.raises(shard_node.OpIdReused):
+            async with node.transaction(idempotency_key="order 1") as tx:
+                tx.economy.transfer("a", "b", 10)
+                tx.economy.transfer("a", "b", 10)
+        assert node.economy.balance("a") == 90
+
+
+@async_test
+async def test_a_key_may_be_an_interaction_s_id(kind: str, tmp_path: Path) -> None:
+    async with api(kind, tmp_path) as node:
+        one = await node.economy.deposit("a", 100, idempotency_key=1081223344556677889)
+        assert await node.economy.deposit("a", 100, idempotency_key="1081223344556677889") == one
+        async with node.transaction(idempotency_key=5) as tx:
+            tx.economy.deposit("a", 1)
+        assert node.economy.balance("a") == 101
+
+
+@async_test
+async def test_an_account_s_name_has_192_bytes(kind: str, tmp_path: Path) -> None:
+    async with api(kind, tmp_path) as node:
+        longest = "a" * 192
+        await node.economy.deposit(longest, 1)
+        await node.economy.transfer(longest, "\u00e9" * 96, 1)
+        assert len(await node.economy.history(longest)) == 2
+        with pytest.raises(shard_node.BadName, match="193 bytes; the limit is 192") as long:
+            await node.economy.deposit("a" * 193, 1)
+        assert "192" in long.value.hint
 
 
 @async_test

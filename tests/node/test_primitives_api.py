@@ -245,7 +245,104 @@ async def test_bans_of_all_scopes(kind: str, tmp_path: Path) -> None:
         assert [change.scope for change in heard] == [GUILD, "global", "global"]
 
 
+@async_test
+async def test_the_pages_of_a_history_end(kind: str, tmp_path: Path) -> None:
+    async with api(kind, tmp_path) as node:
+        for number in range(5):
+            await node.moderation.ban(USER, "global", f"{number}")
+            await node.economy.deposit("a", 1)
+        for history, name in ((node.moderation.history, USER), (node.economy.history, "a")):
+            found: list[int] = []
+            after, pages = 0, 0
+            while pages < 9:
+                page = await history(name, after=after, limit=2)
+                found, after, pages = [*found, *(r.id for r in page)], page.read_to, pages + 1
+                if not page.more:
+                    break
+            assert (found, pages) == ([1, 3, 5, 7, 9] if name == USER else [2, 4, 6, 8, 10], 3)
+        last = await node.moderation.history(USER, after=9)
+        assert (list(last), last.more, last.read_to) == ([], False, 9)
+        newest = await node.moderation.history(USER, limit=2)
+        assert ([r.id for r in newest], newest.more) == ([7, 9], True)
+        assert (newest.first, newest.last) == (1, 10)
+        nobody = await node.moderation.history(OTHER)
+        assert (list(nobody), nobody.more) == ([], False)
+
+
 # --- cooldowns
+
+
+@async_test
+async def test_a_cooldown_in_a_transaction_is_undecided(kind: str, tmp_path: Path) -> None:
+    async with api(kind, tmp_path) as node:
+        async with node.transaction() as tx:
+            use = await tx.cooldowns.acquire("daily", 2, 3600)
+            for look in (bool, lambda use: use.remaining, lambda use: use.retry_after_s):
+                with pytest.raises(shard_node.BadValue, match="not decided") as undecided:
+                    look(use)
+                assert undecided.value.hint
+            tx.economy.deposit("a", 5)
+        assert use and (use.remaining, use.lsn, use.retry_after_s) == (1, tx.id, 0.0)
+        assert await node.cooldowns.acquire("daily", 2, 3600)
+        with pytest.raises(shard_node.Throttled) as throttled:
+            async with node.transaction() as refused:
+                late = refused.cooldowns.acquire("daily", 2, 3600)
+                refused.economy.deposit("a", 5)
+        assert throttled.value.details["retry_after_s"] > 3500
+        with pytest.raises(shard_node.BadValue):
+            bool(late)
+        assert (node.economy.balance("a"), refused.id) == (5, 0)
+
+
+@async_test
+async def test_a_short_cooldown_is_in_no_transaction(kind: str, tmp_path: Path) -> None:
+    async with api(kind, tmp_path) as node:
+        await node.cooldowns.acquire("k", 1, 60)
+        async with node.transaction() as tx:
+            with pytest.raises(shard_node.BadValue, match="short") as short:
+                tx.cooldowns.acquire("k", 1, 60)
+            assert "before the transaction" in short.value.hint
+            tx.state.set("a", 1)
+        assert not await node.cooldowns.acquire("k", 1, 60)
+
+
+@async_test
+async def test_a_short_cooldown_is_cleared(kind: str, tmp_path: Path) -> None:
+    async with api(kind, tmp_path) as node:
+        await node.cooldowns.acquire("k", 1, 30)
+        assert not await node.cooldowns.acquire("k", 1, 30)
+        await node.cooldowns.clear("k")
+        assert await node.cooldowns.acquire("k", 1, 30)
+        with pytest.raises(shard_node.NotThere):
+            await node.cooldowns.clear("other")
+
+
+@async_test
+async def test_what_is_used_up_stays_so_without_a_broker(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with api(kind, tmp_path) as node:
+        for key in ("daily", "weekly"):
+            await node.cooldowns.acquire(key, 1 + (key == "weekly"), 86_400)
+        backend = node._sink.backend
+
+        async def gone(tx: Any, **also: Any) -> Any:
+            raise shard_node.BrokerUnavailable("gone")
+
+        monkeypatch.setattr(backend, "commit", gone)
+        for up in (False, True):  # known to be gone, or not yet
+            monkeypatch.setattr(type(backend), "up", up)
+            refused = await node.cooldowns.acquire("daily", 1, 86_400)
+            assert not refused and 86_000 < refused.retry_after_s <= 86_400
+            assert not await node.cooldowns.acquire("daily", 1, 86_400, broker_down="count")
+            for unknown in ("weekly", "new"):
+                with pytest.raises(shard_node.BrokerUnavailable):
+                    await node.cooldowns.acquire(unknown, 2, 86_400)
+            with pytest.raises(shard_node.BrokerUnavailable):
+                await node.cooldowns.acquire("daily", 1, 86_400, broker_down="raise")
+            assert await node.cooldowns.acquire(f"short {up}", 1, 30)
+            assert not await node.cooldowns.acquire(f"short {up}", 1, 30)
+            assert await node.cooldowns.acquire(f"counted {up}", 1, 90, broker_down="count")
 
 
 @async_test

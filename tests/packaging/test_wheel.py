@@ -10,6 +10,7 @@ import venv
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -118,3 +119,34 @@ def test_a_fleet_of_a_bot_in_a_hostile_folder(
     stop = shardctl("stop")
     assert stop.returncode == 0, stop.stdout + stop.stderr
     assert shardctl("status").returncode == 69
+
+
+def test_the_state_from_a_wheel(shardctl: Shardctl, tmp_path: Path) -> None:
+    """Through the broker, and on the files: the store is found below ``shardctl/_daemon``."""
+
+    def shown(*args: str, code: int = 0) -> Any:
+        result = shardctl(*args, "--json")
+        assert result.returncode == code, result.stdout + result.stderr
+        return json.loads(result.stdout)
+
+    missing = shardctl("state", "stats")
+    assert (missing.returncode, "E_NO_STATE" in missing.stderr) == (4, True), missing.stderr
+    sizes = ("--shards", "2", "--nodes", "2", "--identify-window-s", "0.5", "--guilds", "8")
+    start = shardctl("start", "--sandbox", *sizes)
+    assert start.returncode == 0, start.stdout + start.stderr
+    assert shown("economy", "deposit", "ann", "5")["tx"] == 1
+    shown("economy", "transfer", "ann", "bob", "2")
+    shown("state", "set", "motd", '"hi"')
+    guild = json.loads(shardctl("sandbox", "guilds", "--json").stdout)[0]["id"]
+    said = shardctl("invoke", guild, "daily")
+    assert said.stdout == "100 coins. You have 100.\n", said.stdout + said.stderr
+    assert shown("economy", "audit")["tables"]["balance"] == 105
+    assert shown("state", "check", "--copy")["ok"]
+    folder = str(tmp_path / "backup")
+    shown("backup", "create", folder)
+    shown("state", "set", "motd", '"later"')
+    assert shardctl("stop").returncode == 0
+    assert shown("state", "check")["replayed"]
+    shown("backup", "restore", folder, "--yes")
+    assert shown("economy", "audit")["findings"] == []
+    assert shown("state", "stats")["log"]["last"] == 5

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -103,7 +105,7 @@ def test_a_value_is_set_read_listed_and_deleted(world: StateWorld) -> None:
     assert shown("state", "get", "--limit", "1")["more"]
     assert "motd" in done("state", "get")
     done("state", "delete", "motd")
-    refused("E_NOT_FOUND", 4, "state", "get", "motd")
+    refused("E_NOT_THERE", 4, "state", "get", "motd")
     refused("E_NOT_THERE", 4, "state", "delete", "motd")
 
 
@@ -122,7 +124,7 @@ def test_a_record_is_updated_by_fields(world: StateWorld, table: str, name: str,
     assert (row["value"], row["version"], row["name"]) == ({"prefix": "?"}, 3, name)
     assert [row["name"] for row in shown("state", "get", *at)["rows"]] == [name]
     done("state", "delete", name, *at)
-    assert what in refused("E_NOT_FOUND", 4, "state", "get", name, *at)
+    assert what in refused("E_NOT_THERE", 4, "state", "get", name, *at)
 
 
 def test_a_version_that_does_not_match_is_refused_with_both(world: StateWorld) -> None:
@@ -160,6 +162,11 @@ def test_a_version_that_does_not_match_is_refused_with_both(world: StateWorld) -
         ("economy", "transfer", "a", "b", "9223372036854775808"),
         ("economy", "transfer", "--", "a", "b", "-5"),
         ("economy", "floor", "a", "1"),
+        ("economy", "deposit", "a", "5", "--idempotency-key", ""),
+        ("economy", "transfer", "", "b", "5"),
+        ("economy", "deposit", "a\tb", "5"),
+        ("state", "set", "", "5"),
+        ("state", "delete", "a\nb"),
         ("ban", "add", "7"),
         ("ban", "add", "7", "--reason", "x", "--until", "2020-01-01"),
         ("ban", "add", "7", "--reason", "x", "--until", "2099-01-01", "--for", "1d"),
@@ -179,6 +186,35 @@ def test_bad_input_is_wrong_usage_and_nothing_is_written(
 ) -> None:
     refused("E_USAGE", 2, *args)
     assert last(world) == 0
+
+
+def test_a_refusal_says_what_follows_and_what_to_type(world: StateWorld) -> None:
+    done("state", "set", "a b", "1")
+    assert refused("E_VERSION", 77, "state", "set", "a b", "2", "--if-version", "0") == (
+        "error[E_VERSION]: value a b has version 1, not 0.\n"
+        "  Nothing was changed.\n"
+        "  hint: read it again, decide again, and give its version with --if-version\n"
+        "  hint: shardctl state get 'a b' --table value\n"
+    )
+    done("economy", "deposit", "ann", "5")
+    assert "hint: shardctl economy balance ann\n" in refused(
+        "E_FUNDS", 77, "economy", "transfer", "ann", "bob", "6"
+    )
+    assert "hint: shardctl ban list 7\n" in refused("E_NOT_THERE", 4, "ban", "rm", "7")
+    assert "premium list user:7" in refused("E_NOT_THERE", 4, "premium", "revoke", "user:7")
+    assert "cooldown show" in refused("E_NOT_THERE", 4, "cooldown", "clear", "k")
+    assert "state log" in refused("E_NO_TX", 4, "state", "rollback", "9", "--reason", "x")
+    done("state", "set", "a b", "2")
+    said = refused("E_CONFLICT", 77, "state", "rollback", "1", "--reason", "x")
+    assert "overwrite them with --force" in said
+
+
+def test_a_value_that_is_missing_and_a_number_below_zero(world: StateWorld) -> None:
+    assert "VALUE is missing" in refused("E_USAGE", 2, "state", "set", "motd")
+    assert "state set ... -- -5" in refused("E_USAGE", 2, "state", "set", "motd", "-5")
+    assert "--help" in refused("E_USAGE", 2, "state", "set", "motd", "--fo")
+    done("state", "set", "motd", "--", "-5")
+    assert shown("state", "get", "motd")["value"] == -5
 
 
 # --- the log, rollback, dry runs
@@ -248,7 +284,6 @@ def test_a_dry_run_says_the_same_as_the_deed_and_writes_nothing(world: StateWorl
     transfer = ("economy", "transfer", "ann", "bob", "2")
     dry = shown(*transfer, "--dry-run")
     assert dry["dry_run"]
-    assert dry["rows"]
     assert last(world) == 1
     assert shown(*transfer)["results"] == dry["results"] == [{"source": 3, "target": 2}]
     too_much = ("economy", "transfer", "ann", "bob", "4")
@@ -263,7 +298,7 @@ def test_a_person_is_forgotten_once_confirmed(world: StateWorld) -> None:
     assert done("state", "forget", str(USER), "--yes") == (
         f"user {USER} is forgotten: 2 rows erased (transaction 3)\n"
     )
-    refused("E_NOT_FOUND", 4, "state", "get", str(USER), "-t", "user")
+    refused("E_NOT_THERE", 4, "state", "get", str(USER), "-t", "user")
 
 
 def test_an_erased_record_says_so(world: StateWorld) -> None:
@@ -393,13 +428,18 @@ def test_money_moves_and_its_history_is_shown(world: StateWorld) -> None:
     assert [record["tx"] for record in records] == [2, 3, 4, 5]
     assert [r["tx"] for r in shown("economy", "history", "bob", "-n", "1")["records"]] == [5]
     refused("E_NO_ACCOUNT", 4, "economy", "balance", "nobody")
+    refused("E_NO_ACCOUNT", 4, "economy", "history", "nobody")
+    assert "no such records" in run("economy", "history", "ann", "--after", "9").stderr
     refused("E_NO_ACCOUNT", 4, "economy", "transfer", "nobody", "ann", "1")
     refused("E_SELF_TRANSFER", 77, "economy", "transfer", "ann", "ann", "1")
 
 
 def test_with_the_same_key_it_happens_once(world: StateWorld) -> None:
     pay = ("economy", "deposit", "ann", "5", "--idempotency-key", "salary-11")
-    assert shown(*pay) == shown(*pay)
+    first = shown(*pay)
+    assert shown(*pay) == {**first, "repeated": True}
+    assert done(*pay) == "ann has 5 (transaction 1; done before, nothing was changed now)\n"
+    assert "repeated" not in shown(*pay, "--dry-run")
     assert shown("economy", "balance", "ann")["accounts"][0]["balance"] == 5
     refused("E_OP_ID", 77, "economy", "deposit", "ann", "6", "--idempotency-key", "salary-11")
     other = ("economy", "deposit", "ann", "6", "--idempotency-key", "salary-11", "--dry-run")
@@ -430,12 +470,28 @@ def test_bans_are_added_listed_and_lifted(world: StateWorld) -> None:
     refused("E_NOT_THERE", 4, "ban", "rm", str(USER))
     history = shown("ban", "list", str(USER), "--history")["records"]
     assert [record["ops"][0]["op"] for record in history] == ["ban", "unban"]
+    (newest,) = shown("ban", "list", str(USER), "--history", "-n", "1")["records"]
+    assert newest["ops"][0]["op"] == "unban"
 
 
 def test_an_end_by_the_wall_clock_becomes_one_by_log_time() -> None:
     clock = Clock(1_000_000, 9_000_000)
     assert clock.to_log(9_500_000) == 1_500_000
     assert clock.to_wall(1_500_000) == 9_500_000
+
+
+def test_an_end_is_shown_as_it_was_typed(
+    world: StateWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walls = (n / 1000 for n in itertools.count(WALL_MS))  # each asks a ms later
+    monkeypatch.setattr("shardctl.state.time", SimpleNamespace(time=lambda: next(walls)))
+    done("ban", "add", "7", "--reason", "x", "--until", "2099-01-31T18:00")
+    done("premium", "grant", "user:7", "gold", "--until", "2099-01-31T18:00")
+    assert "2099-01-31 18:00:00" in done("ban", "list")
+    assert "2099-01-31 18:00:00" in done("premium", "list")
+    assert "until=2099-01-31T18:00:00" in done("state", "log", "-n", "1")
+    done("premium", "grant", "user:7", "silver", "--for", "36h")
+    assert "for=1d12h" in done("state", "log", "-n", "1")
 
 
 def test_premium_is_granted_prolonged_listed_and_revoked(world: StateWorld) -> None:

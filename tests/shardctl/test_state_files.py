@@ -165,9 +165,20 @@ def test_a_copy_is_checked_while_it_is_written(rig: Rig, data: Path) -> None:
     assert shown("state", "check", "--copy", "--replay-max", "1")["notes"]
 
 
-def test_a_state_that_is_not_there_is_told(data: Path) -> None:
-    for words in (("state", "stats"), ("economy", "audit"), ("backup", "create")):
-        assert "there is no state" in refused("E_STORE", 1, *words)
+def test_a_state_that_is_not_there_is_told(data: Path, tmp_path: Path) -> None:
+    file = tmp_path / "part"
+    for words in (
+        ("state", "stats"),
+        ("state", "check"),
+        ("state", "check", "--copy"),
+        ("state", "export", str(file), "-p", "7"),
+        ("economy", "audit"),
+        ("backup", "create"),
+    ):
+        assert "never started" in refused("E_NO_STATE", 4, *words)
+    file.write_text("x")
+    refused("E_NO_STATE", 4, "state", "import", str(file), "--yes")
+    refused("E_EXPORT", 1, "state", "import", str(file), "--dry-run")
 
 
 # --- partitions
@@ -189,7 +200,9 @@ def test_a_partition_goes_out_and_in(data: Path, tmp_path: Path) -> None:
     with opened(data / "state") as rig:
         row = rig.store.view.get(key_of(Table.ACCOUNT, "user:7"))
         assert row is not None
-    refused("E_EXPORT", 1, "state", "export", str(file), "-p", "7")
+    assert "exists" in refused("E_USAGE", 2, "state", "export", str(file), "-p", "7")
+    nowhere = str(tmp_path / "nowhere" / "part")
+    assert "there is no folder" in refused("E_USAGE", 2, "state", "export", nowhere, "-p", "7")
     refused("E_USAGE", 2, "state", "export", str(file))
     refused("E_USAGE", 2, "state", "export", str(file), "-p", "256")
     file.write_bytes(file.read_bytes()[:-1])
@@ -209,6 +222,11 @@ def test_the_figures(rig: Rig) -> None:
     assert rows == len(rig.model.view.rows) == sum(p["rows"] for p in found["by_partition"])
     text = run("state", "stats", "--partitions").stdout
     assert f"log: {RECORDS} records, 1 to {RECORDS}" in text
+    peoples = {"value", "account", "config", "member", "permission", "user", "premium", "ban"}
+    peoples.add("cooldown")
+    kept = sum(count for name, count in found["tables"].items() if name not in peoples)
+    assert ["bookkeeping", str(kept)] in [line.split() for line in text.splitlines()]
+    assert "\ntotal " not in text
 
 
 # --- the audit
@@ -294,5 +312,6 @@ def test_an_installation_without_a_broker_is_told(
 
 def test_every_verb_is_known() -> None:
     assert set(offline.VERBS) == {
-        "stats", "audit", "export", "import", "check", "backup", "verify", "restore",
+        "stats", "audit", "export", "import", "check", "backup", "backups", "verify",
+        "restore",
     }  # fmt: skip

@@ -28,6 +28,8 @@ REFUSED: list[tuple[str, Any]] = [
     ("BadName", SetValue("x" * 201, 1)),
     ("BadName", UpdateConfig(-1, fields={"a": 1})),
     ("BadName", Deposit("a\0b", 1)),
+    ("BadName", Deposit("a" * 193, 1)),
+    ("BadName", BanUser(0, "global", "why")),
     ("BadName", BanUser(1, "everywhere", "why")),
     ("BadName", BanUser(1, 0, "why")),
     ("BadName", GrantPremium("role:1", "gold")),
@@ -138,6 +140,12 @@ def test_every_refusal_has_a_code_of_its_own_and_travels_by_it() -> None:
         assert (type(error), str(error), error.details) == (kind, "text", {"a": 1})
         assert from_code(code, "text", "do this", {}).hint == "do this"
     assert type(from_code("E_NEW", "text", "", {})) is StateError
+
+
+def test_every_refusal_says_what_to_do() -> None:
+    for kind in BY_CODE.values():
+        assert kind("why").hint, kind.__name__
+        assert from_code(kind.code, "why", "", {}).hint == kind.hint
 
 
 def test_versions_and_amounts_are_in_the_details(world: World) -> None:

@@ -23,7 +23,7 @@ from shard_node.state.keys import Table
 from shard_node.state.rows import read
 from store.check import check, check_file
 from store.errors import StoreFull
-from store.offline import DATA_FILE
+from store.offline import DATA_FILE, opened_at_rest
 from store.snapshot import take
 from store.state import StateStore
 from tests.support.state_child import ACCOUNTS, START
@@ -34,6 +34,8 @@ KILLS = 20
 CUTS = 20
 IMAGE_BYTES = 48 << 20
 WAIT_S = 30
+GROUPED_MIN = 3
+"""Transactions in a commit, on average: cuts fall into groups, not between single ones."""
 FLIPPED = 150
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 P_BRANCH = 1
@@ -52,6 +54,7 @@ class Child:
             bufsize=0,
         )
         assert self._process.stdout is not None
+        self._folder = folder
         self._out = self._process.stdout
         self._rest = b""
         self.confirmed: dict[int, str] = {}
@@ -68,6 +71,12 @@ class Child:
         seen = self.full
         while self.full == seen:
             assert self._read(), f"the child ended with {self._process.wait(WAIT_S)}"
+
+    def commits(self) -> int:
+        """How many commits the file has seen. The child must have ended."""
+        with opened_at_rest(self._folder) as (env, _):
+            count: int = env.info()["last_txnid"]
+        return count
 
     def stop(self) -> None:
         """It does nothing more until ``go``; what it said until then is read."""
@@ -207,7 +216,7 @@ def test_a_full_disk(tmp_path: Path) -> None:
         assert proof(disk / "data" / "state", child.confirmed) == []
 
 
-def cuts(tmp_path: Path, count: int, fault: str = "") -> list[str]:
+def cuts(tmp_path: Path, count: int, fault: str = "", group: int = 40) -> list[str]:
     """What is wrong after power cuts in the middle of writing.
 
     The child is stopped wherever it is, so that the image of its disk is of one moment: it has
@@ -226,7 +235,7 @@ def cuts(tmp_path: Path, count: int, fault: str = "") -> list[str]:
         if fault:
             (disk / "data" / fault).touch()
         os.sync()
-        child = Child(disk / "data" / "state", 7)
+        child = Child(disk / "data" / "state", 7, group)
         try:
             for cut in range(count):
                 child.read(rng.randrange(1, 300))
@@ -243,6 +252,10 @@ def cuts(tmp_path: Path, count: int, fault: str = "") -> list[str]:
                 copy.unlink()
         finally:
             child.kill()
+        if child.commits() > len(child.confirmed) / GROUPED_MIN:
+            wrong.append(
+                f"{len(child.confirmed)} confirmed in {child.commits()} commits: no groups"
+            )
     return wrong
 
 
@@ -252,7 +265,13 @@ def test_the_power_is_cut(tmp_path: Path) -> None:
 
 def test_the_proof_sees_commits_that_did_not_reach_the_disk(tmp_path: Path) -> None:
     """The planted fault: an environment that does not sync."""
-    assert cuts(tmp_path, 2, "nosync") != []
+    wrong = cuts(tmp_path, 2, "nosync")
+    assert {text.split(":")[0] for text in wrong} == {"cut 0", "cut 1"}, wrong
+
+
+def test_cuts_that_fall_between_single_transactions_are_not_enough(tmp_path: Path) -> None:
+    """The planted fault: a child that waits for each commit."""
+    assert any("no groups" in text for text in cuts(tmp_path, 1, group=1))
 
 
 FLIPS = """
@@ -321,7 +340,7 @@ def test_changed_bits_are_found_and_never_served(tmp_path: Path) -> None:
         take(rig.store.env, tmp_path / "state", 0.0)
         rows = rig.model.view.rows
     whole = (tmp_path / "state" / DATA_FILE).read_bytes()
-    absent = [key[:-3] + rng.randbytes(2) + b"\0" for key in rng.sample(sorted(rows), 200)]
+    absent = [key[:-3] + rng.randbytes(2) + b"\0" for key in rng.choices(sorted(rows), k=200)]
     expected = rows, [key for key in absent if key not in rows], 1500
     (tmp_path / "expected").write_bytes(pickle.dumps(expected))
     (tmp_path / "whole").write_bytes(whole)

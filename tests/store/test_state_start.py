@@ -1,6 +1,6 @@
 """Opening costs what the branch pages cost, whatever the log holds: no scan, no memory.
 
-With 1,000,000 records: 0.1 s, half a MiB (``python -m tests.support.state_fill``).
+With 10,000,000 records it is `tests/store/test_records_survival.py` that looks, at a whole broker.
 """
 
 from __future__ import annotations

@@ -41,7 +41,9 @@ class Heard:
         spec = topics.TOPICS[self.head.topic]
         if self.head.kind is Kind.ERROR:
             return decode_body(self.body, ErrorBody)
-        return decode_body(self.body, spec.reply if self.head.kind is Kind.REPLY else spec.body)
+        return decode_body(
+            self.body, (spec.reply or spec.up) if self.head.kind is Kind.REPLY else spec.body
+        )
 
 
 class StateWorld:
@@ -117,7 +119,8 @@ class StateWorld:
     def send(self, peer: bytes, topic: str, body: Any, *, ttl_ms: int = 0) -> int:
         """A request or event of a peer; its correlation."""
         spec, number = topics.TOPICS[topic], next(self._numbers)
-        head = header(spec.kind, BROKER, topic, lane=spec.lane, correlation=number, ttl_ms=ttl_ms)
+        kind = spec.kind if spec.up is None else Kind.REQUEST
+        head = header(kind, BROKER, topic, lane=spec.lane, correlation=number, ttl_ms=ttl_ms)
         data = body if isinstance(body, bytes) else encode_body(body)
         self.give(FrameReceived(peer, encode_header(head), data))
         return number

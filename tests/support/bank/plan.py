@@ -14,6 +14,9 @@ NODES: Final = ("a", "b", "c", "d")
 PATIENT_S: Final = 10.0
 HASTY_S: Final = (0.05, 1.0)
 """How long some wait: less than a dead broker is away, so that nobody knows what became of it."""
+MOMENT_S: Final = 0.05
+STARTING_S: Final = 0.4
+"""A broker's start takes less."""
 
 ONCE: Final = "once"
 OVER: Final = "over"
@@ -21,7 +24,7 @@ OVER: Final = "over"
 PAIR: Final = "pair"
 """Twice at the same time, under one key."""
 AGAIN: Final = "again"
-"""Once more after its answer, under one key."""
+"""Once more after it was confirmed, under one key."""
 
 
 class Op(NamedTuple):
@@ -77,5 +80,6 @@ def kills(seed: int, count: int, brokers: int, nodes: int) -> list[Kill]:
     for at, name in zip(moments, who, strict=True):
         after_another = name == "broker" and any(kill.who == name for kill in found)
         early = after_another and draw.random() < 0.2
-        found.append(Kill(found[-1].at if early else at, name, draw.uniform(0, 0.4)))
+        at, within_s = (found[-1].at, STARTING_S) if early else (at, MOMENT_S)
+        found.append(Kill(at, name, draw.uniform(0, within_s)))
     return found
