@@ -1,4 +1,9 @@
-"""What a commit of the state puts where. Puts only: what to put was computed before."""
+"""What a commit of the state puts where. Puts only: what to put was computed before.
+
+Many are put at once, by cursors: a transaction's own ``put`` lets go of the interpreter's lock
+each time, which a busy thread gives back after milliseconds (400 of them took 440 ms beside one
+that computed, and 0.6 ms by a cursor).
+"""
 
 from __future__ import annotations
 
@@ -95,15 +100,19 @@ def put_batches(txn: lmdb.Transaction, handles: Handles, batches: list[Batch], n
     lmdb.Error; nothing may be committed then."""
     before = mark = _mark(txn, handles)
     rows: dict[bytes, bytes | None] = {}
+    records: list[tuple[bytes, bytes]] = []
     for batch in batches:
         mark = next_mark(batch, mark)
-        _put_entries(txn, handles[LOG], batch)
+        records += _packed(batch.entries)
         rows.update(batch.writes)
         for name, note in batch.notes.items():
             put(txn, handles[META], NOTE_PREFIX + name.encode(), note)
         if batch.work is not None:
+            _put_all(txn, handles[LOG], records, append=True)
             _put_rows(txn, handles[ROWS], rows)
+            records, rows = [], {}
             batch.work(txn, handles)
+    _put_all(txn, handles[LOG], records, append=True)
     _put_rows(txn, handles[ROWS], rows)
     if mark is not before:
         put(txn, handles[META], MARK_KEY, write_mark(mark))
@@ -138,17 +147,36 @@ def _mark(txn: lmdb.Transaction, handles: Handles) -> Mark:
     return read_mark(fetch(txn, handles[META], MARK_KEY))
 
 
-def _put_entries(txn: lmdb.Transaction, db: Any, batch: Batch) -> None:
-    for entry in batch.entries:
-        key = lsn_key(entry.lsn)
-        txn.put(key, pack(key, write_entry(entry)), append=True, db=db)
+def _packed(entries: tuple[Entry, ...]) -> list[tuple[bytes, bytes]]:
+    keys = [lsn_key(entry.lsn) for entry in entries]
+    return [(key, pack(key, write_entry(entry))) for key, entry in zip(keys, entries, strict=True)]
 
 
 def _put_rows(txn: lmdb.Transaction, db: Any, rows: dict[bytes, bytes | None]) -> None:
-    """In the order of their keys: neighbours cost less than half, and the dict is empty then."""
+    """In the order of their keys: neighbours lie on the same page."""
+    packed, gone = [], []
     for key in sorted(rows):
-        put(txn, db, key, rows[key])
-    rows.clear()
+        row = rows[key]
+        if row is None:
+            gone.append(key)
+        else:
+            packed.append((key, pack(key, row)))
+    _put_all(txn, db, packed)
+    if gone:
+        with txn.cursor(db) as cursor:
+            for key in gone:
+                if cursor.set_key(key):
+                    cursor.delete()
+
+
+def _put_all(
+    txn: lmdb.Transaction, db: Any, packed: list[tuple[bytes, bytes]], *, append: bool = False
+) -> None:
+    if packed:
+        with txn.cursor(db) as cursor:
+            _, added = cursor.putmulti(packed, append=append)
+        if added != len(packed):
+            raise StoreFailed(f"{len(packed) - added} of {len(packed)} were not put")
 
 
 def next_mark(batch: Batch, mark: Mark) -> Mark:

@@ -340,7 +340,7 @@ def test_changed_bits_are_found_and_never_served(tmp_path: Path) -> None:
         take(rig.store.env, tmp_path / "state", 0.0)
         rows = rig.model.view.rows
     whole = (tmp_path / "state" / DATA_FILE).read_bytes()
-    absent = [key[:-3] + rng.randbytes(2) + b"\0" for key in rng.sample(sorted(rows), 200)]
+    absent = [key[:-3] + rng.randbytes(2) + b"\0" for key in rng.choices(sorted(rows), k=200)]
     expected = rows, [key for key in absent if key not in rows], 1500
     (tmp_path / "expected").write_bytes(pickle.dumps(expected))
     (tmp_path / "whole").write_bytes(whole)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 
 import store.grouping
-from shard_node.state.files import Mark
+from shard_node.state.economy import Deposit
+from shard_node.state.files import LOG, Mark, lsn_key
 from store.errors import StoreBusy, StoreClosed, StoreError, StoreFailed, StoreFull
+from store.state import StateStore
 from store.statecommit import Batch
 from store.statewriter import StateWriter
-from tests.support.state_store import WAIT_S, Ends, opened
+from tests.support.state_store import WAIT_S, Ends, opened, plant
 
 
 class Gate:
@@ -159,3 +162,20 @@ def test_records_that_do_not_follow_are_refused(tmp_path: object) -> None:
         rig.give(applied.writes, follows, Mark(*rig.model.place))
         rig.flush()
         assert dict(rig.store.view.scan(b"")) == rig.model.view.rows
+
+
+def test_a_record_that_finds_its_place_taken_fails_and_is_not_lost(tmp_path: Path) -> None:
+    """A log that goes on behind its mark is damaged; LMDB says no to what is appended there."""
+    with opened(tmp_path / "state") as rig:
+        rig.fill(20)
+    plant(tmp_path / "state", LOG, lsn_key(30), b"of another time")
+    again = StateStore.open(tmp_path / "state")
+    ends = Ends()
+    writer = StateWriter(again, ends)
+    applied = rig.model.submit(rig.tx(Deposit("a", 1)), 10_000_000)
+    writer.submit(1, applied.writes, (applied.entry,), Mark(*rig.model.place))
+    assert codes(ends.wait(1)) == [(1, "StoreFailed")]
+    assert writer.close(WAIT_S)
+    again.renew()
+    assert again.place().lsn == 20
+    again.close()

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from shard_node.state.economy import Deposit, Transfer
+from shard_node.state.economy import RECENT_MAX, Deposit, Transfer, history
 from shard_node.state.errors import UnknownTransaction
 from shard_node.state.files import LOG, lsn_key, pack
 from shard_node.state.keys import Table
@@ -23,6 +23,16 @@ from store.trim import PIECE, trimming
 from tests.support.state_store import Ends, Rig, opened, plant
 
 PLACE = Place(100, GENESIS, 1)
+
+
+class Log:
+    """A file's, to which every transaction is new."""
+
+    def __init__(self, store: StateStore) -> None:
+        self.entry = store.entry
+
+    def applied(self, _op_id: bytes) -> None:
+        return None
 
 
 def trim(rig: Rig, up_to: int) -> None:
@@ -115,4 +125,23 @@ def test_the_rows_that_go_are_those_of_the_records_that_went(tmp_path: Path) -> 
         trim(rig, last)
         assert not {Table.HISTORY, Table.UNDONE} & tables()
         with pytest.raises(UnknownTransaction):
-            apply(rig.store.view, rig.store, rig.tx(Rollback(undone), reason="x"), 1, PLACE)
+            tx = rig.tx(Rollback(undone), reason="x")
+            apply(rig.store.view, Log(rig.store), tx, 1, PLACE)
+
+
+def test_an_accounts_older_history_goes_with_the_last_of_its_records(tmp_path: Path) -> None:
+    with opened(tmp_path / "state") as rig:
+        rig.fill(30)
+        mine = [rig.do(Deposit("z", 1)).lsn for _ in range(2 * RECENT_MAX + 5)]
+        rig.flush()
+
+        def rows() -> int:
+            return sum(b"account:z" in key for key, _ in rig.store.view.scan(b""))
+
+        assert rows() == 2
+        trim(rig, mine[RECENT_MAX - 2])
+        assert (rows(), list(history(rig.store.view, "z"))) == (2, mine)
+        trim(rig, mine[RECENT_MAX - 1])
+        assert (rows(), list(history(rig.store.view, "z"))) == (1, mine[RECENT_MAX:])
+        trim(rig, mine[-1])
+        assert list(history(rig.store.view, "z")) == mine[2 * RECENT_MAX :]
