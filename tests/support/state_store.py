@@ -24,6 +24,7 @@ from store.statewriter import StateWriter
 
 WAIT_S = 30
 STAGED_MAX = 500
+SETTLED_S = 0.2
 """Records of a Pipeline that are not read from the file yet."""
 
 
@@ -173,9 +174,8 @@ class Pipeline:
         if error is not None:
             self.writer.reset()
             self._failed = True
-        elif len(self._entries) > STAGED_MAX:
-            assert self.writer.settle(WAIT_S)
-            self._begin()
+        elif len(self._entries) > STAGED_MAX and self.writer.settle(SETTLED_S):
+            self._begin()  # not while the disk is full
         return [(entry.lsn, error) for entry in group]
 
 
