@@ -24,8 +24,8 @@ from store.statewriter import StateWriter
 
 WAIT_S = 30
 STAGED_MAX = 500
-SETTLED_S = 0.2
 """Records of a Pipeline that are not read from the file yet."""
+SETTLED_S = 0.2
 
 
 class Ends:
