@@ -13,7 +13,7 @@ from shard_node.state.economy import Deposit
 from shard_node.state.files import LOG, Mark, lsn_key
 from store.errors import StoreBusy, StoreClosed, StoreDamaged, StoreError, StoreFailed, StoreFull
 from store.state import StateStore
-from store.statecommit import Batch
+from store.statecommit import Batch, Frames
 from store.statewriter import StateWriter
 from tests.support.state_store import WAIT_S, Ends, opened, plant
 
@@ -26,13 +26,13 @@ class Gate:
         self.entered = threading.Semaphore(0)
         self.bad: dict[int, Exception] = {}
         self.kept: list[list[int]] = []
-        self.settled: list[tuple[list[int], int]] = []
+        self.settled: list[tuple[list[int], Frames | None]] = []
 
     def place(self) -> Mark:
         return Mark()
 
-    def commit(self, batches: list[Batch], number: int = 0) -> None:
-        self.settled.append(([batch.token for batch in batches], number))
+    def commit(self, batches: list[Batch], frames: Frames | None = None) -> None:
+        self.settled.append(([batch.token for batch in batches], frames))
 
     def append(self, batches: list[Batch]) -> int:
         self.entered.release()
