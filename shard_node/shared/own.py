@@ -60,6 +60,11 @@ class OwnRows:
         }
         return merged(self._reader, writes, prefix, after)
 
+    def clear(self) -> None:
+        """The file is another one, and will not show what was kept."""
+        self._rows.clear()
+        self.close()
+
     def close(self) -> None:
         """The loop ends."""
         if self._timer is not None:
