@@ -176,7 +176,7 @@ def _put_all(
         with txn.cursor(db) as cursor:
             _, added = cursor.putmulti(packed, append=append)
         if added != len(packed):
-            raise StoreFailed(f"{len(packed) - added} of {len(packed)} were not put")
+            raise StoreDamaged(f"{len(packed) - added} of {len(packed)} keys were taken")
 
 
 def next_mark(batch: Batch, mark: Mark) -> Mark:
