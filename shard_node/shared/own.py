@@ -7,9 +7,11 @@ shows it. Its answer has the rows, so that a process reads what it wrote at once
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from shard_node.errors import ShardNodeError
 from shard_node.shared.reader import Reader
 from shard_node.state.views import merged
 
@@ -72,9 +74,10 @@ class OwnRows:
             self._timer = None
 
     def _look(self) -> None:
-        shown = self._reader.mark().lsn
-        self._rows = {key: mine for key, mine in self._rows.items() if mine[0] > shown}
         self._timer = None
+        with contextlib.suppress(ShardNodeError):  # it cannot be read now: perhaps the next time
+            shown = self._reader.mark().lsn
+            self._rows = {key: mine for key, mine in self._rows.items() if mine[0] > shown}
         if self._rows:
             self._timer = asyncio.get_running_loop().call_later(LOOKED_S, self._look)
         else:

@@ -69,7 +69,7 @@ class Reader:
         folder in the process. Raises CannotRead: then it is to be closed."""
         with _lending:
             lent = _lent[self._folder]
-            if lent.file == _file_of(self._folder):
+            if lent.file is not None and lent.file == _file_of(self._folder):
                 return False
             for reader in lent.readers:
                 reader._env = _AWAY
@@ -174,7 +174,8 @@ _DAMAGE: Final = (
 
 
 class _Lent:
-    """An environment, of which file it is, and who reads it."""
+    """An environment, of which file it is (None: closed, the other one could not be opened),
+    and who reads it."""
 
     def __init__(self, env: Any, file: File | None) -> None:
         self.env, self.file = env, file
