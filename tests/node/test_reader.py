@@ -14,13 +14,12 @@ import pytest
 import shard_node
 from shard_node.shared.fleet import FleetState
 from shard_node.shared.reader import DATA_FILE, CannotRead, Reader
-from shard_node.state import files, rows
+from shard_node.state import rows
 from shard_node.state.keys import Table, key_of
 from shard_node.state.values import SetValue, Value
 from store.state import StateStore
-from store.statecommit import Batch
 from tests.support.aio import async_test
-from tests.support.state import World
+from tests.support.state_store import opened
 from tests.support.waiting import wait_for
 
 KEY = key_of(Table.VALUE, "v")
@@ -88,11 +87,9 @@ def test_errors_of_lmdb(
 
 def made(folder: Path, value: str) -> Path:
     """The file of a state that has this value."""
-    world, store = World(), StateStore.open(folder)
-    applied = world.do(SetValue("v", value))
-    mark = files.Mark(applied.lsn, applied.entry.digest, applied.entry.at_ms)
-    store.commit([Batch(1, 0, applied.writes, (applied.entry,), mark, {}, None)])
-    store.close()
+    with opened(folder) as rig:
+        rig.do(SetValue("v", value))
+        rig.flush()
     return folder / DATA_FILE
 
 
@@ -184,6 +181,8 @@ async def test_in_another_era_nothing_of_the_last_one_is_read(
                 state.get = state._own.get  # type: ignore[method-assign]
                 state.registered(0, era)  # the same file, and the same era: it will show it
             assert value_of(state) == wanted
+            ((_, row),) = state.scan(KEY)
+            assert row == state.get(KEY)
         (tmp_path / "state" / DATA_FILE).unlink()
         state.registered(0, "two")
         assert (state._reader, state._own) == (None, None)
