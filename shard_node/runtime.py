@@ -269,7 +269,8 @@ class Node(Peer):
             self.client.subscribe(self._plane.handlers.topics)
 
     def _link_changed(self, link: Link) -> None:
-        self._state_link(link, self.client.session.told if self.client is not None else 0)
+        if self.client is not None:
+            self._state_link(link, self.client.session)
         said = {
             Link.REGISTERED: "the broker is there",
             Link.AWAY: "the broker is silent; the bot goes on without it",

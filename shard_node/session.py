@@ -92,6 +92,8 @@ class NodeSession:
         """Why the broker did not let it in when it was asked last."""
         self.told = 0
         """The number of the last change of the state that the broker says it told."""
+        self.era = ""
+        """The state's, as the broker said at the registration."""
         self.pace = Pace()
         self._register = register
         self._serves = serves
@@ -273,7 +275,7 @@ class NodeSession:
         self._registering = self.refusal = None
         self.pace.registered()
         self.pace.told(welcome.heartbeat_interval_s)
-        self.told = welcome.told
+        self.told, self.era = welcome.told, welcome.era
         if not welcome.accepted:
             self._move("refused")
             reason = welcome.reason or "the broker knows a newer epoch of this node"

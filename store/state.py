@@ -25,6 +25,7 @@ from shard_node.state.files import (
     BASE_KEY,
     DATABASES,
     ERA_KEY,
+    IMPORT_KEY,
     JOURNAL_KEY,
     LOG,
     MARK_KEY,
@@ -189,6 +190,12 @@ class StateStore:
         """Drawn when the store was made and at each restore: lsns of two eras do not compare."""
         found = self.view.lookup(META, ERA_KEY)
         return "" if found is None else found.hex()
+
+    def descent(self) -> str:
+        """The era, and the last import of rows in it: what was read in another one does not
+        become what is here by what the log says."""
+        found = self.view.lookup(META, IMPORT_KEY)
+        return self.era() + ("" if found is None else found.hex())
 
     def entry(self, lsn: int) -> Entry | None:
         """A committed record of the log; None where there is none (any more)."""

@@ -99,6 +99,7 @@ class SharedState:
 
     ``settled`` is what the file shows, ``port`` what is durable; all changes up to ``shown`` are
     in the file and were told. ``secret`` is of this process alone: salts are made with it.
+    ``era`` is another one where the rows do not follow by the log from those of the last process.
     ``told`` counts the changes that each peer was told of, by its name, whether it got them or
     not. ``waiting`` counts transactions that are applied and not durable, ``unsettled`` those
     that are durable and not in the file; ``commit_ms`` is how long the last commit took from
@@ -107,6 +108,7 @@ class SharedState:
 
     settled: StatePort = field(default_factory=MemoryPort)
     secret: bytes = b""
+    era: str = ""
     told: dict[str, int] = field(default_factory=dict)
     port: Unsettled = field(init=False)
     shown: Place = field(init=False)

@@ -148,7 +148,8 @@ class StateKeeper:
             boot_ms=time.clock_gettime_ns(_BOOT_CLOCK) // 1_000_000,
             wall_ms=time.time_ns() // 1_000_000,
         )
-        self.shared = SharedState(self._port, secret=secrets.token_bytes(SECRET_BYTES), clock=clock)
+        secret = secrets.token_bytes(SECRET_BYTES)
+        self.shared = SharedState(self._port, secret, self._store.descent(), clock=clock)
         self._restore_cooldowns(clock.at_ms(now))
         left = self._store.note(FORGETTING_NOTE)
         if left is not None:

@@ -75,6 +75,7 @@ class Clients:
             self._interval_s(),
             settings.drain_s,
             told=self._fleet.shared.told.get(name, 0),
+            era=self._fleet.shared.era,
         )
 
     def _heartbeat(self, ref: Ref, body: Heartbeat, now: float) -> Effects:

@@ -130,6 +130,7 @@ class Membership:
             settings.drain_s,
             problem,
             told,
+            self._fleet.shared.era,
         )
 
     # --- heartbeats

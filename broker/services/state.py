@@ -307,7 +307,8 @@ class State:
 def at(shared: SharedState, now: float) -> StateAt:
     """Where the log stands as far as the file shows it and all changes were told."""
     place = shared.shown
-    return StateAt(place.lsn, place.at_ms, shared.port.first_lsn(), shared.clock.at_ms(now))
+    first, now_ms = shared.port.first_lsn(), shared.clock.at_ms(now)
+    return StateAt(place.lsn, place.at_ms, first, now_ms, shared.era)
 
 
 def _own_rows(applied: Applied) -> tuple[tuple[bytes, bytes | None], ...] | None:

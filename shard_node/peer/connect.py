@@ -141,7 +141,7 @@ class Client(Peer):
             self._plane.event(frame.header, frame.body)
 
     def _link_changed(self, link: Link) -> None:
-        self._state_link(link, self._client.session.told)
+        self._state_link(link, self._client.session)
         if link is Link.REGISTERED:
             self._registered.set()
 

@@ -6,6 +6,12 @@ change of each record, from the last state that it knew to the present one. ``ch
 the new values of the fields that changed, ``removed`` the names of those that are gone. A
 version counts the changes of a record from 1; ``new_version`` 0: it was deleted,
 ``old_version`` 0: it was not there.
+
+What was missed is told with all its fields and ``old_version`` 0, as if it were new, where the
+log does not say how it was: of an account always, of all records where the log was trimmed,
+a backup restored, or a payload erased. A node that keeps a copy in memory then compares, and
+tells what changed. That a person was forgotten meanwhile is told by such a node alone: nothing
+is left by which others could know what there was.
 """
 
 from __future__ import annotations

@@ -82,6 +82,7 @@ class FleetState:
         self._intake = Intake(self, tell)
         self._task: asyncio.Task[None] | None = None
         self._behind: asyncio.TimerHandle | None = None
+        self._era = ""
 
     # --- the Backend
 
@@ -202,20 +203,21 @@ class FleetState:
         """The process has its loop: read the file, if it can be read from here."""
         self._open_reader()
 
-    def registered(self, told: int = 0) -> None:
+    def registered(self, told: int = 0, era: str = "") -> None:
         """A broker is there, perhaps another one: learn what was missed. ``told`` is the number
-        of the last change that it told this process of."""
+        of the last change that it told this process of, ``era`` that of its state."""
         if self._behind is not None:
             self._behind.cancel()
-        self._intake.registered(told)
-        if self._reader is None:
-            self._open_reader()
+        self._intake.registered(told, era)
+        other, self._era = self._era not in ("", era), era
+        self._read_anew(other)
         if self._reader is None and self._replica is None and self._folder is not None:
             self.keep_copy()
         self.missed()
 
     def missed(self) -> None:
         """Something was not told: read what it was."""
+        self._intake.again()
         if self._task is None or self._task.done():
             self._task = asyncio.get_running_loop().create_task(self._catch_up())
 
@@ -263,13 +265,7 @@ class FleetState:
         if self._behind is not None:
             self._behind.cancel()
         self._submitter.close()
-        if self._own is not None:
-            self._own.close()
-            self._own = None
-        if self._reader is not None:
-            self._reader.close()
-            self._reader = None
-            vars(self).pop("get", None)
+        self._close_reader()
 
     # --- within
 
@@ -312,6 +308,33 @@ class FleetState:
         self._own = OwnRows(self._reader, self._read_file)
         self._submitter.rows = True
         self._read_file()
+
+    def _read_anew(self, other: bool) -> None:
+        """Read the file that is there now: a restored backup is another one. ``other``: it has
+        another history, and does not go on to what this process wrote."""
+        if self._reader is None:
+            self._open_reader()
+            return
+        try:
+            renewed = self._reader.renew()
+        except ShardNodeError as error:
+            _log.warning("the state is read through the broker: %s", error)
+            self._close_reader()
+            return
+        if renewed or other:
+            assert self._own is not None
+            self._own.clear()
+            self._read_file()
+
+    def _close_reader(self) -> None:
+        if self._own is not None:
+            self._own.close()
+            self._own = None
+        if self._reader is not None:
+            self._reader.close()
+            self._reader = None
+            vars(self).pop("get", None)
+        self._submitter.rows = False
 
     def _read_file(self) -> None:
         """Nothing of ours is missing in the file: reads go straight to it."""

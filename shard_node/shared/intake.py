@@ -2,8 +2,9 @@
 
 The broker numbers what it tells a process. Where a number is missing, what comes after it is
 held until it is known what it was. What a node missed it reads from the log, from the last lsn
-of which it knows that it was told everything. Where the log does not go back so far, it looks at
-every row of the tables.
+of which it knows that it was told everything. Where the log does not go back so far, or does not
+say what became of the rows (a person was forgotten, a backup was restored), it looks at every row
+of the tables: a copy in memory is then compared with them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from shard_node.shared.changes import parts_of
 from shard_node.state.deltas import ROWS, delta_of, name_of
+from shard_node.state.erasing import ForgetUser
 from shard_node.state.keys import Part, Table, key_of, parse_key
 from shard_node.state.log import Payload
 from shard_node.state.rows import head
@@ -32,6 +34,8 @@ HELD_MAX: Final = 65_536
 MISSED_MAX: Final = 100_000
 """Rows that changed meanwhile; where there are more, all are looked at."""
 PAGE: Final = 500
+_FORGETTING: Final = ForgetUser.__name__
+"""An operation that leaves neither an undo nor traces of the rows that went."""
 
 
 class Source(Protocol):
@@ -72,17 +76,25 @@ class Intake:
         self._held: list[StateUpdate] | None = None
         self._again = False
         self._reached = 0
+        self._era = ""
+        """The broker's state's at the last catching up."""
 
     def listen(self, listens: bool) -> None:
         """Somebody cares from now on, or nobody any more."""
-        if listens and not self.listens:
+        if listens and not self.listens and self.replica is None:
             self.known, self.lsn = False, 0  # what was before is none of its business
         self.listens = listens
 
-    def registered(self, number: int) -> None:
+    def registered(self, number: int, era: str = "") -> None:
         """A broker is there, whose next change has a higher number. ``catch_up`` is to follow;
         what comes before it has is held, since it is newer than what was missed."""
         self.number = number
+        if self.replica is not None and self._era not in ("", era):
+            self.replica.lsn = 0  # it stands nowhere in this log yet
+        self._hold()
+
+    def again(self) -> None:
+        """``catch_up`` is to do what it does once more, also where it runs."""
         self._hold()
 
     def heard(self, update: StateUpdate, number: int = 0) -> None:
@@ -139,11 +151,16 @@ class Intake:
         while self._again:  # set where something is missing of what came meanwhile as well
             self._again = False
             at = await self._state.where()
-            if self.replica is not None and not self.replica.loaded:
-                await self.replica.load()
+            if self.replica is None or self.replica.loaded:
+                copy = self.replica
+            else:
+                copy = None  # it has nothing yet that rows could be compared with
+                self.replica.take(await self.replica.load())
             if self.known and (self.listens or self.replica is not None):
-                await self._make_good(at)
-            self.known, self.lsn = True, at.lsn
+                await self._make_good(at, copy)
+            if self.replica is not None:
+                await self.replica.mend()
+            self.known, self.lsn, self._era = True, at.lsn, at.era
             self._held = [update for update in self._held or () if update.lsn > at.lsn]
         held, self._held = self._held or (), None
         for update in held:
@@ -154,16 +171,16 @@ class Intake:
         if self.replica is not None:
             self.replica.reached(self.lsn)
 
-    async def _make_good(self, at: StateAt) -> None:
+    async def _make_good(self, at: StateAt, copy: Replica | None) -> None:
         after = self.lsn
-        if at.lsn < after:  # another log: a backup was restored
+        if at.lsn < after or self._era not in ("", at.era):  # another log
             self._told.clear()
             self.lsn = 0
-            await self._sweep(0)
+            await self._look_at_all(0, copy)
         elif after + 1 < at.first:
-            await self._sweep(after)
+            await self._look_at_all(after, copy)
         else:
-            await self._missed(after, at.lsn)
+            await self._missed(after, at.lsn, copy)
 
     def _pass_on(self, update: StateUpdate, upto: int = 0) -> None:
         """Tell a change, unless it was; ``upto``: nothing later up to there is to be told."""
@@ -182,17 +199,18 @@ class Intake:
         if len(self._told) > (TOLD_KEPT if self._held is None else MISSED_MAX):
             self._told.popitem(last=False)
 
-    async def _missed(self, after: int, upto: int) -> None:
+    async def _missed(self, after: int, upto: int, copy: Replica | None) -> None:
         first, before = after, dict[bytes, bytes | None]()
         while after < upto:
             page = await self._state.read_log(after, PAGE)
             if page.first > after + 1:  # trimmed meanwhile
-                await self._sweep(first)
+                await self._look_at_all(first, copy)
                 return
             for entry in page.entries:
                 payload = entry.payload()
-                if payload is None or len(before) > MISSED_MAX:
-                    await self._sweep(first)
+                forgot = copy is not None and _FORGETTING in entry.kinds
+                if payload is None or forgot or len(before) > MISSED_MAX:
+                    await self._look_at_all(first, copy)
                     return
                 for key, row in _touched(payload):
                     if key not in before and not self._was_told(key, entry.lsn):
@@ -210,6 +228,21 @@ class Intake:
             return True
         table, parts = parse_key(key)
         return self._told.get((table.name.lower(), name_of(parts)), 0) >= lsn
+
+    async def _look_at_all(self, after: int, copy: Replica | None) -> None:
+        if copy is None:
+            await self._sweep(after)
+        else:
+            await self._compare(copy)
+
+    async def _compare(self, copy: Replica) -> None:
+        """Tell of every row that is another one than in the copy, which gets all rows anew."""
+        view = await copy.load()
+        before = copy.other(view)
+        rows = await self._state.rows(list(before))
+        copy.take(view)
+        for (key, was), (row, as_of) in zip(before.items(), rows, strict=True):
+            self._found(key, was, row, as_of)
 
     async def _sweep(self, after: int) -> None:
         """Tell of every row that changed after ``after``, as if it were new, and of deleted
@@ -231,7 +264,7 @@ class Intake:
     def _found(self, key: bytes, before: bytes | None, row: bytes | None, as_of: int) -> None:
         """A row that was missed, as it was and, at the lsn ``as_of``, is."""
         if self.replica is not None:
-            self.replica.put(key, row)
+            self.replica.put(key, row, as_of)
         table, parts = parse_key(key)
         name = (table.name.lower(), name_of(parts))
         delta = None if row is None else delta_of(key, before, row)
@@ -256,7 +289,8 @@ def key_of_update(update: StateUpdate) -> bytes:
 
 
 def _touched(payload: Payload) -> Iterator[tuple[bytes, bytes | None]]:
-    """Rows that a transaction changed, as they were; accounts as if they had not been."""
+    """Rows that a transaction changed, as they were; accounts as if they had not been (the log
+    has amounts, not balances)."""
     for undo in payload.undo:
         account: Part | None = getattr(undo, "account", None)
         if isinstance(undo, Restore):

@@ -26,6 +26,7 @@ from shard_node.wire.topics import STATE_COMMITTED, STATE_UPDATE
 
 if TYPE_CHECKING:
     from shard_node.peer.plane import Plane
+    from shard_node.session import NodeSession
 
 IMPLIED: Final = {
     **{table_topic(table): (STATE_COMMITTED,) for table in Table},
@@ -72,9 +73,9 @@ class StateMember(Primitives):
             return STATE_COMMITTED not in self._plane.handlers.events
         return False
 
-    def _state_link(self, link: Link, told: int) -> None:
+    def _state_link(self, link: Link, session: NodeSession) -> None:
         if link is Link.REGISTERED:
-            self._fleet_state.registered(told)
+            self._fleet_state.registered(session.told, session.era)
 
     def _state_told(self, told: int) -> None:
         """A heartbeat's answer says what was told so far."""

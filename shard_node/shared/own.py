@@ -7,9 +7,11 @@ shows it. Its answer has the rows, so that a process reads what it wrote at once
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Iterator
 from typing import Final
 
+from shard_node.errors import ShardNodeError
 from shard_node.shared.reader import Reader
 from shard_node.state.views import merged
 
@@ -55,10 +57,15 @@ class OwnRows:
         shown = self._reader.mark().lsn
         writes = {
             key: row
-            for key, (lsn, row) in list(self._rows.items())
+            for key, (lsn, row) in self._rows.items()
             if lsn > shown and key.startswith(prefix)
         }
         return merged(self._reader, writes, prefix, after)
+
+    def clear(self) -> None:
+        """The file is another one, and will not show what was kept."""
+        self._rows.clear()
+        self.close()
 
     def close(self) -> None:
         """The loop ends."""
@@ -67,9 +74,11 @@ class OwnRows:
             self._timer = None
 
     def _look(self) -> None:
-        self._timer = asyncio.get_running_loop().call_later(LOOKED_S, self._look)
-        shown = self._reader.mark().lsn
-        self._rows = {key: mine for key, mine in self._rows.items() if mine[0] > shown}
-        if not self._rows:
-            self.close()
+        self._timer = None
+        with contextlib.suppress(ShardNodeError):  # it cannot be read now: perhaps the next time
+            shown = self._reader.mark().lsn
+            self._rows = {key: mine for key, mine in self._rows.items() if mine[0] > shown}
+        if self._rows:
+            self._timer = asyncio.get_running_loop().call_later(LOOKED_S, self._look)
+        else:
             self._empty()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +27,13 @@ LMDB_MAJOR: Final = 0
 CHUNK_ROWS: Final = 512
 """Rows of a scan in one read transaction."""
 RESIZES_MAX: Final = 3
+QUIET_S: Final = 1.0
+"""How long the reads of other threads are waited for before a file is let go of: they take
+microseconds."""
 CRC_BYTES: Final = 4
+
+File = tuple[int, int]
+"""Its device and inode."""
 
 
 class CannotRead(ShardNodeError):
@@ -43,22 +50,47 @@ class Reader:
     def __init__(self, folder: Path) -> None:
         self._closed = False
         self._folder = folder.resolve()
-        self._env = _borrow(self._folder)
+        env = _borrow(self._folder, self)
         try:
-            self._rows = self._env.open_db(files.ROWS, create=False)
-            self._meta = self._env.open_db(files.META, create=False)
+            self._use(env)
+        except CannotRead:
+            _give_back(self._folder, self)
+            raise
+
+    def _use(self, env: Any) -> None:
+        try:
+            rows, meta = (env.open_db(name, create=False) for name in (files.ROWS, files.META))
         except lmdb.Error as error:
-            _give_back(self._folder)
-            raise CannotRead(f"{folder}: {error}") from error
+            raise CannotRead(f"{self._folder}: {error}") from error
+        self._rows, self._meta, self._env = rows, meta, env
+
+    def renew(self) -> bool:
+        """Read the file that is there now; whether it is another one. For all readers of this
+        folder in the process. Raises CannotRead: then it is to be closed."""
+        with _lending:
+            lent = _lent[self._folder]
+            if lent.file is not None and lent.file == _file_of(self._folder):
+                return False
+            for reader in lent.readers:
+                reader._env = _AWAY
+            lent.file = None
+            _let_go(lent.env)
+            lent.env, lent.file = _open(self._folder)
+            for reader in lent.readers:
+                reader._use(lent.env)
+            return True
 
     def get(self, key: bytes) -> bytes | None:
         """A committed row, the newest one. Raises StoreDamaged, CannotRead, BadName."""
+        env = self._env
         try:
             # A transaction costs less than what would keep it for the next read.
-            stored = self._env.begin(db=self._rows).get(key)
+            stored = env.begin(db=self._rows).get(key)
         except lmdb.MapResizedError:
             stored = self._begin().get(key, db=self._rows)
         except lmdb.Error as error:
+            if self._env is not env:  # renewed by another thread
+                return self.get(key)
             raise _wrong(error, key) from error
         if stored is None:
             return self._missing(key)
@@ -88,7 +120,7 @@ class Reader:
         """No read any more. Twice does nothing."""
         if not self._closed:
             self._closed = True
-            _give_back(self._folder)
+            _give_back(self._folder, self)
 
     def _chunk(self, prefix: bytes, after: bytes) -> list[tuple[bytes, bytes]]:
         try:
@@ -108,10 +140,14 @@ class Reader:
 
     def _begin(self) -> Any:
         for _ in range(RESIZES_MAX):
+            env = self._env
             try:
-                return self._env.begin()
+                return env.begin()
             except lmdb.MapResizedError:
-                self._env.set_mapsize(0)
+                env.set_mapsize(0)
+            except lmdb.Error:
+                if self._env is env:
+                    raise
         return self._env.begin()
 
 
@@ -136,36 +172,81 @@ _DAMAGE: Final = (
     lmdb.PanicError,
 )
 
-_lent: dict[Path, tuple[Any, int]] = {}
-"""An environment is opened once in a process, whoever reads: it and how many do."""
+
+class _Lent:
+    """An environment, of which file it is (None: closed, the other one could not be opened),
+    and who reads it."""
+
+    def __init__(self, env: Any, file: File | None) -> None:
+        self.env, self.file = env, file
+        self.readers: list[Reader] = []
+
+
+class _Away:
+    """In the place of an environment while another file is opened."""
+
+    def begin(self, **_how: Any) -> Any:
+        """Waits for it. Raises lmdb.Error: the reader has got the other one by then."""
+        with _lending:
+            raise lmdb.Error("another file has taken its place, and cannot be opened")
+
+
+_AWAY: Final = _Away()
+_lent: dict[Path, _Lent] = {}
+"""An environment is opened once in a process, whoever reads: closing a second one would drop the
+locks of the first."""
 _lending = threading.Lock()
 
 
-def _borrow(folder: Path) -> Any:
+def _borrow(folder: Path, reader: Reader) -> Any:
     with _lending:
-        env, count = _lent.get(folder, (None, 0))
-        env = _open(folder) if env is None else env
-        _lent[folder] = (env, count + 1)
-        return env
+        lent = _lent.get(folder)
+        if lent is None:
+            lent = _lent[folder] = _Lent(*_open(folder))
+        lent.readers.append(reader)
+        return lent.env
 
 
-def _give_back(folder: Path) -> None:
+def _give_back(folder: Path, reader: Reader) -> None:
     with _lending:
-        env, count = _lent.pop(folder)
-        if count > 1:
-            _lent[folder] = (env, count - 1)
-        else:
-            env.close()
+        lent = _lent[folder]
+        lent.readers.remove(reader)
+        if not lent.readers:
+            del _lent[folder]
+            lent.env.close()
 
 
-def _open(folder: Path) -> Any:
-    if not (folder / DATA_FILE).exists():
+def _let_go(env: Any) -> None:
+    """Close it once no other thread reads: the file's pages go from memory with it."""
+    me, deadline = str(os.getpid()), time.monotonic() + QUIET_S
+    try:
+        while time.monotonic() < deadline:
+            slots = [line.split() for line in env.readers().splitlines()[1:]]
+            if not any(slot[0] == me and slot[-1] != "-" for slot in slots if slot):
+                break
+            time.sleep(0.001)
+    except lmdb.Error:  # it is closed
+        return
+    env.close()
+
+
+def _file_of(folder: Path) -> File | None:
+    try:
+        found = (folder / DATA_FILE).stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _open(folder: Path) -> tuple[Any, File]:
+    file = _file_of(folder)  # of before: if another one comes now, it is seen the next time
+    if file is None:
         raise CannotRead(f"{folder}: there is no state's file")
     if not os.access(folder / LOCK_FILE, os.W_OK):
         # lmdb would read on without its lock, and the writer reuse pages under the reader.
         raise CannotRead(f"{folder / LOCK_FILE} cannot be written, and readers need that")
     try:
-        return lmdb.open(
+        env = lmdb.open(
             str(folder),
             readonly=True,
             create=False,
@@ -174,3 +255,4 @@ def _open(folder: Path) -> Any:
         )
     except (lmdb.Error, MemoryError, OSError) as error:
         raise CannotRead(f"{folder}: {error}") from error
+    return env, file

@@ -34,7 +34,8 @@ class Replica:
         self.lsn = 0
         self._state = state
         self._view = DictView()
-        self._stale: set[bytes] = set()
+        self._stale: dict[bytes, int] = {}
+        """Rows that are asked for, and the lsn of the last change of each."""
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -48,19 +49,42 @@ class Replica:
         self._check()
         return iter(list(self._view.scan(prefix, after)))
 
-    async def load(self) -> None:
-        """Ask for all rows. Changes that come meanwhile are told afterwards."""
+    async def load(self) -> DictView:
+        """Ask for all rows, to ``take`` them. Raises ShardNodeError."""
         view = DictView()
         async for key, row in self._state.all_there():
             if Table(key[1]) not in BOOKKEEPING:
                 view.write({key: row})
-        self._view, self.loaded = view, True
+        return view
 
-    def put(self, key: bytes, row: bytes | None) -> None:
-        """A row as the broker has it; nothing where a newer one is here."""
+    def take(self, view: DictView) -> None:
+        """Have these rows and no others. Changes that came meanwhile are told afterwards, and
+        then up to where."""
+        self._view, self.loaded, self.lsn = view, True, 0
+        self._stale.clear()
+
+    def other(self, view: DictView) -> dict[bytes, bytes | None]:
+        """The rows that are other ones there, as they are here, in the keys' order."""
+        mine, theirs = self._view.rows, view.rows
+        keys = sorted(mine.keys() | theirs.keys())
+        return {key: mine.get(key) for key in keys if mine.get(key) != theirs.get(key)}
+
+    def put(self, key: bytes, row: bytes | None, as_of: int) -> None:
+        """A row as the broker has it at an lsn; nothing where a newer one is here."""
         mine = self._view.get(key)
-        if mine is None or row is None or head(row)[1] >= head(mine)[1]:
-            self._view.write({key: row})
+        if self._stale.get(key, 0) > as_of or (mine is not None and head(mine)[1] > as_of):
+            return
+        self._stale.pop(key, None)
+        self._view.write({key: row})
+
+    async def mend(self) -> None:
+        """Ask for the rows that changes did not fit. Raises ShardNodeError."""
+        while self._stale:
+            keys = list(self._stale)
+            rows = await self._state.rows(keys)
+            for key, (row, as_of) in zip(keys, rows, strict=True):
+                if key in self._stale:  # not told otherwise meanwhile
+                    self.put(key, row, as_of)
 
     def changed(self, update: StateUpdate) -> None:
         """Make a change that was told; a row that it does not fit is asked for."""
@@ -71,11 +95,14 @@ class Replica:
         except (ShardNodeError, KeyError, ValueError):
             return
         mine = self._view.get(key)
+        if key in self._stale:
+            self._stale[key] = max(update.lsn, self._stale[key])  # the answer shows whether it does
+            return
         if mine is not None and head(mine)[1] >= update.lsn:
             return
         row = None if update.new_version == 0 else _changed(key, mine, update)
         if row is None and update.new_version:
-            self._stale.add(key)
+            self._stale[key] = update.lsn
             self._refresh()
         else:
             self._view.write({key: row})
@@ -116,17 +143,12 @@ class Replica:
             self._task = asyncio.get_running_loop().create_task(self._fetch_stale())
 
     async def _fetch_stale(self) -> None:
-        while self._stale:
-            keys = list(self._stale)
-            try:
-                rows = await self._state.fetch(keys)
-            except ShardNodeError as error:
-                _log.warning("rows of the state cannot be fetched: %s", error)
-                self.loaded = False  # the next registration loads all
-                return
-            self._stale.difference_update(keys)
-            for key, row in zip(keys, rows, strict=True):
-                self.put(key, row)
+        try:
+            await self.mend()
+        except ShardNodeError as error:
+            _log.warning("rows of the state cannot be fetched yet: %s", error)
+            self._state.missed()  # it is tried again there
+            return
         self.reached(self.lsn)
 
 

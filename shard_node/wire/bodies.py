@@ -66,6 +66,7 @@ class Welcome(Body, frozen=True):
     """The broker's answer. ``accepted`` False means: an old epoch; end yourself.
 
     ``told`` counts the changes of the state that it was told of before (see HeartbeatAck).
+    ``era`` is that of the state (see StateAt).
     """
 
     accepted: bool
@@ -75,6 +76,7 @@ class Welcome(Body, frozen=True):
     drain_s: float
     reason: str = ""
     told: int = 0
+    era: str = ""
 
 
 class Heartbeat(Body, frozen=True):

@@ -123,12 +123,15 @@ class StateMark(Body, frozen=True):
 class StateAt(Body, frozen=True):
     """Reply to ``state.mark``, and the event ``state.committed``: the last committed lsn, its
     log time in ms since the epoch, the first lsn that the log still has (one after the last
-    where it has none). ``now_ms``: what log time it is now."""
+    where it has none). ``now_ms``: what log time it is now. ``era``: another one since the last
+    time means that the rows do not follow by the log from what they were: a backup was restored,
+    or rows were imported."""
 
     lsn: int
     at_ms: int
     first: int = 1
     now_ms: int = 0
+    era: str = ""
 
 
 class StateTrim(Body, frozen=True):

@@ -78,6 +78,14 @@ def test_who_registers_again_hears_where_the_numbers_stand() -> None:
     assert numbers(world, A) == [1, 2]
 
 
+def test_who_registers_or_asks_hears_of_which_era_the_state_is() -> None:
+    world = StateWorld(auto=True)
+    world.shared.era = "one"
+    welcome = world.ask(topics.REGISTER, Register("a", 1, 1, 4, ()))
+    client = world.ask(topics.CLIENT_REGISTER, ["bank", []], client_id("bank", 1, 2))
+    assert (welcome.era, client.era, world.ask(topics.STATE_MARK, [0]).era) == ("one",) * 3
+
+
 def test_a_client_counts_too_and_is_forgotten() -> None:
     world = StateWorld(auto=True)
     me = client_id("bank", 1, 2)

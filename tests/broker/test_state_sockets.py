@@ -131,7 +131,7 @@ def test_status_tells_of_the_state(rig: Rig) -> None:
 
 def test_log_time_does_not_stand_still_while_the_broker_is_away(rig: Rig) -> None:
     do(rig.operator(), tx(1, SetValue("x", 1)))
-    before: StateAt = asked(rig.operator(), topics.STATE_MARK, StateMark())
+    before: StateAt = asked(rig.operator(), topics.STATE_MARK, StateMark(1))
     rig.kill()
     rig.launch()
     rig.hear("serving")

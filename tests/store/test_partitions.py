@@ -94,6 +94,22 @@ def test_it_replaces_what_is_there(exported: tuple[Rig, Path], tmp_path: Path) -
     assert "imported" in report.notes[0]
 
 
+def test_copies_of_the_rows_do_not_follow_from_what_was_imported(
+    exported: tuple[Rig, Path],
+) -> None:
+    rig, file = exported
+    found = []
+    for imports in (False, False, True, True):
+        if imports:
+            import_partition(rig.folder, file)
+        store = StateStore.open(rig.folder)
+        found.append((store.era(), store.descent()))
+        store.close()
+    eras, descents = zip(*found, strict=True)
+    assert (len(set(eras)), len(set(descents))) == (1, 3)
+    assert descents[0] == descents[1]
+
+
 def test_what_was_imported_is_not_rolled_back_unawares(exported: tuple[Rig, Path]) -> None:
     rig, file = exported
     lsn = rig.model.place.lsn

@@ -128,7 +128,7 @@ def test_restore_brings_it_back_in_a_new_era(taken: tuple[Rig, Path], tmp_path: 
     state = tmp_path / "data" / "state"
     expected = rig.model.view.rows, list(rig.model.entries.values())
     store = StateStore.open(state)
-    era = store.era()
+    era, descent = store.era(), store.descent()
     store.close()
     with opened(tmp_path / "fresh" / "state", seed=5) as other:
         other.fill(30)
@@ -138,6 +138,7 @@ def test_restore_brings_it_back_in_a_new_era(taken: tuple[Rig, Path], tmp_path: 
     again = StateStore.open(state)
     assert contents(again) == expected
     assert again.era() not in ("", era)
+    assert again.descent() not in ("", descent)
     again.close()
     assert (state / KEPT_FILE).read_bytes() == newer
     assert (state / DATA_FILE).stat().st_mode & 0o777 == 0o600
