@@ -99,6 +99,7 @@ class SharedState:
 
     ``settled`` is what the file shows, ``port`` what is durable; all changes up to ``shown`` are
     in the file and were told. ``secret`` is of this process alone: salts are made with it.
+    ``forgetting_soon`` are those whose commit is under way.
     ``told`` counts the changes that each peer was told of, by its name, whether it got them or
     not. ``waiting`` counts transactions that are applied and not durable, ``unsettled`` those
     that are durable and not in the file; ``commit_ms`` is how long the last commit took from
@@ -112,6 +113,7 @@ class SharedState:
     shown: Place = field(init=False)
     buckets: Buckets = field(default_factory=Buckets)
     forgetting: list[Forgetting] = field(default_factory=list)
+    forgetting_soon: list[Forgetting] = field(default_factory=list)
     clock: LogClock = field(default_factory=lambda: LogClock(LogMark(), 0.0))
     commits: int = 0
     failed: int = 0

@@ -29,6 +29,7 @@ from broker.core.stateport import (
 )
 from broker.core.unsettled import PortFigures
 from broker.ports.backups import BackupPort
+from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import StateError
 from shard_node.state.files import Mark
 from shard_node.state.log import Entry
@@ -152,7 +153,8 @@ class StateKeeper:
         self._restore_cooldowns(clock.at_ms(now))
         left = self._store.note(FORGETTING_NOTE)
         if left is not None:
-            self.shared.forgetting = msgspec.msgpack.decode(left, type=list[Forgetting])
+            found = msgspec.msgpack.decode(left, type=list[Forgetting])
+            self.shared.forgetting = [one for one in found if self._was_forgotten(one)]
         self.shared.kept = self._kept()
         self._backups = BackupPort(data_dir / FOLDER, wake)
         self._wake = wake
@@ -223,6 +225,15 @@ class StateKeeper:
         self._backups.close()
         if self._writer.close(timeout_s):
             self._store.close()
+
+    def _was_forgotten(self, one: Forgetting) -> bool:
+        """Whether the record is there that forgot him: it may not have been kept, though the note
+        was. Where it cannot be read, he was."""
+        try:
+            entry = self._port.entry(one.up_to)
+        except StateError:
+            return True
+        return entry is not None and ForgetUser.__name__ in entry.kinds
 
     def _kept(self) -> Kept:
         """What cannot be read is no reason not to start: a backup is made the sooner."""

@@ -222,7 +222,9 @@ class State:
         self._next_token += 1
         layer = group.layer
         mark = self._shared.clock.mark(now)._replace(at_ms=layer.entries[-1].at_ms)
-        left = (*self._shared.forgetting, *group.forgotten) if group.forgotten else None
+        shared = self._shared
+        shared.forgetting_soon += group.forgotten
+        left = (*shared.forgetting, *shared.forgetting_soon) if group.forgotten else None
         return [KeepState(group.token, layer.writes, layer.entries, mark, left)]
 
     def _seal(self) -> None:
@@ -285,6 +287,8 @@ class State:
             self._shared.waiting -= group.txs
             self._waiting_bytes -= group.size_bytes
             effects += [Refuse(ref, error) for ref, _ in group.answers]
+            for one in group.forgotten if group.token else ():
+                self._shared.forgetting_soon.remove(one)
         return effects
 
     # --- who listens
