@@ -256,7 +256,8 @@ class StateKeeper:
 
     def _settled(self, token: int, error: StoreError | None) -> None:
         """On the settler's thread."""
-        self._ends.put(StateSettled(token, "" if error is None else str(error)))
+        code, text = ("", "") if error is None else (error.code, str(error))
+        self._ends.put(StateSettled(token, code, text))
         self._wake()
 
     def _check_readers(self) -> None:

@@ -17,6 +17,7 @@ from broker.core.inflight import Ref
 from broker.core.overlay import Layer, Overlay
 from broker.core.stateport import Forgetting, SharedState
 from broker.services.deltas import Change, Deltas
+from broker.services.stopping import PANIC, given_up
 from broker.services.upward import ops_of, tx_of
 from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import StateError
@@ -261,7 +262,7 @@ class State:
         if event.error:
             text = f"the state's file takes nothing for now: {event.error}"
             self._fleet.warn("state_file", f"{text}; what is confirmed lies in its journal")
-            return []
+            return given_up(event)
         self._fleet.warn("state_file", None)
         self._shared.port.settle(event.token)
         changes: list[Change] = []
@@ -281,7 +282,8 @@ class State:
         self._group = Group(self._overlay.place)
         self._shared.failed += 1
         self._fleet.warn("state", f"the state keeps nothing: {event.error}")
-        error = ErrorBody(event.code, f"not kept: {event.error}", event.hint, retryable=True)
+        kept = "not known to be kept" if event.code == PANIC else "not kept"
+        error = ErrorBody(event.code, f"{kept}: {event.error}", event.hint, retryable=True)
         effects: Effects = [ResetState(), Log("ERROR", f"a commit of the state failed: {event}")]
         for group in groups:
             self._shared.waiting -= group.txs
@@ -289,7 +291,7 @@ class State:
             effects += [Refuse(ref, error) for ref, _ in group.answers]
             for one in group.forgotten if group.token else ():
                 self._shared.forgetting_soon.remove(one)
-        return effects
+        return effects + given_up(event)
 
     # --- who listens
 
