@@ -12,6 +12,7 @@ from broker.core.unsettled import PortFigures, StatePort, Unsettled
 from shard_node.state.buckets import Buckets
 from shard_node.state.log import GENESIS, Entry, erased
 from shard_node.state.machine import Place
+from shard_node.state.opids import Known
 from shard_node.state.views import DictView
 
 COOLDOWNS_NOTE: Final = "cooldowns"
@@ -69,9 +70,9 @@ class MemoryPort:
         """There is no file."""
         return PortFigures()
 
-    def op_ids(self, after: int, limit: int) -> list[bytes]:
-        """The op ids of the same."""
-        return [entry.op_id for entry in self.entries(after, limit)]
+    def op_ids(self, after: int, limit: int) -> list[Known]:
+        """Their op ids and log times."""
+        return [(entry.op_id, entry.at_ms) for entry in self.entries(after, limit)]
 
     def commit(self, writes: Mapping[bytes, bytes | None], entries: Sequence[Entry]) -> None:
         """Keeps a batch."""

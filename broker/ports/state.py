@@ -34,6 +34,7 @@ from shard_node.state.errors import StateError
 from shard_node.state.files import Mark
 from shard_node.state.log import Entry
 from shard_node.state.machine import Place
+from shard_node.state.opids import Known
 from store.errors import StoreError
 from store.state import StateStore, StateView
 from store.statestats import Readers, sizes
@@ -123,8 +124,8 @@ class StoredState:
         oldest = (behind[0].behind, round(now - behind[0].since_s, 3)) if behind else (0, 0.0)
         return PortFigures(found.file_bytes, found.used_bytes, *oldest)
 
-    def op_ids(self, after: int, limit: int) -> list[bytes]:
-        """The op ids of the records after the lsn ``after``, at most ``limit``, in order."""
+    def op_ids(self, after: int, limit: int) -> list[Known]:
+        """The op ids and times of records after the lsn ``after``, at most ``limit``, in order."""
         try:
             return self._store.op_ids(after, limit)
         except StoreError as error:

@@ -96,6 +96,7 @@ class State:
         """Durable ones that the file does not show yet."""
         self._waiting_bytes = 0
         self._read = False
+        self._unread: tuple[int, ...] = ()
         self._next_token = 1
         self._told = self._shared.shown
         self._told_at = 0.0
@@ -141,6 +142,8 @@ class State:
         at_ms = self._shared.clock.at_ms(now)
         self._read = read
         outcomes, effects = self._apply_all(body, actor, at_ms)
+        if self._overlay.unread != self._unread:
+            effects += self._lost()
         group = self._group
         # Where nothing waits, or nothing was read, no failure can take the answer back.
         if not self._read or (not group.full and not self._sealed):
@@ -155,6 +158,19 @@ class State:
         self._shared.waiting += len(outcomes)
         self._waiting_bytes += size_bytes
         return effects + self._send(now)
+
+    def _lost(self) -> Effects:
+        """Records are damaged that should tell whether a transaction was applied."""
+        self._unread = self._overlay.unread
+        first, count = self._unread[0], len(self._unread)
+        which = f"record {first}" if count == 1 else f"{count} records, the first {first},"
+        text = (
+            f"{which} of the state's log cannot be read: of a transaction there that is sent again"
+            " it is not known that it was applied"
+            " (run: shardctl state check --copy, then: shardctl backup restore)"
+        )
+        self._fleet.warn("state_log", text)
+        return [Log("ERROR", text)]
 
     def _refusal(self, count: int, size_bytes: int) -> ErrorBody | None:
         if count > STATE_TXS_MAX:

@@ -4,33 +4,40 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 DONE_KEPT: Final = 65_536
 """So many of the last transactions are remembered at least."""
-DONE_KEPT_MS: Final = 30_000
-"""Those that are not older than the last one by more are remembered as well: a sender sends
-again for 10 s."""
-DONE_KEPT_MAX: Final = 524_288
-"""But so many at most: some 100 MB."""
-
 Known = tuple[bytes, int]
 """A record's op id (empty where it cannot be read) and log time."""
 
 
-class OpIds:
-    """The op ids of the last records up to ``last``. Which ones are known rests on the log alone,
-    so whoever applies it again knows the same."""
+class Window(NamedTuple):
+    """The last ``kept`` records, and those not older than the last one by more than ``kept_ms``:
+    a sender sends again for 10 s. But ``most`` of them, some 100 MB."""
 
-    def __init__(
-        self,
-        last: int = 0,
-        *,
-        kept: int = DONE_KEPT,
-        kept_ms: int = DONE_KEPT_MS,
-        most: int = DONE_KEPT_MAX,
-    ) -> None:
-        self._kept, self._kept_ms, self._most = kept, kept_ms, most
+    kept: int = DONE_KEPT
+    kept_ms: int = 30_000
+    most: int = 524_288
+
+    def before(
+        self, last: int, at_ms: int, first: int, time_of: Callable[[int], int | None]
+    ) -> int:
+        """The last record that is not among them, where the record ``last`` is of the log time
+        ``at_ms`` and ``first`` is the oldest that there is."""
+        low, high = max(first - 1, last - self.most), max(first - 1, last - self.kept)
+        return older_than(at_ms - self.kept_ms, time_of, low + 1, high)
+
+
+WINDOW: Final = Window()
+
+
+class OpIds:
+    """The op ids of the last records up to ``last``. Which ones are found rests on the log alone:
+    who applies it again finds the same."""
+
+    def __init__(self, last: int = 0, window: Window = WINDOW) -> None:
+        self._kept, self._kept_ms, self._most = window
         self.last = last
         self._order: deque[bytes] = deque()
         self._times: deque[int] = deque()
@@ -68,8 +75,8 @@ class OpIds:
         self._times.extendleft(at_ms for _, at_ms in reversed(records))
         lsns = self._lsns
         for lsn, (op_id, _) in enumerate(records, first):
-            if op_id and lsns.setdefault(op_id, lsn) <= self.last - self._kept:
-                lsns[op_id] = max(lsn, lsns[op_id])
+            if op_id:
+                lsns[op_id] = max(lsn, lsns.get(op_id, 0))
 
     def back_to(self, lsn: int) -> None:
         """Forget the records after this one."""
@@ -110,19 +117,3 @@ def older_than(at_ms: int, time_of: Callable[[int], int | None], first: int, las
         else:
             high = middle - 1
     return low
-
-
-def forgotten_to(
-    at_ms: int,
-    time_of: Callable[[int], int | None],
-    first: int,
-    last: int,
-    *,
-    kept: int = DONE_KEPT,
-    kept_ms: int = DONE_KEPT_MS,
-    most: int = DONE_KEPT_MAX,
-) -> int:
-    """The last record whose op id need not be known, where the record ``last`` is of the log
-    time ``at_ms`` and ``first`` is the oldest that there is."""
-    low, high = max(first - 1, last - most), max(first - 1, last - kept)
-    return older_than(at_ms - kept_ms, time_of, low + 1, high)
