@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import lmdb
 
 from shard_node.state.files import DATABASES
 from store.engine import FILE_MODE, LMDB_MAJOR, MAP_MAX_BYTES, READERS_MAX
-from store.errors import StoreDamaged, StoreMemory, StoreOpenError
+from store.errors import StoreDamaged, StoreFull, StoreMemory, StoreOpenError
 from store.offline import DATA_FILE, open_databases
 from store.state import StateStore, settle_at_rest
 
@@ -20,7 +20,8 @@ def beside(folder: Path) -> Iterator[StateStore]:
     """The state for reading, whether a broker runs on it or not. Raises StoreError."""
     if not (folder / DATA_FILE).is_file():
         raise StoreOpenError(f"{folder}: there is no state", hint="run: shardctl start")
-    settle_at_rest(folder)
+    with suppress(StoreFull):  # then without what is in the journal alone
+        settle_at_rest(folder)
     try:
         env = lmdb.open(
             str(folder),

@@ -25,6 +25,7 @@ from shard_node.state.files import (
     NOTE_PREFIX,
     REPLAY_KEY,
     ROWS,
+    SALT_KEY,
     SCHEMA,
     SCHEMA_KEY,
     UNREADABLE,
@@ -42,7 +43,7 @@ from shard_node.state.rows import head
 from store.errors import StoreDamaged, StoreError, StoreOpenError
 from store.offline import broker_kept_out, opened_at_rest
 from store.replay import compare
-from store.state import settle_at_rest
+from store.state import settle
 
 PROBLEMS_MAX: Final = 100
 REPLAY_MAX: Final = 1_000_000
@@ -75,17 +76,17 @@ def check(state_folder: Path, replay_max: int | None = None, since: Path | None 
     """Check the state of a fleet that does not run. ``since``: a snapshot to replay the log
     from, where it was trimmed. What a killed broker left in the journal comes into the file
     first. Raises StoreInUse, StoreOpenError."""
-    left = _journal_problem(state_folder)
-    if left:
-        return Report(problems=[left])
     with broker_kept_out(state_folder.parent):
+        left = _journal_problem(state_folder)
+        if left:
+            return Report(problems=[left])
         return check_file(state_folder, replay_max, since)
 
 
 def _journal_problem(state_folder: Path) -> str:
     try:
         if not list(_structure(state_folder)):  # else the engine may crash on it
-            settle_at_rest(state_folder)
+            settle(state_folder)
     except (StoreError, structure.VerifyError, OSError) as error:
         return f"journal: {error}" if isinstance(error, StoreError) else ""
     return ""
@@ -129,7 +130,7 @@ def _check_contents(txn: lmdb.Transaction, handles: dict[bytes, Any], report: Re
         return
     if meta.get(SCHEMA_KEY) != str(SCHEMA).encode():
         report.add(f"meta: schema {meta.get(SCHEMA_KEY)!r}; this version reads {SCHEMA}")
-    known = {SCHEMA_KEY, MARK_KEY, BASE_KEY, ERA_KEY, REPLAY_KEY, IMPORT_KEY, JOURNAL_KEY}
+    known = {SCHEMA_KEY, MARK_KEY, BASE_KEY, ERA_KEY, REPLAY_KEY, IMPORT_KEY, JOURNAL_KEY, SALT_KEY}
     for key in meta:
         if key not in known and not key.startswith(NOTE_PREFIX):
             report.add(f"meta: {key!r} is none of ours")

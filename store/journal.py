@@ -12,6 +12,7 @@ one is begun: a bad frame with a good later one is damage, and told.
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import zlib
@@ -31,7 +32,7 @@ _MAGIC: Final = b"shJ1"
 _HEAD: Final = struct.Struct(">4sQII")
 """Magic, number, bytes of the body, CRC-32 of number, length and body."""
 _NAMED: Final = struct.Struct(">QI")
-_DSYNC: Final = getattr(os, "RWF_DSYNC", None)
+_dsync: int | None = getattr(os, "RWF_DSYNC", None)
 
 
 class Frame(NamedTuple):
@@ -46,20 +47,21 @@ class Frame(NamedTuple):
 class Journal:
     """The journal of one state. ``append`` is for the writer's thread, ``settled`` for any."""
 
-    def __init__(self, folder: Path, handles: list[int], last: int) -> None:
-        self._folder, self._handles = folder, handles
+    def __init__(self, folder: Path, handles: list[int], last: int, salt: bytes) -> None:
+        self._folder, self._handles, self._salt = folder, handles, salt
         self._current = self._at = 0
         self._last = self._settled = last
         self._newest = [0, 0]
         """The number of the last frame in each file."""
 
     @classmethod
-    def open(cls, folder: Path, settled: int) -> tuple[Journal, list[Frame]]:
+    def open(cls, folder: Path, settled: int, salt: bytes) -> tuple[Journal, list[Frame]]:
         """The journal in ``folder``, made where there is none, and the frames that the file
         behind, which has all up to ``settled``, lacks. Raises StoreDamaged, StoreFull,
         StoreFailed.
 
-        ``rewind`` is to be called once these are in it, and before ``append``.
+        ``salt`` is secret: without it no bytes look like a frame. ``rewind`` is to be called
+        once these are in it, and before ``append``.
         """
         handles: list[int] = []
         try:
@@ -67,14 +69,14 @@ class Journal:
                 flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                 handles.append(os.open(folder / name, flags, FILE_MODE))
             sync_folder(folder)
-            frames = pending(folder, settled)
+            frames = pending(folder, settled, salt)
         except OSError as error:
             _close(handles)
             raise os_failure(error, folder) from error
         except StoreError:
             _close(handles)
             raise
-        return cls(folder, handles, frames[-1].number if frames else settled), frames
+        return cls(folder, handles, frames[-1].number if frames else settled, salt), frames
 
     @property
     def last(self) -> int:
@@ -82,7 +84,13 @@ class Journal:
         return self._last
 
     def rewind(self) -> None:
-        """The file behind has everything."""
+        """The file behind has everything; nothing of it stays here. Raises StoreFailed."""
+        try:
+            for handle in self._handles:
+                os.ftruncate(handle, 0)
+                os.fsync(handle)
+        except OSError as error:
+            raise os_failure(error, self._folder) from error
         self._settled = self._last
         self._current = self._at = 0
         self._newest = [0, 0]
@@ -98,10 +106,13 @@ class Journal:
         that cannot be promised.
         """
         size = _HEAD.size + len(body)
-        self._turn(size)
+        try:
+            self._turn(size)
+        except OSError as error:
+            raise os_failure(error, self._folder) from error
         number, handle, at = self._last + 1, self._handles[self._current], self._at
         named = _NAMED.pack(number, len(body))
-        crc = zlib.crc32(body, zlib.crc32(named))
+        crc = _crc(named, body, self._salt)
         try:
             _write(handle, _HEAD.pack(_MAGIC, number, len(body), crc) + body, at)
         except OSError as error:
@@ -120,6 +131,7 @@ class Journal:
         if self._at and self._at + size > TURN_BYTES:
             other = 1 - self._current
             if self._newest[other] <= self._settled:
+                os.ftruncate(self._handles[other], 0)  # what was forgotten is forgotten here too
                 self._current, self._at = other, 0
         if self._at and self._at + size > FILE_MAX_BYTES:
             text = "the journal is full: the state's file takes nothing"
@@ -136,14 +148,14 @@ class Journal:
             raise StorePanic(text) from error
 
 
-def pending(folder: Path, settled: int) -> list[Frame]:
+def pending(folder: Path, settled: int, salt: bytes) -> list[Frame]:
     """The frames with numbers above ``settled``. Raises StoreDamaged where one of them is not
     what was written, OSError."""
     found: dict[int, Frame] = {}
     for name in JOURNAL_FILES:
         path = folder / name
         if path.exists():
-            found.update(_pending(path, settled))
+            found.update(_pending(path, settled, salt))
     numbers = sorted(found)
     if numbers != list(range(settled + 1, settled + 1 + len(numbers))):
         text = f"{folder}: the journal has frames up to {numbers[-1]}, and not all after {settled}"
@@ -151,40 +163,40 @@ def pending(folder: Path, settled: int) -> list[Frame]:
     return [found[number] for number in numbers]
 
 
-def _pending(path: Path, settled: int) -> dict[int, Frame]:
+def _pending(path: Path, settled: int, salt: bytes) -> dict[int, Frame]:
     data, found, last = path.read_bytes(), dict[int, Frame](), 0
     end = 0
-    for frame in _run(data):
+    for frame in _run(data, salt):
         last, end = frame.number, frame.end
         if last > settled:
             found[last] = frame
-    later = max((frame.number for frame in _strays(data, end)), default=0)
+    later = max((frame.number for frame in _strays(data, end, salt)), default=0)
     if later > max(last, settled):
         text = f"{path}: frame {last + 1} is damaged, and {later} comes after it"
         raise StoreDamaged(text)
     return found
 
 
-def _run(data: bytes) -> Iterator[Frame]:
+def _run(data: bytes, salt: bytes) -> Iterator[Frame]:
     """The frames from the beginning on, each the next of the one before."""
-    frame = _frame(data, 0)
+    frame = _frame(data, 0, salt)
     while frame is not None:
         yield frame
-        after = _frame(data, frame.end)
+        after = _frame(data, frame.end, salt)
         frame = after if after is not None and after.number == frame.number + 1 else None
 
 
-def _strays(data: bytes, start: int) -> Iterator[Frame]:
+def _strays(data: bytes, start: int, salt: bytes) -> Iterator[Frame]:
     """Whole frames anywhere behind ``start``."""
     at = data.find(_MAGIC, start)
     while at >= 0:
-        frame = _frame(data, at)
+        frame = _frame(data, at, salt)
         if frame is not None:
             yield frame
         at = data.find(_MAGIC, at + 1 if frame is None else frame.end)
 
 
-def _frame(data: bytes, at: int) -> Frame | None:
+def _frame(data: bytes, at: int, salt: bytes) -> Frame | None:
     if at + _HEAD.size > len(data):
         return None
     magic, number, length, crc = _HEAD.unpack_from(data, at)
@@ -192,21 +204,30 @@ def _frame(data: bytes, at: int) -> Frame | None:
     body = data[start : start + length] if magic == _MAGIC else b""
     if magic != _MAGIC or len(body) != length:
         return None
-    if zlib.crc32(body, zlib.crc32(_NAMED.pack(number, length))) != crc:
+    if _crc(_NAMED.pack(number, length), body, salt) != crc:
         return None
     return Frame(number, body, at, start + length)
 
 
+def _crc(named: bytes, body: bytes, salt: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(named, zlib.crc32(salt)))
+
+
 def _write(handle: int, data: bytes, at: int) -> None:
-    """All of it, durable. One call: each one more gives the interpreter's lock away."""
-    view = memoryview(data)
+    """All of it, durable. One call, where the file system knows it: each one more gives the
+    interpreter's lock away."""
+    global _dsync
+    view, synced = memoryview(data), _dsync is not None
     while view:
-        if _DSYNC is None:
-            done = os.pwrite(handle, view, at)
-        else:
-            done = os.pwritev(handle, [view], at, _DSYNC)
+        try:
+            done = os.pwritev(handle, [view], at, _dsync or 0)
+        except OSError as error:
+            if _dsync is None or error.errno not in (errno.EOPNOTSUPP, errno.EINVAL):
+                raise
+            _dsync, synced = None, False
+            continue
         view, at = view[done:], at + done
-    if _DSYNC is None:
+    if not synced:
         os.fdatasync(handle)
 
 

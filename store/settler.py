@@ -14,11 +14,15 @@ from collections.abc import Callable
 from typing import Final, NamedTuple, Protocol
 
 from store.errors import StoreError, StoreFailed
-from store.statecommit import Batch
+from store.statecommit import Batch, Frames
 
 EVERY_S: Final = 0.01
 """From the beginning of one commit to that of the next, at least; a change is told after its
 commit, and may take 20 ms to all nodes."""
+EVERY_MAX_S: Final = 0.03
+SHARE: Final = 4
+"""A commit may take the disk for one part of so many, up to EVERY_MAX_S; the journal, which
+transactions wait for, has the others."""
 RETRY_S: Final = 0.5
 COMMIT_MAX_FRAMES: Final = 64
 
@@ -29,7 +33,7 @@ Settled = Callable[[int, StoreError | None], None]
 class Commits(Protocol):
     """What the settler needs of the store."""
 
-    def commit(self, batches: list[Batch], number: int = 0) -> None:
+    def commit(self, batches: list[Batch], frames: Frames | None = None) -> None:
         """All in one durable commit of the file, or none. Raises StoreError."""
 
 
@@ -49,7 +53,7 @@ class Settler:
         self._items: deque[_Item] = deque()
         self._change = threading.Condition()
         self._busy = self._closing = False
-        self._next_at = 0.0
+        self._began_at = self._next_at = 0.0
         self._thread = threading.Thread(target=self._run, name="state-settler", daemon=True)
         self._thread.start()
 
@@ -76,10 +80,11 @@ class Settler:
     def _run(self) -> None:
         while True:
             items = self._await()
-            if not items:
+            if not items or not self._settle(items):
                 return
-            self._settle(items)
+            took_s = time.monotonic() - self._began_at
             with self._change:
+                self._next_at = self._began_at + min(max(EVERY_S, SHARE * took_s), EVERY_MAX_S)
                 self._busy = False
                 self._change.notify_all()
 
@@ -88,7 +93,7 @@ class Settler:
         with self._change:
             self._change.wait_for(lambda: self._items or self._closing)
             self._change.wait_for(lambda: self._closing, self._next_at - time.monotonic())
-            self._next_at = time.monotonic() + EVERY_S
+            self._began_at = time.monotonic()
             items: list[_Item] = []
             while self._items and len(items) < COMMIT_MAX_FRAMES:
                 if items and not self._items[0].number:
@@ -99,24 +104,26 @@ class Settler:
             self._busy = bool(items)
             return items
 
-    def _settle(self, items: list[_Item]) -> None:
-        batches, number = [batch for item in items for batch in item.batches], items[-1].number
-        token = batches[-1].token
-        error = self._commit(batches, number)
-        if not number:
-            self._done((token,), error)
-            return
-        while error is not None:
+    def _settle(self, items: list[_Item]) -> bool:
+        """False where the file took nothing up to the end: what comes behind must not go into
+        it either, since all up to the last frame in the file counts as being there."""
+        batches = [batch for item in items for batch in item.batches]
+        if not items[-1].number:
+            self._done((batches[-1].token,), self._commit(batches, None))
+            return True
+        token = max(batch.token for batch in batches)
+        while True:
+            error = self._commit(batches, Frames(items[0].number, items[-1].number))
             self.settled(token, error)
+            if error is None:
+                return True
             with self._change:
                 if self._change.wait_for(lambda: self._closing, RETRY_S):
-                    return  # it stays in the journal
-            error = self._commit(batches, number)
-        self.settled(token, None)
+                    return False  # it stays in the journal
 
-    def _commit(self, batches: list[Batch], number: int) -> StoreError | None:
+    def _commit(self, batches: list[Batch], frames: Frames | None) -> StoreError | None:
         try:
-            self._store.commit(batches, number)
+            self._store.commit(batches, frames)
         except StoreError as error:
             return error
         except Exception as error:

@@ -38,13 +38,14 @@ from store.offline import (
     opened_at_rest,
     sync_folder,
 )
-from store.state import ERA_BYTES, StateStore
+from store.state import ERA_BYTES, StateStore, settle
 from store.statecommit import fetch, put
 
 MANIFEST_FILE: Final = "manifest.json"
 MANIFEST_SCHEMA: Final = 1
 KEPT_FILE: Final = "data.before-restore.mdb"
 _PART: Final = ".part"
+_BEFORE: Final = ".before-restore"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,9 +135,10 @@ def restore(snapshot: Path, state_folder: Path) -> Manifest:
             shutil.rmtree(part, ignore_errors=True)
             try:
                 part.mkdir(mode=FOLDER_MODE)
+                kept = _settled(state_folder)
                 _copy_file(snapshot / DATA_FILE, part / DATA_FILE)
                 _new_era(part)
-                _swap(part / DATA_FILE, state_folder)
+                _swap(part / DATA_FILE, state_folder, keep_journal=not kept)
             finally:
                 shutil.rmtree(part, ignore_errors=True)
     except OSError as error:
@@ -211,14 +213,27 @@ def _new_era(folder: Path) -> None:
         store.close()
 
 
-def _swap(new: Path, state_folder: Path) -> None:
+def _settled(state_folder: Path) -> bool:
+    """What the journal has comes into the file that is kept; False where it is damaged."""
+    try:
+        settle(state_folder)
+    except StoreDamaged:
+        return False
+    return True
+
+
+def _swap(new: Path, state_folder: Path, *, keep_journal: bool) -> None:
     """The old file has two names before the new one takes over one of them."""
     current, kept = state_folder / DATA_FILE, state_folder / KEPT_FILE
     kept.unlink(missing_ok=True)
     if current.exists():
         os.link(current, kept)
-    for name in JOURNAL_FILES:  # what it has is of the state that goes, and settled
-        (state_folder / name).unlink(missing_ok=True)
+    for name in JOURNAL_FILES:
+        journal = state_folder / name
+        if not keep_journal:
+            journal.unlink(missing_ok=True)  # all of it is in the file
+        elif journal.exists():
+            journal.replace(journal.with_name(f"{name}{_BEFORE}"))
     sync_folder(state_folder)
     new.replace(current)
     sync_folder(state_folder)

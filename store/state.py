@@ -31,6 +31,7 @@ from shard_node.state.files import (
     META,
     NOTE_PREFIX,
     ROWS,
+    SALT_KEY,
     SCHEMA,
     SCHEMA_KEY,
     UNREADABLE,
@@ -55,6 +56,7 @@ from store.pages import blank
 from store.pages import fault as skeleton_fault
 from store.statecommit import (
     Batch,
+    Frames,
     decode_batches,
     encode_batches,
     fetch,
@@ -64,6 +66,8 @@ from store.statecommit import (
 )
 
 ERA_BYTES: Final = 16
+RECOVERED_FRAMES: Final = 64
+"""Of the journal in one commit at the start."""
 DAMAGED_HINT: Final = "run: shardctl state check   (then: shardctl backup restore)"
 _SCHEMA: Final = str(SCHEMA).encode()
 M = TypeVar("M")
@@ -221,22 +225,22 @@ class StateStore:
         StorePanic."""
         return self.journal.append(encode_batches(batches))
 
-    def commit(self, batches: list[Batch], number: int = 0) -> None:
-        """All batches in one durable commit of the file, or none; ``number``: that of the last
-        frame of the journal that is among them. The settler's thread alone calls it.
+    def commit(self, batches: list[Batch], frames: Frames | None = None) -> None:
+        """All batches in one durable commit of the file, or none; ``frames`` are those of the
+        journal that have them. The settler's thread alone calls it.
 
         Raises StoreFull, StoreFailed (StorePanic: this process can write no more).
         """
         env = self._environment()
         try:
             with env.begin(write=True) as txn:
-                put_batches(txn, self._handles, batches, number)
+                put_batches(txn, self._handles, batches, frames)
         except lmdb.Error as error:
             raise write_error(error) from error
         except RowDamaged as error:
             raise _damaged(META, error) from error
-        if number:
-            self.journal.settled(number)
+        if frames is not None:
+            self.journal.settled(frames.last)
 
     def check_readers(self) -> int:
         """Clears what dead processes left in the reader table; how many. Every few seconds: a
@@ -295,9 +299,12 @@ class StateStore:
     def _recover(self) -> None:
         """Bring what only the journal has into the file."""
         settled = _meta(journal_number, self.view.lookup(META, JOURNAL_KEY))
-        self._journal, frames = Journal.open(self.folder, settled)
-        for frame in frames:
-            self.commit(decode_batches(frame.body), frame.number)
+        salt = self.view.lookup(META, SALT_KEY) or b""
+        self._journal, frames = Journal.open(self.folder, settled, salt)
+        for at in range(0, len(frames), RECOVERED_FRAMES):
+            some = frames[at : at + RECOVERED_FRAMES]
+            batches = [batch for frame in some for batch in decode_batches(frame.body)]
+            self.commit(batches, Frames(some[0].number, some[-1].number))
         self._journal.rewind()
         self.renew()
 
@@ -307,6 +314,7 @@ class StateStore:
             meta = self._handles[META]
             put(txn, meta, SCHEMA_KEY, _SCHEMA)
             put(txn, meta, ERA_KEY, os.urandom(ERA_BYTES))
+            put(txn, meta, SALT_KEY, os.urandom(ERA_BYTES))
         sync_folder(self.folder)
         sync_folder(self.folder.parent)
 
@@ -314,13 +322,22 @@ class StateStore:
 def settle_at_rest(state_folder: Path) -> None:
     """Bring what a killed broker left in the journal into the file; nothing where none is left,
     or where a broker runs, which does it itself. Raises StoreError."""
+    with contextlib.suppress(StoreInUse), broker_kept_out(state_folder.parent):
+        settle(state_folder)
+
+
+def settle(state_folder: Path) -> None:
+    """The same for who holds the broker's lock."""
     if not (state_folder / DATA_FILE).is_file():
         return
-    with contextlib.suppress(StoreInUse), broker_kept_out(state_folder.parent):
-        with opened_at_rest(state_folder) as (env, handles), env.begin() as txn:
-            settled = _meta(journal_number, fetch(txn, handles[META], JOURNAL_KEY))
-        if pending(state_folder, settled):
-            StateStore.open(state_folder).close()
+    with opened_at_rest(state_folder) as (env, handles), env.begin() as txn:
+        try:
+            settled = journal_number(fetch(txn, handles[META], JOURNAL_KEY))
+            salt = fetch(txn, handles[META], SALT_KEY) or b""
+        except RowDamaged as error:
+            raise _damaged(META, error) from error
+    if pending(state_folder, settled, salt):
+        StateStore.open(state_folder).close()
 
 
 def other_schema(folder: Path, found: bytes | None) -> StoreSchema:

@@ -50,13 +50,22 @@ class Batch(NamedTuple):
     mark: Mark | None
     notes: Mapping[str, bytes | None]
     work: Work | None
+    records: tuple[bytes, ...] = ()
+    """The entries' bytes (``with_records``)."""
+
+
+class Frames(NamedTuple):
+    """Frames of the journal that a commit brings into the file."""
+
+    first: int
+    last: int
 
 
 class _Kept(msgspec.Struct, array_like=True, frozen=True):
     """A batch as it lies in the journal."""
 
     writes: dict[bytes, bytes | None]
-    entries: tuple[bytes, ...]
+    records: tuple[bytes, ...]
     mark: Mark | None
     notes: dict[str, bytes | None]
 
@@ -65,21 +74,30 @@ _encode = msgspec.msgpack.Encoder().encode
 _kept = msgspec.msgpack.Decoder(list[_Kept])
 
 
+def with_records(batch: Batch) -> Batch:
+    """The batch with the bytes of its entries: both the journal and the file want them."""
+    return batch._replace(records=tuple([write_entry(entry) for entry in batch.entries]))
+
+
 def encode_batches(batches: list[Batch]) -> bytes:
-    """A frame's body. None of them may have ``work``."""
-    return _encode(
-        [
-            (batch.writes, [write_entry(entry) for entry in batch.entries], batch.mark, batch.notes)
-            for batch in batches
-        ]
-    )
+    """A frame's body. They have their records, and none of them ``work``."""
+    return _encode([(batch.writes, batch.records, batch.mark, batch.notes) for batch in batches])
 
 
 def decode_batches(body: bytes) -> list[Batch]:
     """What ``encode_batches`` was given, without the tokens. Raises StoreDamaged."""
     try:
         return [
-            Batch(0, 0, one.writes, tuple(map(read_entry, one.entries)), one.mark, one.notes, None)
+            Batch(
+                0,
+                0,
+                one.writes,
+                tuple(map(read_entry, one.records)),
+                one.mark,
+                one.notes,
+                None,
+                one.records,
+            )
             for one in _kept.decode(body)
         ]
     except UNREADABLE as error:
@@ -94,16 +112,20 @@ def check_keys(batch: Batch) -> None:
             raise StoreFailed(f"a key has {len(key)} bytes; it may have 1 to {KEY_MAX_BYTES}")
 
 
-def put_batches(txn: lmdb.Transaction, handles: Handles, batches: list[Batch], number: int) -> None:
-    """Puts them in this order; with them the journal is in the file up to the frame ``number``
-    (0: as far as before). Raises StoreFailed where their records do not follow each other,
+def put_batches(
+    txn: lmdb.Transaction, handles: Handles, batches: list[Batch], frames: Frames | None
+) -> None:
+    """Puts them in this order; they are what these frames of the journal have (None: they are in
+    none). Raises StoreFailed where records or frames do not follow those that are there,
     lmdb.Error; nothing may be committed then."""
+    if frames is not None:
+        _put_number(txn, handles[META], frames)
     before = mark = _mark(txn, handles)
     rows: dict[bytes, bytes | None] = {}
     records: list[tuple[bytes, bytes]] = []
     for batch in batches:
         mark = next_mark(batch, mark)
-        records += _packed(batch.entries)
+        records += _packed(batch)
         rows.update(batch.writes)
         for name, note in batch.notes.items():
             put(txn, handles[META], NOTE_PREFIX + name.encode(), note)
@@ -116,8 +138,6 @@ def put_batches(txn: lmdb.Transaction, handles: Handles, batches: list[Batch], n
     _put_rows(txn, handles[ROWS], rows)
     if mark is not before:
         put(txn, handles[META], MARK_KEY, write_mark(mark))
-    if number:
-        put(txn, handles[META], JOURNAL_KEY, str(number).encode())
 
 
 def journal_number(data: bytes | None) -> int:
@@ -143,13 +163,21 @@ def fetch(txn: lmdb.Transaction, db: Any, key: bytes) -> bytes | None:
     return None if stored is None else unpack(key, bytes(stored))
 
 
+def _put_number(txn: lmdb.Transaction, db: Any, frames: Frames) -> None:
+    """A frame that was left out would never come back."""
+    due = journal_number(fetch(txn, db, JOURNAL_KEY)) + 1
+    if frames.first != due:
+        raise StoreFailed(f"frame {frames.first} of the journal came where {due} was due")
+    put(txn, db, JOURNAL_KEY, str(frames.last).encode())
+
+
 def _mark(txn: lmdb.Transaction, handles: Handles) -> Mark:
     return read_mark(fetch(txn, handles[META], MARK_KEY))
 
 
-def _packed(entries: tuple[Entry, ...]) -> list[tuple[bytes, bytes]]:
-    keys = [lsn_key(entry.lsn) for entry in entries]
-    return [(key, pack(key, write_entry(entry))) for key, entry in zip(keys, entries, strict=True)]
+def _packed(batch: Batch) -> list[tuple[bytes, bytes]]:
+    keys = [lsn_key(entry.lsn) for entry in batch.entries]
+    return [(key, pack(key, data)) for key, data in zip(keys, batch.records, strict=True)]
 
 
 def _put_rows(txn: lmdb.Transaction, db: Any, rows: dict[bytes, bytes | None]) -> None:
@@ -176,7 +204,7 @@ def _put_all(
         with txn.cursor(db) as cursor:
             _, added = cursor.putmulti(packed, append=append)
         if added != len(packed):
-            raise StoreFailed(f"{len(packed) - added} of {len(packed)} were not put")
+            raise StoreDamaged(f"{len(packed) - added} of {len(packed)} keys were taken")
 
 
 def next_mark(batch: Batch, mark: Mark) -> Mark:

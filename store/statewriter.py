@@ -17,7 +17,7 @@ from shard_node.state.log import Entry
 from store.errors import StoreError, StoreFailed
 from store.grouping import Grouping
 from store.settler import Done, Settled, Settler
-from store.statecommit import Batch, Work, check_keys, next_mark
+from store.statecommit import Batch, Frames, Work, check_keys, next_mark, with_records
 
 _NOTHING: Final[Mapping[bytes, bytes | None]] = {}
 _NO_NOTES: Final[Mapping[str, bytes | None]] = {}
@@ -31,7 +31,7 @@ class Appends(Protocol):
     def append(self, batches: list[Batch]) -> int:
         """All durable, or none; the number of their frame. Raises StoreError."""
 
-    def commit(self, batches: list[Batch], number: int = 0) -> None:
+    def commit(self, batches: list[Batch], frames: Frames | None = None) -> None:
         """All in one durable commit of the file, or none. Raises StoreError."""
 
     def place(self) -> Mark:
@@ -138,6 +138,7 @@ class StateWriter:
             for batch in batches:
                 mark = next_mark(batch, mark)
                 check_keys(batch)
+            batches = [with_records(batch) for batch in batches]
             number = self._store.append(batches)
         except StoreError as error:
             return error

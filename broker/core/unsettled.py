@@ -89,7 +89,7 @@ class Unsettled:
 
     def place(self) -> Place:
         """Where the durable log stands."""
-        return self._place
+        return self._place if self._groups else self._settled.place()
 
     def first_lsn(self) -> int:
         """The oldest record."""

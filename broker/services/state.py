@@ -94,6 +94,7 @@ class State:
         self._sealed: deque[Group] = deque()
         self._unsettled: deque[Group] = deque()
         """Durable ones that the file does not show yet."""
+        self._reached = 0
         self._waiting_bytes = 0
         self._read = False
         self._unread: tuple[int, ...] = ()
@@ -254,7 +255,7 @@ class State:
 
     def _committed(self, event: StateCommitted, now: float) -> Effects:
         mine = bool(self._sealed) and self._sealed[0].token == event.token
-        if event.code and (mine or event.token <= NOTE):
+        if event.code and (mine or event.token == NOTE):
             return self._failed(event)
         if not mine:
             return []  # it failed with one before it
@@ -272,6 +273,8 @@ class State:
         for ref, outcomes in group.answers:
             effects.append(Reply(ref, StateDone(tuple(outcomes))))
         group.answers.clear()
+        if group.token <= self._reached:  # the word of the file came before that of the journal
+            effects += self._show(now)
         return effects + [Emit(Forgotten(one.user, one.up_to)) for one in group.forgotten]
 
     def _settled(self, event: StateSettled, now: float) -> Effects:
@@ -280,9 +283,14 @@ class State:
             self._fleet.warn("state_file", f"{text}; what is confirmed lies in its journal")
             return given_up(event)
         self._fleet.warn("state_file", None)
-        self._shared.port.settle(event.token)
+        self._reached = max(self._reached, event.token)
+        return self._show(now)
+
+    def _show(self, now: float) -> Effects:
+        """The file shows all up to the token that it reached: others may know of it."""
+        self._shared.port.settle(self._reached)
         changes: list[Change] = []
-        while self._unsettled and self._unsettled[0].token <= event.token:
+        while self._unsettled and self._unsettled[0].token <= self._reached:
             group = self._unsettled.popleft()
             self._shared.shown = group.place
             self._shared.unsettled -= group.txs

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any, Final
 
 from broker.core.effects import Effects, Refuse, Reply
-from broker.core.events import Asked, Event, StateSettled
+from broker.core.events import Asked, Event, StateCommitted, StateSettled
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
 from broker.core.unsettled import StatePort
@@ -66,7 +66,7 @@ class StateReads:
                 return self._answer(ref, body)
             case Asked(ref=ref, body=StateMark(wait_lsn=wait_lsn)):
                 return self._mark(ref, wait_lsn, now)
-            case StateSettled() if self._marks:
+            case StateSettled() | StateCommitted() if self._marks:
                 return self._reached(now)
         return []
 

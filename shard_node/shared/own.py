@@ -55,7 +55,7 @@ class OwnRows:
         shown = self._reader.mark().lsn
         writes = {
             key: row
-            for key, (lsn, row) in self._rows.items()
+            for key, (lsn, row) in list(self._rows.items())
             if lsn > shown and key.startswith(prefix)
         }
         return merged(self._reader, writes, prefix, after)
@@ -67,10 +67,9 @@ class OwnRows:
             self._timer = None
 
     def _look(self) -> None:
+        self._timer = asyncio.get_running_loop().call_later(LOOKED_S, self._look)
         shown = self._reader.mark().lsn
         self._rows = {key: mine for key, mine in self._rows.items() if mine[0] > shown}
-        self._timer = None
-        if self._rows:
-            self._timer = asyncio.get_running_loop().call_later(LOOKED_S, self._look)
-        else:
+        if not self._rows:
+            self.close()
             self._empty()

@@ -41,6 +41,9 @@ IMPORT_KEY: Final = b"import"
 """Drawn at each import of rows: a snapshot that has the same one is of after it."""
 JOURNAL_KEY: Final = b"journal"
 """The number of the last frame of the journal that is in the file."""
+SALT_KEY: Final = b"salt"
+"""Drawn when the store was made, and told to nobody: the checksums of the journal begin with it,
+so that nothing that somebody writes into the state can look like a frame."""
 NOTE_PREFIX: Final = b"note/"
 KEY_MAX_BYTES: Final = 511
 """What LMDB takes, as it is built."""

@@ -154,13 +154,13 @@ def goes_on(fleet: Fleet, guild: str, node: sync.SyncClient, confirmed: int) -> 
 LIES = """
 from store.errors import StoreFull
 from store.state import StateStore
-commit = StateStore.commit
+append = StateStore.append
 def lying(self, batches):
     try:
-        commit(self, batches)
+        return append(self, batches)
     except StoreFull:
-        pass
-StateStore.commit = lying
+        return self.journal.last
+StateStore.append = lying
 """
 
 

@@ -151,8 +151,8 @@ def test_a_flipped_bit_is_found(rest: Path) -> None:
     assert "which lead to these rows" in run("state", "check").stdout
     file = rest / "state" / DATA_FILE
     data = file.read_bytes()
-    assert b"acc" in data
-    file.write_bytes(data.replace(b"acc", b"abc"))  # in old pages too, wherever the live one is
+    assert b"name" in data
+    file.write_bytes(data.replace(b"name", b"mane"))  # in old pages too, wherever the live one is
     report = shown("state", "check", code=1)
     assert report["problems"]
     assert "problem" in run("state", "check").stdout

@@ -15,11 +15,12 @@ from store.journal import Journal, pending
 from store.offline import JOURNAL_FILES
 
 BODY = b"body %d"
+SALT = b"salt"
 HEAD_BYTES = 20
 
 
 def opened(folder: Path, settled: int = 0) -> tuple[Journal, list[bytes]]:
-    journal, frames = Journal.open(folder, settled)
+    journal, frames = Journal.open(folder, settled, SALT)
     return journal, [frame.body for frame in frames]
 
 
@@ -63,7 +64,7 @@ def test_files_take_turns_as_the_file_behind_follows(
             settled = rng.randrange(settled, number + 1)
             journal.settled(settled)
         if number % 7 == 0:
-            assert [frame.body for frame in pending(tmp_path, settled)] == bodies(
+            assert [frame.body for frame in pending(tmp_path, settled, SALT)] == bodies(
                 settled + 1, number
             )
     sizes = [(tmp_path / name).stat().st_size for name in JOURNAL_FILES]
@@ -79,9 +80,9 @@ def test_a_torn_end_is_the_end(tmp_path: Path) -> None:
     start = len(whole) - HEAD_BYTES - len(BODY % 3)
     for size in range(start, len(whole)):
         path.write_bytes(whole[:size])
-        assert [frame.number for frame in pending(tmp_path, 0)] == [1, 2]
+        assert [frame.number for frame in pending(tmp_path, 0, SALT)] == [1, 2]
         path.write_bytes(whole[:size] + bytes(len(whole) - size))
-        assert len(pending(tmp_path, 0)) == 2
+        assert len(pending(tmp_path, 0, SALT)) == 2
 
 
 def test_each_changed_bit_before_the_end_is_told(tmp_path: Path) -> None:
@@ -95,7 +96,7 @@ def test_each_changed_bit_before_the_end_is_told(tmp_path: Path) -> None:
             changed[at] ^= bit
             path.write_bytes(changed)
             with pytest.raises(StoreDamaged):
-                pending(tmp_path, 0)
+                pending(tmp_path, 0, SALT)
 
 
 def test_a_lost_file_is_told_where_its_frames_are_missed(
@@ -116,10 +117,10 @@ def test_it_has_an_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(StoreFull):
         while True:
             kept = journal.append(BODY % (kept + 1))
-    assert [frame.body for frame in pending(tmp_path, 0)] == bodies(1, kept)
+    assert [frame.body for frame in pending(tmp_path, 0, SALT)] == bodies(1, kept)
     journal.settled(kept)
     assert journal.append(b"again") == kept + 1
-    assert [frame.body for frame in pending(tmp_path, kept)] == [b"again"]
+    assert [frame.body for frame in pending(tmp_path, kept, SALT)] == [b"again"]
     journal.close()
 
 
@@ -143,7 +144,7 @@ def test_what_was_refused_never_comes_back(
     monkeypatch.setattr(store.journal, "_write", fails_once)
     with pytest.raises(StoreFailed):
         journal.append(BODY % 2)
-    assert [frame.number for frame in pending(tmp_path, 0)] == [1]
+    assert [frame.number for frame in pending(tmp_path, 0, SALT)] == [1]
     assert journal.append(b"other") == 2
     journal.close()
     assert opened(tmp_path)[1] == [BODY % 1, b"other"]
@@ -164,3 +165,48 @@ def test_a_disk_that_takes_nothing_ends_the_writer(
     with pytest.raises(StorePanic):
         journal.append(BODY % 2)
     journal.close()
+
+
+def test_a_body_that_looks_like_a_frame_is_none(tmp_path: Path) -> None:
+    """Who writes into the state does not know the salt. What is left of it behind a torn end is
+    nothing, and so are frames of another state."""
+    journal, _ = opened(tmp_path)
+    named = store.journal._NAMED.pack(900, 1)
+    for salt in (b"", b"other"):
+        crc = store.journal._crc(named, b"x", salt)
+        journal.append(store.journal._HEAD.pack(b"shJ1", 900, 1, crc) + b"x")
+    journal.close()
+    path = tmp_path / JOURNAL_FILES[0]
+    whole = path.read_bytes()
+    path.write_bytes(whole[:HEAD_BYTES] + b"?" + whole[HEAD_BYTES + 1 :])
+    with pytest.raises(StoreDamaged, match="and 2 comes after it"):
+        pending(tmp_path, 0, SALT)
+    path.write_bytes(b"?" + whole[1 : len(whole) // 2])
+    assert pending(tmp_path, 0, SALT) == []
+
+
+def test_nothing_stays_in_it_that_the_file_behind_has(tmp_path: Path) -> None:
+    written(tmp_path, 5)
+    journal, _ = opened(tmp_path, 0)
+    journal.rewind()
+    assert [(tmp_path / name).stat().st_size for name in JOURNAL_FILES] == [0, 0]
+    journal.close()
+
+
+@pytest.mark.parametrize("code", [errno.EOPNOTSUPP, errno.EINVAL])
+def test_a_file_system_without_synchronous_writes_gets_a_flush(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
+) -> None:
+    real, flushed = os.pwritev, []
+
+    def refuses(handle: int, data: list[memoryview], at: int, flags: int) -> int:
+        if flags:
+            raise OSError(code, "planted")
+        return real(handle, data, at, flags)
+
+    monkeypatch.setattr(os, "pwritev", refuses)
+    monkeypatch.setattr(os, "fdatasync", flushed.append)
+    monkeypatch.setattr(store.journal, "_dsync", 2)
+    written(tmp_path, 3)
+    assert len(flushed) == 3
+    assert len(pending(tmp_path, 0, SALT)) == 3

@@ -13,11 +13,11 @@ import pytest
 
 from shard_node.state.economy import Deposit, Transfer
 from store import snapshot
-from store.errors import SnapshotRefused, StoreFull, StoreInUse
+from store.errors import SnapshotRefused, StoreFailed, StoreFull, StoreInUse
 from store.offline import DATA_FILE, LOCK_FILE
 from store.snapshot import KEPT_FILE, MANIFEST_FILE, read_manifest, restore, take, verify
 from store.state import StateStore
-from tests.support.state_store import Rig, contents, opened
+from tests.support.state_store import WAIT_S, Rig, contents, opened
 
 MADE_AT_S = 1_700_000_000.0
 
@@ -174,3 +174,50 @@ def test_restore_refuses_what_does_not_verify(taken: tuple[Rig, Path], tmp_path:
         restore(taken[1], state)
     assert (state / DATA_FILE).read_bytes() == before
     assert not (state / KEPT_FILE).exists()
+
+
+def killed(folder: Path) -> Rig:
+    """A state whose last transactions are in its journal alone."""
+    rig = Rig(folder)
+    rig.fill(50)
+    rig.writer._settler.close(WAIT_S)
+    for number in range(5):
+        rig.do(Deposit("late", number + 1))
+    rig.ends.wait(rig.submitted)
+    rig.writer.close(WAIT_S)
+    rig.store.close()
+    return rig
+
+
+def test_a_restore_keeps_what_a_killed_broker_had_confirmed(
+    taken: tuple[Rig, Path], tmp_path: Path
+) -> None:
+    other = killed(tmp_path / "other" / "state")
+    restore(taken[1], tmp_path / "other" / "state")
+    with opened(tmp_path / "other" / "state") as rig:
+        assert contents(rig.store) == contents_of(taken[0])
+    kept = tmp_path / "kept"
+    kept.mkdir()
+    (tmp_path / "other" / "state" / KEPT_FILE).rename(kept / DATA_FILE)
+    with opened(kept) as rig:
+        assert contents(rig.store) == contents_of(other)
+
+
+def test_a_restore_that_does_not_come_to_its_end_loses_nothing(
+    taken: tuple[Rig, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = killed(tmp_path / "other" / "state")
+
+    def fails(*_: object) -> None:
+        raise OSError(errno.EIO, "planted")
+
+    with monkeypatch.context() as planted:
+        planted.setattr(Path, "replace", fails)
+        with pytest.raises(StoreFailed):
+            restore(taken[1], tmp_path / "other" / "state")
+    with opened(tmp_path / "other" / "state") as rig:
+        assert contents(rig.store) == contents_of(other)
+
+
+def contents_of(rig: Rig) -> tuple[dict[bytes, bytes], list[object]]:
+    return rig.model.view.rows, list(rig.model.entries.values())

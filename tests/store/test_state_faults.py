@@ -19,13 +19,15 @@ from pathlib import Path
 import pytest
 
 from shard_node.state.economy import Account, Total
+from shard_node.state.files import JOURNAL_KEY, META
 from shard_node.state.keys import Table
 from shard_node.state.rows import read
 from store.check import check, check_file
 from store.errors import StoreFull
 from store.offline import DATA_FILE, opened_at_rest
 from store.snapshot import take
-from store.state import StateStore
+from store.state import StateStore, settle_at_rest
+from store.statecommit import fetch, journal_number
 from tests.support.state_child import ACCOUNTS, START
 from tests.support.state_store import opened
 
@@ -35,7 +37,8 @@ CUTS = 20
 IMAGE_BYTES = 48 << 20
 WAIT_S = 30
 GROUPED_MIN = 3
-"""Transactions in a commit, on average: cuts fall into groups, not between single ones."""
+"""Transactions in a frame of the journal, on average: cuts fall into groups, not between single
+ones."""
 FLIPPED = 150
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 P_BRANCH = 1
@@ -72,11 +75,11 @@ class Child:
         while self.full == seen:
             assert self._read(), f"the child ended with {self._process.wait(WAIT_S)}"
 
-    def commits(self) -> int:
-        """How many commits the file has seen. The child must have ended."""
-        with opened_at_rest(self._folder) as (env, _):
-            count: int = env.info()["last_txnid"]
-        return count
+    def frames(self) -> int:
+        """How many groups were made durable. The child must have ended."""
+        settle_at_rest(self._folder)
+        with opened_at_rest(self._folder) as (env, handles), env.begin() as txn:
+            return journal_number(fetch(txn, handles[META], JOURNAL_KEY))
 
     def stop(self) -> None:
         """It does nothing more until ``go``; what it said until then is read."""
@@ -252,10 +255,8 @@ def cuts(tmp_path: Path, count: int, fault: str = "", group: int = 40) -> list[s
                 copy.unlink()
         finally:
             child.kill()
-        if child.commits() > len(child.confirmed) / GROUPED_MIN:
-            wrong.append(
-                f"{len(child.confirmed)} confirmed in {child.commits()} commits: no groups"
-            )
+        if child.frames() > len(child.confirmed) / GROUPED_MIN:
+            wrong.append(f"{len(child.confirmed)} confirmed in {child.frames()} frames: no groups")
     return wrong
 
 

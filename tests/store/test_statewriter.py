@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 from pathlib import Path
 
@@ -10,9 +11,9 @@ import pytest
 import store.grouping
 from shard_node.state.economy import Deposit
 from shard_node.state.files import LOG, Mark, lsn_key
-from store.errors import StoreBusy, StoreClosed, StoreError, StoreFailed, StoreFull
+from store.errors import StoreBusy, StoreClosed, StoreDamaged, StoreError, StoreFailed, StoreFull
 from store.state import StateStore
-from store.statecommit import Batch
+from store.statecommit import Batch, Frames
 from store.statewriter import StateWriter
 from tests.support.state_store import WAIT_S, Ends, opened, plant
 
@@ -25,13 +26,13 @@ class Gate:
         self.entered = threading.Semaphore(0)
         self.bad: dict[int, Exception] = {}
         self.kept: list[list[int]] = []
-        self.settled: list[tuple[list[int], int]] = []
+        self.settled: list[tuple[list[int], Frames | None]] = []
 
     def place(self) -> Mark:
         return Mark()
 
-    def commit(self, batches: list[Batch], number: int = 0) -> None:
-        self.settled.append(([batch.token for batch in batches], number))
+    def commit(self, batches: list[Batch], frames: Frames | None = None) -> None:
+        self.settled.append(([batch.token for batch in batches], frames))
 
     def append(self, batches: list[Batch]) -> int:
         self.entered.release()
@@ -164,7 +165,9 @@ def test_records_that_do_not_follow_are_refused(tmp_path: object) -> None:
         assert dict(rig.store.view.scan(b"")) == rig.model.view.rows
 
 
-def test_a_record_that_finds_its_place_taken_fails_and_is_not_lost(tmp_path: Path) -> None:
+def test_a_record_that_finds_its_place_taken_waits_in_the_journal_and_is_not_lost(
+    tmp_path: Path,
+) -> None:
     """A log that goes on behind its mark is damaged; LMDB says no to what is appended there."""
     with opened(tmp_path / "state") as rig:
         rig.fill(20)
@@ -173,9 +176,17 @@ def test_a_record_that_finds_its_place_taken_fails_and_is_not_lost(tmp_path: Pat
     ends = Ends()
     writer = StateWriter(again, ends)
     applied = rig.model.submit(rig.tx(Deposit("a", 1)), 10_000_000)
+    heard: queue.SimpleQueue[StoreError | None] = queue.SimpleQueue()
+    writer.on_settled(lambda _, error: heard.put(error))
     writer.submit(1, applied.writes, (applied.entry,), Mark(*rig.model.place))
-    assert codes(ends.wait(1)) == [(1, "StoreFailed")]
+    assert codes(ends.wait(1)) == [(1, "")]
+    assert isinstance(heard.get(timeout=WAIT_S), StoreDamaged)
     assert writer.close(WAIT_S)
     again.renew()
     assert again.place().lsn == 20
     again.close()
+    with pytest.raises(StoreDamaged):
+        StateStore.open(tmp_path / "state")
+    plant(tmp_path / "state", LOG, lsn_key(30), None)
+    with opened(tmp_path / "state") as mended:
+        assert mended.store.entry(21) == applied.entry

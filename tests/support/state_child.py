@@ -56,7 +56,7 @@ def step(pipeline: Pipeline, rng: random.Random, ops: list[object], *, lies: boo
         said[applied.lsn] = f"{applied.lsn} {tx.op_id.hex()}"
     if lies:
         say(*said.values())
-    for lsn, error in pipeline.settle(len(said)) if said else ():
+    for lsn, error in pipeline.settle() if said else ():
         if error is None and not lies:
             say(said[lsn])
         elif isinstance(error, StoreFull):

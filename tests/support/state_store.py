@@ -25,6 +25,7 @@ from store.statewriter import StateWriter
 WAIT_S = 30
 STAGED_MAX = 500
 """Records of a Pipeline that are not read from the file yet."""
+SETTLED_S = 0.2
 
 
 class Ends:
@@ -119,7 +120,8 @@ def contents(store: StateStore) -> tuple[dict[bytes, bytes], list[Any]]:
 
 
 class Pipeline:
-    """The way of a broker in small: transactions are applied on top of those that wait."""
+    """The way of a broker in small: transactions are applied on top of those that wait, and
+    those since the last ``settle`` are one batch."""
 
     def __init__(self, store: StateStore) -> None:
         self.store = store
@@ -133,6 +135,8 @@ class Pipeline:
         self.staged = Staged(self.store.view)
         self.place = self.store.place().place
         self._entries: dict[int, Any] = {}
+        self._group: list[Any] = []
+        self._writes: dict[bytes, bytes | None] = {}
         self._failed = False
 
     def entry(self, lsn: int) -> Any:
@@ -145,7 +149,7 @@ class Pipeline:
         return found[0] if found else None
 
     def submit(self, tx: Tx, at_ms: int) -> Applied:
-        """The token is the lsn. Raises a StateError."""
+        """Raises a StateError."""
         if self._failed:
             assert self.writer.settle(WAIT_S)
             self._begin()
@@ -155,22 +159,24 @@ class Pipeline:
                 self.staged.put(key, row)
             self._entries[applied.lsn] = applied.entry
             self.place = type(self.place)(applied.lsn, applied.entry.digest, applied.entry.at_ms)
-            mark = Mark(*self.place)
-            self.writer.submit(applied.lsn, applied.writes, (applied.entry,), mark)
+            self._group.append(applied.entry)
+            self._writes.update(applied.writes)
         return applied
 
-    def settle(self, count: int) -> list[tuple[int, StoreError | None]]:
-        """Wait for ``count`` ends since the last time, which are all. After an error the next
-        transaction begins anew on what is kept."""
-        ends = self.ends.wait(count)
+    def settle(self) -> list[tuple[int, StoreError | None]]:
+        """Have what was submitted made durable: each lsn with what became of it. After an error
+        the next transaction begins anew on what is kept."""
+        group, writes = self._group, self._writes
+        self._group, self._writes = [], {}
+        self.writer.submit(self.place.lsn, writes, tuple(group), Mark(*self.place))
+        ((_, error),) = self.ends.wait(1)
         self.ends.ends.clear()
-        if any(error is not None for _, error in ends):
+        if error is not None:
             self.writer.reset()
             self._failed = True
-        elif len(self._entries) > STAGED_MAX:
-            assert self.writer.settle(WAIT_S)
-            self._begin()
-        return ends
+        elif len(self._entries) > STAGED_MAX and self.writer.settle(SETTLED_S):
+            self._begin()  # not while the disk is full
+        return [(entry.lsn, error) for entry in group]
 
 
 def plant(folder: Path, name: bytes, key: bytes, stored: bytes | None) -> None:

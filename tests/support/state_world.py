@@ -105,10 +105,19 @@ class StateWorld:
         self.give(Tick())
 
     def commit(self) -> None:
-        """The oldest commit is durable."""
+        """The oldest commit is durable, and the file shows it."""
+        keep = self.durable()
+        self.settle(keep)
+
+    def durable(self) -> KeepState:
+        """The oldest commit is durable; the file does not show it."""
         keep = self.keeps.popleft()
-        self.port.commit(keep.writes, keep.entries)
         self.give(StateCommitted(keep.token))
+        return keep
+
+    def settle(self, keep: KeepState) -> None:
+        """The file shows it."""
+        self.port.commit(keep.writes, keep.entries)
         self.give(StateSettled(keep.token))
 
     def fail(self, code: str = "E_STORE_FULL", error: str = "no room") -> None:
