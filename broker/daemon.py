@@ -86,8 +86,7 @@ class Daemon:
     """Ports around one machine. ``stack`` closes what the startup opened, last first."""
 
     def __init__(self, config: Config, log: logging.Logger, stack: contextlib.ExitStack) -> None:
-        self.quit_reason = ""
-        self.exit_code = 0
+        self.quit_reason, self.exit_code = "", 0
         self._config = config
         self._log = log
         self._stack = stack

@@ -160,12 +160,12 @@ class StateCommitted(Event):
 
 @dataclass(frozen=True, slots=True)
 class StateSettled(Event):
-    """The state's file shows all rows up to ``token``; or, with the ``code`` and words of an
+    """The state's file shows all rows up to ``token``; or, with the words and the ``code`` of an
     error, it takes them not for now. They are durable all the same."""
 
     token: int
-    code: str = ""
     error: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

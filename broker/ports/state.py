@@ -258,7 +258,7 @@ class StateKeeper:
     def _settled(self, token: int, error: StoreError | None) -> None:
         """On the settler's thread."""
         code, text = ("", "") if error is None else (error.code, str(error))
-        self._ends.put(StateSettled(token, code, text))
+        self._ends.put(StateSettled(token, text, code))
         self._wake()
 
     def _check_readers(self) -> None:

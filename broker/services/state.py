@@ -258,7 +258,7 @@ class State:
         if event.code and (mine or event.token == NOTE):
             return self._failed(event)
         if not mine:
-            return []  # it failed with one before it
+            return given_up(event)  # it failed with one before it, or is another service's
         self._fleet.warn("state", None)
         group = self._sealed.popleft()
         shared, layer = self._shared, group.layer

@@ -17,6 +17,7 @@ from broker.services.stopping import EXIT_STORE
 from shard_node.state.cooldowns import AcquireCooldown
 from shard_node.state.economy import Account, Deposit, Total, Transfer
 from shard_node.state.erasing import ForgetUser
+from shard_node.state.files import LOG, lsn_key
 from shard_node.state.keys import Table, key_of
 from shard_node.state.log import GENESIS, fault, read_entry
 from shard_node.state.rows import read
@@ -38,6 +39,7 @@ from shard_node.wire.state import (
     StateRows,
 )
 from tests.support.broker_rig import Peer, Rig
+from tests.support.state_store import plant
 
 pytestmark = pytest.mark.slow
 
@@ -342,3 +344,25 @@ def test_so_does_the_small_store(tmp_path: Path) -> None:
         rig.hear("serving")
         code, _ = rig.end()
         assert code == EXIT_STORE
+
+
+def test_a_damaged_record_stops_no_writes_and_is_told(rig: Rig) -> None:
+    assert [do(client(rig), tx(n, SetValue("v", n))).outcomes[0].lsn for n in range(1, 6)] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    rig.terminate()
+    plant(rig.data / FOLDER, LOG, lsn_key(3), b"nonsense")
+    rig.launch()
+    rig.hear("serving")
+    assert do(client(rig), tx(4, SetValue("v", 4))).outcomes[0].lsn == 4
+    assert do(client(rig), tx(6, SetValue("v", 6))).outcomes[0].lsn == 6
+    assert do(client(rig), tx(3, SetValue("v", 3))).outcomes[0].lsn == 7  # as it was said
+    warnings = asked(rig.operator(), topics.STATUS, [])["warnings"]
+    assert any(
+        "record 3 of the state's log cannot be read" in one and "shardctl state check" in one
+        for one in warnings
+    )
