@@ -13,7 +13,8 @@ from broker.ports.log import close_log, open_log
 
 
 def main() -> int:
-    """Returns the exit code: 0, 2 (by hand), 78 (configuration), 70 (a bug of ours)."""
+    """Returns the exit code: 0, 2 (by hand), 78 (configuration), 74 (the store gave up: to be
+    started again), 70 (a bug of ours)."""
     try:
         config = read_config(os.environ)
         check_folder(config.data_dir, "data", local=False)

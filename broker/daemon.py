@@ -79,14 +79,14 @@ def run(config: Config, log: logging.Logger) -> int:
         daemon.startup()
         daemon.serve()
         log.info("the broker ends: %s", daemon.quit_reason)
-    return 0
+    return daemon.exit_code
 
 
 class Daemon:
     """Ports around one machine. ``stack`` closes what the startup opened, last first."""
 
     def __init__(self, config: Config, log: logging.Logger, stack: contextlib.ExitStack) -> None:
-        self.quit_reason = ""
+        self.quit_reason, self.exit_code = "", 0
         self._config = config
         self._log = log
         self._stack = stack
@@ -261,7 +261,8 @@ class Daemon:
     def _read_threads(self) -> None:
         while not self._done.empty():
             done = self._done.get()
-            self._take(Committed(done.token, str(done.error) if done.error else ""))
+            code, text = (done.error.code, str(done.error)) if done.error else ("", "")
+            self._take(Committed(done.token, text, code))
         for end in self._state.ends():
             self._take(end)
         for answer in self._gateway.answers():
@@ -350,8 +351,8 @@ class Daemon:
                 self._log.log(number, "%s", text, extra={"fields": fields})
             case WatchProcesses(processes=processes):
                 self._watched = {pid: (name, epoch) for name, epoch, pid in processes if pid}
-            case Quit(reason=reason):
-                self.quit_reason = reason
+            case Quit(reason=reason, exit_code=exit_code):
+                self.quit_reason, self.exit_code = reason, exit_code
             case _:
                 msg = f"nobody carries out {type(effect).__name__}"
                 raise TypeError(msg)
@@ -360,7 +361,7 @@ class Daemon:
         try:
             self._writer.submit(token, changes)  # type: ignore[arg-type]
         except StoreError as error:
-            self._inner.append(Committed(token, str(error)))
+            self._inner.append(Committed(token, str(error), error.code))
 
     def _keep_state(self, effect: KeepState | KeepNote | Erase | Trim) -> None:
         keeper = self._state

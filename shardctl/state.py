@@ -17,7 +17,8 @@ from typing import Any, Final, NamedTuple
 from shard_node.state.errors import StateError
 from shard_node.state.keys import PARTITIONS, Table
 from shard_node.state.log import GENESIS, Entry, read_entry
-from shard_node.state.machine import DONE_KEPT, Place, apply, encode_tx
+from shard_node.state.machine import Place, apply, encode_tx
+from shard_node.state.opids import DONE_KEPT
 from shard_node.state.ops import AnyOp
 from shard_node.state.tx import OP_ID_BYTES, SALT_BYTES, Actor, Tx
 from shard_node.wire import topics

@@ -26,8 +26,8 @@ from shard_node.state.files import (
     scan,
 )
 from shard_node.state.log import Entry, read_entry
-from shard_node.state.machine import DONE_KEPT, Place, apply
-from shard_node.state.opids import OpIds
+from shard_node.state.machine import Place, apply
+from shard_node.state.opids import WINDOW, OpIds
 from shard_node.state.trimming import outlived
 from shard_node.state.tx import Tx
 from shard_node.state.views import DictView, Reads, Staged
@@ -107,12 +107,13 @@ class _Past:
     def __init__(self, source: Source, start: Source, lsn: int) -> None:
         self._source, self._start = source, start
         self.now = lsn
-        self._op_ids = OpIds(DONE_KEPT, lsn)
-        older = start.walk(LOG, after=lsn_key(max(0, lsn - DONE_KEPT)))
-        self._op_ids.add_older([read_entry(data).op_id for _, data in older])
+        self._op_ids = OpIds(lsn)
+        older = start.walk(LOG, after=lsn_key(max(0, lsn - WINDOW.most)))
+        entries = [read_entry(data) for _, data in older]
+        self._op_ids.add_older([(entry.op_id, entry.at_ms) for entry in entries])
 
     def add(self, entry: Entry) -> None:
-        self._op_ids.add(entry.op_id)
+        self._op_ids.add(entry.op_id, entry.at_ms)
         self.now = entry.lsn
 
     def applied(self, op_id: bytes) -> int | None:

@@ -48,6 +48,7 @@ from shard_node.state.files import (
     scan,
 )
 from shard_node.state.log import Entry, read_entry
+from shard_node.state.opids import Known
 from store.engine import MAP_MAX_BYTES, open_engine, write_error
 from store.errors import StoreClosed, StoreDamaged, StoreFull, StoreInUse, StoreSchema
 from store.journal import Journal, pending
@@ -212,8 +213,9 @@ class StateStore:
             if count >= limit:
                 return
 
-    def op_ids(self, after: int, limit: int) -> list[bytes]:
-        """The op ids of committed records above the lsn ``after``, at most ``limit``, in order."""
+    def op_ids(self, after: int, limit: int) -> list[Known]:
+        """The op ids and times of committed records above the lsn ``after``, at most ``limit``,
+        in order."""
         try:
             with self.view.cursor(LOG) as cursor:
                 return op_ids(cursor, after, limit)

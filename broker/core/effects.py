@@ -208,6 +208,7 @@ class WatchProcesses(Effect):
 
 @dataclass(frozen=True, slots=True)
 class Quit(Effect):
-    """The daemon's work is done."""
+    """The daemon's work is done; or (another exit code than 0) another process has to do it."""
 
     reason: str
+    exit_code: int = 0

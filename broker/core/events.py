@@ -144,6 +144,7 @@ class Committed(Event):
 
     token: int
     error: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +160,12 @@ class StateCommitted(Event):
 
 @dataclass(frozen=True, slots=True)
 class StateSettled(Event):
-    """The state's file shows all rows up to ``token``; or, with the words of an error, it takes
-    them not for now. They are durable all the same."""
+    """The state's file shows all rows up to ``token``; or, with the words and the ``code`` of an
+    error, it takes them not for now. They are durable all the same."""
 
     token: int
     error: str = ""
+    code: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,14 +14,16 @@ from collections.abc import Iterator
 from typing import Final
 
 from broker.core.unsettled import StatePort
-from shard_node.state.errors import StoreDamaged
+from shard_node.state.errors import StateError
 from shard_node.state.log import Entry
-from shard_node.state.machine import DONE_KEPT, Applied, Place
-from shard_node.state.opids import OpIds
+from shard_node.state.machine import Applied, Place
+from shard_node.state.opids import WINDOW, Known, OpIds
 from shard_node.state.views import merged
 
 RECENT_MAX: Final = 32_768
 """Durable rows that are remembered."""
+PIECE: Final = 4096
+"""Op ids that are read at once; of a damaged piece each is read by itself."""
 _NONE: Final = object()
 
 
@@ -84,8 +86,13 @@ class Overlay:
                 return layer.entries[lsn - layer.entries[0].lsn]
         return self._port.entry(lsn)
 
+    @property
+    def unread(self) -> tuple[int, ...]:
+        """Records whose op ids should be known and cannot be read."""
+        return self._done.unread
+
     def applied(self, op_id: bytes) -> int | None:
-        """The record of this op id; None where it was not applied. Raises StateError."""
+        """The record of this op id; None where it was not applied, as far as can be read."""
         return self._done.lsn_of(op_id)
 
     def add(self, applied: Applied) -> None:
@@ -94,7 +101,7 @@ class Overlay:
         assert entry is not None
         self.layer.writes.update(applied.writes)
         self.layer.entries.append(entry)
-        self._done.add(entry.op_id)
+        self._done.add(entry.op_id, entry.at_ms)
         self.place = Place(entry.lsn, entry.digest, entry.at_ms)
 
     def seal(self) -> Layer:
@@ -120,50 +127,88 @@ class Overlay:
 
 
 class DoneIds:
-    """Which transactions of the last DONE_KEPT were applied, durable or not.
+    """Which of the last transactions were applied, durable or not: those in ``opids.Window``.
 
     Those from before the start are read from the log when the first is asked for, all at once:
-    before that it knows of none that it was not applied.
+    before that it knows of none that it was not applied. What is damaged is left out, and told
+    of in ``unread``: all else goes on without it.
     """
 
     def __init__(self, port: StatePort) -> None:
         self._port = port
-        self._begin(port.place().lsn)
+        self.unread: tuple[int, ...] = ()
+        self._begin(port.place())
 
     def lsn_of(self, op_id: bytes) -> int | None:
-        """The record of this op id. Raises StateError where the log cannot be read."""
+        """The record of this op id."""
         if not self._loaded:
             self._load()
         return self._ids.lsn_of(op_id)
 
-    def add(self, op_id: bytes) -> None:
+    def add(self, op_id: bytes, at_ms: int) -> None:
         """One more was applied."""
-        self._ids.add(op_id)
+        self._ids.add(op_id, at_ms)
 
     def reset(self) -> None:
         """Those that are not durable were not kept. A disk that is full makes this happen again
         and again: what is known of the others is not read again."""
-        lsn = self._port.place().lsn
-        if lsn <= self._ids.last:
-            self._ids.back_to(lsn)
-            last = self._port.entry(lsn)
-            if last is not None and last.op_id == self._ids.newest():
-                self._loaded = False
+        place = self._port.place()
+        if place.lsn <= self._ids.last:
+            self._ids.back_to(place.lsn)
+            if self._ids.newest() and self._op_id(place.lsn) == self._ids.newest():
+                self._at_ms, self._loaded = place.at_ms, False
                 return
-        self._begin(lsn)
+        self._begin(place)
 
-    def _begin(self, lsn: int) -> None:
-        self._ids = OpIds(DONE_KEPT, lsn)
+    def _begin(self, place: Place) -> None:
+        self._ids, self._at_ms = OpIds(place.lsn, WINDOW), place.at_ms
         self._loaded = False
 
     def _load(self) -> None:
         """Those that are missing lie before those that are known."""
         ids = self._ids
-        after = max(ids.last - DONE_KEPT, self._port.first_lsn() - 1)
+        at_ms = ids.newest_at_ms()
+        after = WINDOW.before(
+            ids.last,
+            self._at_ms if at_ms is None else at_ms,
+            self._port.first_lsn(),
+            self._time_of,
+        )
         missing = ids.last - len(ids) - after
         if missing > 0:
-            found = self._port.op_ids(after, missing)
-            if len(found) != missing:
-                raise StoreDamaged(f"of the records after {after} some are not there")
+            found: list[Known] = []
+            unread: list[int] = []
+            for start in range(after, after + missing, PIECE):
+                self._read(start, min(PIECE, after + missing - start), found, unread)
             ids.add_older(found)
+            self.unread = tuple(sorted({*self.unread, *unread}))
         self._loaded = True
+
+    def _read(self, after: int, count: int, found: list[Known], unread: list[int]) -> None:
+        """A piece of the log; where something in it is damaged, one by one."""
+        try:
+            piece = self._port.op_ids(after, count)
+        except StateError:
+            piece = ()
+        if len(piece) == count:
+            found += piece
+        elif count > 1:
+            for lsn in range(after, after + count):
+                self._read(lsn, 1, found, unread)
+        else:
+            found.append((b"", found[-1][1] if found else 0))
+            unread.append(after + 1)
+
+    def _time_of(self, lsn: int) -> int | None:
+        try:
+            entry = self._port.entry(lsn)
+        except StateError:
+            return None
+        return None if entry is None else entry.at_ms
+
+    def _op_id(self, lsn: int) -> bytes | None:
+        try:
+            entry = self._port.entry(lsn)
+        except StateError:
+            return None
+        return None if entry is None else entry.op_id

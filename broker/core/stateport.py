@@ -12,6 +12,7 @@ from broker.core.unsettled import PortFigures, StatePort, Unsettled
 from shard_node.state.buckets import Buckets
 from shard_node.state.log import GENESIS, Entry, erased
 from shard_node.state.machine import Place
+from shard_node.state.opids import Known
 from shard_node.state.views import DictView
 
 COOLDOWNS_NOTE: Final = "cooldowns"
@@ -69,9 +70,9 @@ class MemoryPort:
         """There is no file."""
         return PortFigures()
 
-    def op_ids(self, after: int, limit: int) -> list[bytes]:
-        """The op ids of the same."""
-        return [entry.op_id for entry in self.entries(after, limit)]
+    def op_ids(self, after: int, limit: int) -> list[Known]:
+        """Their op ids and log times."""
+        return [(entry.op_id, entry.at_ms) for entry in self.entries(after, limit)]
 
     def commit(self, writes: Mapping[bytes, bytes | None], entries: Sequence[Entry]) -> None:
         """Keeps a batch."""
@@ -100,6 +101,7 @@ class SharedState:
     ``settled`` is what the file shows, ``port`` what is durable; all changes up to ``shown`` are
     in the file and were told. ``secret`` is of this process alone: salts are made with it.
     ``era`` is another one where the rows do not follow by the log from those of the last process.
+    ``forgetting_soon`` are those whose commit is under way.
     ``told`` counts the changes that each peer was told of, by its name, whether it got them or
     not. ``waiting`` counts transactions that are applied and not durable, ``unsettled`` those
     that are durable and not in the file; ``commit_ms`` is how long the last commit took from
@@ -114,6 +116,7 @@ class SharedState:
     shown: Place = field(init=False)
     buckets: Buckets = field(default_factory=Buckets)
     forgetting: list[Forgetting] = field(default_factory=list)
+    forgetting_soon: list[Forgetting] = field(default_factory=list)
     clock: LogClock = field(default_factory=lambda: LogClock(LogMark(), 0.0))
     commits: int = 0
     failed: int = 0

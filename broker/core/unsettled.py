@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from shard_node.state.log import Entry
 from shard_node.state.machine import Place
+from shard_node.state.opids import Known
 from shard_node.state.views import Reads, merged
 
 
@@ -46,8 +47,8 @@ class StatePort(Protocol):
     def entries(self, after: int, limit: int) -> Iterator[Entry]:
         """Records after the lsn ``after``, at most ``limit``, in order."""
 
-    def op_ids(self, after: int, limit: int) -> Sequence[bytes]:
-        """The op ids of the same, many at once."""
+    def op_ids(self, after: int, limit: int) -> Sequence[Known]:
+        """Their op ids and log times, many at once."""
 
     def figures(self, now: float, /) -> PortFigures:
         """Of the file, for `status`; at once."""
@@ -114,11 +115,11 @@ class Unsettled:
                     yield entry
                     last, limit = entry.lsn, limit - 1
 
-    def op_ids(self, after: int, limit: int) -> Sequence[bytes]:
-        """The op ids of the same."""
+    def op_ids(self, after: int, limit: int) -> Sequence[Known]:
+        """Their op ids and log times."""
         if not self._groups:
             return self._settled.op_ids(after, limit)
-        return [entry.op_id for entry in self.entries(after, limit)]
+        return [(entry.op_id, entry.at_ms) for entry in self.entries(after, limit)]
 
     def figures(self, now: float, /) -> PortFigures:
         """Of the file."""

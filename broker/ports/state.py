@@ -29,10 +29,12 @@ from broker.core.stateport import (
 )
 from broker.core.unsettled import PortFigures
 from broker.ports.backups import BackupPort
+from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import StateError
 from shard_node.state.files import Mark
 from shard_node.state.log import Entry
 from shard_node.state.machine import Place
+from shard_node.state.opids import Known
 from store.errors import StoreError
 from store.state import StateStore, StateView
 from store.statestats import Readers, sizes
@@ -122,8 +124,8 @@ class StoredState:
         oldest = (behind[0].behind, round(now - behind[0].since_s, 3)) if behind else (0, 0.0)
         return PortFigures(found.file_bytes, found.used_bytes, *oldest)
 
-    def op_ids(self, after: int, limit: int) -> list[bytes]:
-        """The op ids of the records after the lsn ``after``, at most ``limit``, in order."""
+    def op_ids(self, after: int, limit: int) -> list[Known]:
+        """The op ids and times of records after the lsn ``after``, at most ``limit``, in order."""
         try:
             return self._store.op_ids(after, limit)
         except StoreError as error:
@@ -153,7 +155,8 @@ class StateKeeper:
         self._restore_cooldowns(clock.at_ms(now))
         left = self._store.note(FORGETTING_NOTE)
         if left is not None:
-            self.shared.forgetting = msgspec.msgpack.decode(left, type=list[Forgetting])
+            found = msgspec.msgpack.decode(left, type=list[Forgetting])
+            self.shared.forgetting = [one for one in found if self._was_forgotten(one)]
         self.shared.kept = self._kept()
         self._backups = BackupPort(data_dir / FOLDER, wake)
         self._wake = wake
@@ -225,6 +228,15 @@ class StateKeeper:
         if self._writer.close(timeout_s):
             self._store.close()
 
+    def _was_forgotten(self, one: Forgetting) -> bool:
+        """Whether the record is there that forgot him: it may not have been kept, though the note
+        was. Where it cannot be read, he was."""
+        try:
+            entry = self._port.entry(one.up_to)
+        except StateError:
+            return True
+        return entry is not None and ForgetUser.__name__ in entry.kinds
+
     def _kept(self) -> Kept:
         """What cannot be read is no reason not to start: a backup is made the sooner."""
         with contextlib.suppress(msgspec.MsgspecError, ValueError):
@@ -246,7 +258,8 @@ class StateKeeper:
 
     def _settled(self, token: int, error: StoreError | None) -> None:
         """On the settler's thread."""
-        self._ends.put(StateSettled(token, "" if error is None else str(error)))
+        code, text = ("", "") if error is None else (error.code, str(error))
+        self._ends.put(StateSettled(token, text, code))
         self._wake()
 
     def _check_readers(self) -> None:

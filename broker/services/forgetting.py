@@ -6,6 +6,7 @@ else goes on. How far it came is kept, so that a crash does not end it.
 
 from __future__ import annotations
 
+import contextlib
 from typing import Final
 
 from broker.core.effects import Effects, Erase
@@ -14,6 +15,7 @@ from broker.core.fleet import Fleet
 from broker.core.stateport import ERASED, Forgetting
 from shard_node.state.erasing import names
 from shard_node.state.errors import StateError
+from shard_node.state.files import UNREADABLE
 from shard_node.state.traces import to_erase
 from store.records import Durable
 
@@ -39,6 +41,7 @@ class Forgettings:
         left = self._shared.forgetting
         match event:
             case Forgotten(user=user, lsn=lsn):
+                self._shared.forgetting_soon.remove(Forgetting(user, lsn, 0))
                 left.append(Forgetting(user, lsn, 0))
                 self._shared.buckets.forget(lambda key: names(key, user))
             case StateCommitted(token=token, code=code):
@@ -60,19 +63,29 @@ class Forgettings:
         self._due = now + PIECE_S
         after = max(first.looked_to, port.first_lsn() - 1)
         limit = min(PIECE, first.up_to - after)
-        try:
-            entries = list(port.entries(after, limit)) if limit > 0 else []
-            found = tuple(to_erase(entries, first.user))
-        except StateError:
-            found, entries = (), []  # `check` tells of it; what is damaged is read by nobody
+        found = self._found(after, max(limit, 0), first.user)
         reached = after + max(limit, 0)
         new = first._replace(looked_to=reached)
         if not found and reached < first.up_to and reached < self._saved_at + SAVED_RECORDS:
             self._shared.forgetting[0] = new
             return []
         self._after, self._due = new, None
-        rest = self._shared.forgetting[1:]
+        # The note lies beside those of commits that are under way, and is kept after them.
+        rest = [*self._shared.forgetting[1:], *self._shared.forgetting_soon]
         return [Erase(found, tuple(rest if reached >= first.up_to else [new, *rest]))]
+
+    def _found(self, after: int, limit: int, user: int) -> tuple[int, ...]:
+        """Which of these records tell of him. One that is damaged is read by nobody, and told of
+        by `check`."""
+        port, lsns = self._shared.port, list[int]()
+        try:
+            return tuple(to_erase(port.entries(after, limit), user))
+        except (StateError, *UNREADABLE):
+            for lsn in range(after + 1, after + limit + 1):
+                with contextlib.suppress(StateError, *UNREADABLE):
+                    entry = port.entry(lsn)
+                    lsns += [] if entry is None else to_erase([entry], user)
+        return tuple(lsns)
 
     def _kept(self, now: float, *, failed: bool) -> None:
         new, self._after = self._after, None

@@ -48,6 +48,7 @@ from broker.core.router import CLIENT, Router
 from broker.core.settings import Settings
 from broker.core.stateport import SharedState
 from broker.services.registry import SERVED, SERVED_TO_CLIENTS, SERVICES, Service
+from broker.services.stopping import given_up
 from shard_node.wire import bodies
 from shard_node.wire.identity import heartbeat_id, node_id
 from shard_node.wire.topics import (
@@ -239,6 +240,7 @@ class Broker:
         if event.error:
             self.fleet.counts["commits_failed"] += 1
             effects.append(Log("ERROR", f"a commit failed: {event.error}"))
+            effects += given_up(event)
         if outcome is not None:
             effects += self._work(replace(outcome, error=event.error), now)
         return effects

@@ -27,7 +27,8 @@ from broker.core.keeping import (
     write_kept,
 )
 from shard_node.state.errors import StateError
-from shard_node.state.trimming import RECORDS_KEPT_MIN, older_than
+from shard_node.state.opids import WINDOW, older_than
+from shard_node.state.trimming import RECORDS_KEPT_MIN
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.state import StateTrim, StateTrimming
 from store.records import Durable
@@ -167,8 +168,13 @@ class Retention:
         up_to = max(0, last - records) if records > 0 else 0
         if log_ms > 0:
             cut_ms = self._ran_ms(now) - log_ms
-            up_to = max(up_to, older_than(cut_ms, port.entry, first, last))
-        return min(up_to, last - RECORDS_KEPT_MIN)
+            up_to = max(up_to, older_than(cut_ms, self._time_of, first, last))
+        known = WINDOW.before(last, port.place().at_ms, first, self._time_of)
+        return min(up_to, last - RECORDS_KEPT_MIN, known)
+
+    def _time_of(self, lsn: int) -> int | None:
+        entry = self._shared.port.entry(lsn)
+        return None if entry is None else entry.at_ms
 
     def _covered(self, backup: LastBackup) -> int:
         """The last record that the backup has, where it is one of this log. Raises StateError."""

@@ -17,6 +17,7 @@ from broker.core.inflight import Ref
 from broker.core.overlay import Layer, Overlay
 from broker.core.stateport import Forgetting, SharedState
 from broker.services.deltas import Change, Deltas
+from broker.services.stopping import PANIC, given_up
 from broker.services.upward import ops_of, tx_of
 from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import StateError
@@ -96,6 +97,7 @@ class State:
         self._reached = 0
         self._waiting_bytes = 0
         self._read = False
+        self._unread: tuple[int, ...] = ()
         self._next_token = 1
         self._told = self._shared.shown
         self._told_at = 0.0
@@ -141,6 +143,8 @@ class State:
         at_ms = self._shared.clock.at_ms(now)
         self._read = read
         outcomes, effects = self._apply_all(body, actor, at_ms)
+        if self._overlay.unread != self._unread:
+            effects += self._lost()
         group = self._group
         # Where nothing waits, or nothing was read, no failure can take the answer back.
         if not self._read or (not group.full and not self._sealed):
@@ -155,6 +159,19 @@ class State:
         self._shared.waiting += len(outcomes)
         self._waiting_bytes += size_bytes
         return effects + self._send(now)
+
+    def _lost(self) -> Effects:
+        """Records are damaged that should tell whether a transaction was applied."""
+        self._unread = self._overlay.unread
+        first, count = self._unread[0], len(self._unread)
+        which = f"record {first}" if count == 1 else f"{count} records, the first {first},"
+        text = (
+            f"{which} of the state's log cannot be read: of a transaction there that is sent again"
+            " it is not known that it was applied"
+            " (run: shardctl state check --copy, then: shardctl backup restore)"
+        )
+        self._fleet.warn("state_log", text)
+        return [Log("ERROR", text)]
 
     def _refusal(self, count: int, size_bytes: int) -> ErrorBody | None:
         if count > STATE_TXS_MAX:
@@ -223,7 +240,9 @@ class State:
         self._next_token += 1
         layer = group.layer
         mark = self._shared.clock.mark(now)._replace(at_ms=layer.entries[-1].at_ms)
-        left = (*self._shared.forgetting, *group.forgotten) if group.forgotten else None
+        shared = self._shared
+        shared.forgetting_soon += group.forgotten
+        left = (*shared.forgetting, *shared.forgetting_soon) if group.forgotten else None
         return [KeepState(group.token, layer.writes, layer.entries, mark, left)]
 
     def _seal(self) -> None:
@@ -239,7 +258,7 @@ class State:
         if event.code and (mine or event.token == NOTE):
             return self._failed(event)
         if not mine:
-            return []  # it failed with one before it
+            return given_up(event)  # it failed with one before it, or is another service's
         self._fleet.warn("state", None)
         group = self._sealed.popleft()
         shared, layer = self._shared, group.layer
@@ -262,7 +281,7 @@ class State:
         if event.error:
             text = f"the state's file takes nothing for now: {event.error}"
             self._fleet.warn("state_file", f"{text}; what is confirmed lies in its journal")
-            return []
+            return given_up(event)
         self._fleet.warn("state_file", None)
         self._reached = max(self._reached, event.token)
         return self._show(now)
@@ -287,13 +306,16 @@ class State:
         self._group = Group(self._overlay.place)
         self._shared.failed += 1
         self._fleet.warn("state", f"the state keeps nothing: {event.error}")
-        error = ErrorBody(event.code, f"not kept: {event.error}", event.hint, retryable=True)
+        kept = "not known to be kept" if event.code == PANIC else "not kept"
+        error = ErrorBody(event.code, f"{kept}: {event.error}", event.hint, retryable=True)
         effects: Effects = [ResetState(), Log("ERROR", f"a commit of the state failed: {event}")]
         for group in groups:
             self._shared.waiting -= group.txs
             self._waiting_bytes -= group.size_bytes
             effects += [Refuse(ref, error) for ref, _ in group.answers]
-        return effects
+            for one in group.forgotten if group.token else ():
+                self._shared.forgetting_soon.remove(one)
+        return effects + given_up(event)
 
     # --- who listens
 

@@ -7,8 +7,11 @@ from typing import Final
 from broker.core.effects import Effects, Log, Order, Quit, Reply, WatchProcesses
 from broker.core.events import (
     Asked,
+    Committed,
     Event,
     NodeGone,
+    StateCommitted,
+    StateSettled,
     StopAsked,
     StopWanted,
     SupervisorGone,
@@ -22,6 +25,9 @@ from store.records import Durable
 
 ORPHANED_S: Final = 2.0
 """After the drain, how much longer a broker without a supervisor stays for its nodes."""
+PANIC: Final = "E_STORE_PANIC"
+EXIT_STORE: Final = 74
+"""The store gave up in this process; the next one can write again."""
 REASON_MAX_CHARS: Final = 2000
 """Of a node's fatal reason: it goes to the supervisor in one line of bounded length."""
 
@@ -124,3 +130,12 @@ class Stopping:
     def _quit(self, reason: str) -> Effects:
         self._quit_at = None
         return [Quit(reason)]
+
+
+def given_up(event: Committed | StateCommitted | StateSettled) -> Effects:
+    """Where the store can write no more in this process, it ends, to be started again."""
+    if event.code != PANIC:
+        return []
+    why = f"the store gave up: {event.error}"
+    said = f"{why}; the broker ends and is to be started again, what was confirmed is safe"
+    return [Log("CRITICAL", said), Quit(why, EXIT_STORE)]

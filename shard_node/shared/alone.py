@@ -15,7 +15,8 @@ from shard_node.shared.clock import LogClock
 from shard_node.shared.select import matches
 from shard_node.state.buckets import Buckets
 from shard_node.state.log import Entry
-from shard_node.state.machine import DONE_KEPT, Applied, MemoryState
+from shard_node.state.machine import Applied, MemoryState
+from shard_node.state.opids import DONE_KEPT
 from shard_node.state.quick import quick as in_memory
 from shard_node.state.trimming import left_by, outlived
 from shard_node.state.tx import Tx as Submitted

@@ -50,7 +50,8 @@ class Economy:
         """Move money; an account that gets its first is opened. Durable when it returns.
 
         Called again with the same ``idempotency_key`` (text, or an id such as ``inter.id``) it
-        is the same transfer, which happens once. Raises BadAmount, BadName, SelfTransfer,
+        is the same transfer, which happens once: a key holds for at least the last 65,536
+        transactions of the fleet. Raises BadAmount, BadName, SelfTransfer,
         UnknownAccount, InsufficientFunds.
         """
         check_amount(amount)

@@ -44,7 +44,8 @@ class Primitives:
         """Several operations, all or nothing, in one record of the log: ``async with``.
 
         ``user`` and ``reason`` say on whose behalf and why. With an ``idempotency_key`` it
-        happens once, however often it is committed.
+        happens once, however often it is committed; a key holds for at least the last 65,536
+        transactions of the fleet.
         """
         from shard_node.shared.transaction import Transaction
 

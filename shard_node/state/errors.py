@@ -113,10 +113,11 @@ class NotUndoable(StateError):
 
 
 class UndoConflict(StateError):
-    """Undoing it would overwrite something newer; ``details`` name the transactions."""
+    """Undoing it would overwrite something newer; ``details`` name the transactions, all of them
+    where ``details["all"]`` is true."""
 
     code = "E_CONFLICT"
-    hint = "roll those back first, or force it"
+    hint = "roll those back first, the newest one first, or force it"
 
 
 class TooLarge(StateError):

@@ -22,6 +22,7 @@ import msgspec
 from shard_node.state.errors import BadName
 from shard_node.state.log import GENESIS
 from shard_node.state.machine import Place
+from shard_node.state.opids import Known
 
 SCHEMA: Final = 2
 ROWS: Final = b"rows"
@@ -173,10 +174,10 @@ def scan(cursor: Cursor, prefix: bytes, after: bytes = b"") -> Iterator[tuple[by
         last, more = key, cursor.next()
 
 
-def op_ids(cursor: Cursor, after: int, limit: int) -> list[bytes]:
-    """The op ids of the records after the lsn ``after``, at most ``limit``, in order: many at
-    once, a microsecond for each. Raises RowDamaged."""
-    found: list[bytes] = []
+def op_ids(cursor: Cursor, after: int, limit: int) -> list[Known]:
+    """The op ids and log times of the records after the lsn ``after``, at most ``limit``, in
+    order: many at once, a microsecond for each. Raises RowDamaged."""
+    found: list[Known] = []
     if limit <= 0 or not cursor.set_range(lsn_key(after + 1)):
         return found
     add, decode, crc32, crc_of = found.append, _begins.decode, zlib.crc32, _CRC.unpack_from
@@ -189,7 +190,7 @@ def op_ids(cursor: Cursor, after: int, limit: int) -> list[bytes]:
             if crc_of(stored)[0] != crc32(value, crc32(key)) or begin.lsn != lsn:
                 msg = f"record {lsn} of the log is not what was written"
                 raise RowDamaged(msg)
-            add(begin.op_id)
+            add((begin.op_id, begin.at_ms))
     except (*UNREADABLE, struct.error) as error:
         msg = f"record {lsn} of the log cannot be read: {error}"
         raise RowDamaged(msg) from error

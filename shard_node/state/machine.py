@@ -20,11 +20,6 @@ from shard_node.state.ops import APPLY
 from shard_node.state.tx import OP_ID_BYTES, OPS_MAX, SALT_BYTES, Tx
 from shard_node.state.views import DictView, Reads, Staged
 
-DONE_KEPT: Final = 65_536
-"""Transactions whose ids are remembered: a resend older than so many is applied again, and
-no resend is that old (a sender gives up after minutes)."""
-
-
 TX_MAX_BYTES: Final = 512 << 10
 ACTOR_MAX_CHARS: Final = 200
 
@@ -36,7 +31,7 @@ class Log(Protocol):
         """The record; None where there is none (any more)."""
 
     def applied(self, op_id: bytes) -> int | None:
-        """The record of this op id among the last DONE_KEPT; None where it has none."""
+        """The record of this op id among those of ``opids.Window``; None where it has none."""
 
 
 class Place(NamedTuple):
@@ -109,10 +104,10 @@ class MemoryState:
         self.view = DictView()
         self.entries: dict[int, Entry] = {}
         self.place = Place(0, GENESIS, 0)
-        self.op_ids = OpIds(DONE_KEPT)
+        self.op_ids = OpIds()
 
     def applied(self, op_id: bytes) -> int | None:
-        """The record of this op id among the last DONE_KEPT; None where it has none."""
+        """The record of this op id among those of ``opids.Window``; None where it has none."""
         return self.op_ids.lsn_of(op_id)
 
     def entry(self, lsn: int) -> Entry | None:
@@ -126,7 +121,7 @@ class MemoryState:
         if applied.entry is not None:
             self.view.write(applied.writes)
             self.entries[applied.lsn] = applied.entry
-            self.op_ids.add(tx.op_id)
+            self.op_ids.add(tx.op_id, applied.entry.at_ms)
             self.place = Place(applied.lsn, applied.entry.digest, applied.entry.at_ms)
         return applied
 

@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from shard_node.state.context import REASON_MAX_CHARS, Context, remember
 from shard_node.state.economy import Account, give, recount, refloor
+from shard_node.state.erasing import Erased
 from shard_node.state.errors import (
     AlreadyUndone,
     NotUndoable,
     ReasonRequired,
+    StateError,
     UndoConflict,
     UnknownTransaction,
 )
 from shard_node.state.keys import Table, key_of, parse_key
-from shard_node.state.rows import Row
+from shard_node.state.rows import Row, head, origin_of
+from shard_node.state.traces import ids_in
 from shard_node.state.undo import Floor, Give, Mark, Recount, Restore, Undo
+
+CONFLICTS_READ_MAX: Final = 100
+"""Records that are read to name what came later, a few milliseconds in all."""
 
 
 class Undone(Row, frozen=True):
@@ -28,7 +34,11 @@ class Undone(Row, frozen=True):
 
 class Rollback(msgspec.Struct, array_like=True, frozen=True, tag="rollback"):
     """Undo the transaction ``tx`` (its lsn); of a rollback: do it again. ``force`` overwrites
-    what is newer. The actor's reason is needed."""
+    what is newer, but nothing that was erased comes back. The actor's reason is needed.
+
+    The result's ``overwrote`` names at least the last transaction in each row: it is a part of
+    the record, so it rests on rows alone, which are the same when the log is applied again.
+    """
 
     tx: int
     force: bool = False
@@ -50,12 +60,11 @@ def apply_rollback(op: Rollback, context: Context) -> dict[str, Any]:
     if payload is None or not payload.undo:
         why = "its payload was erased" if payload is None else "it has nothing to undo"
         raise NotUndoable(f"transaction {op.tx} cannot be rolled back: {why}", tx=op.tx)
+    _check_erased(op.tx, payload.undo, context)
     found = {_newer(op.tx, instruction, context) for instruction in payload.undo}
     conflicts = sorted(found - {0})
     if conflicts and not op.force:
-        names = ", ".join(map(str, conflicts))
-        text = f"transaction {op.tx} was followed by {names} in the same rows"
-        raise UndoConflict(text, tx=op.tx, conflicts=conflicts)
+        raise _conflict(op.tx, payload.undo, context)
     for instruction in sorted(payload.undo, key=_rank):
         _carry_out(instruction, context)
     _mark(op.tx, context.lsn, context)
@@ -88,6 +97,72 @@ def _newer(tx: int, instruction: Undo, context: Context) -> int:
         case Mark(tx=marked, left=left):
             _check_mark(tx, marked, left, context)
     return 0
+
+
+def _check_erased(tx: int, undo: tuple[Undo, ...], context: Context) -> None:
+    """Raises NotUndoable where it would bring back what tells of a person who was forgotten
+    since: his rows are gone, while the log is looked through for him afterwards."""
+    for user in {user for instruction in undo for user in ids_in(instruction)}:
+        mark = context.get(Erased, key_of(Table.ERASED, user))
+        if mark is not None and mark.lsn > tx:
+            raise _was_erased(tx)
+
+
+def _conflict(tx: int, undo: tuple[Undo, ...], context: Context) -> UndoConflict:
+    """Names those that came later, as far as the log tells."""
+    search = _Later(tx, context)
+    for instruction in undo:
+        last = _newer(tx, instruction, context)
+        if last and isinstance(instruction, Restore):
+            search.follow(instruction, last, context.origin(instruction.key))
+        elif last:
+            search.follow(instruction, last, last)
+    names, least = ", ".join(map(str, sorted(search.found))), "" if search.whole else "at least "
+    text = f"transaction {tx} was followed by {least}{names} in the same rows"
+    return UndoConflict(text, tx=tx, conflicts=sorted(search.found), all=search.whole)
+
+
+class _Later:
+    """Who changed the same things later: from the last one back, each by the record of the next.
+
+    ``whole``: all were found. What was rolled back since is no conflict, and not named.
+    """
+
+    def __init__(self, tx: int, context: Context) -> None:
+        self._tx, self._context = tx, context
+        self._left = CONFLICTS_READ_MAX
+        self.found: set[int] = set()
+        self.whole = True
+
+    def follow(self, instruction: Undo, changed_by: int, origin: int) -> None:
+        """From what is there now back to what the instruction left."""
+        assert isinstance(instruction, Restore | Floor)
+        while origin != instruction.left:
+            lsn = origin if origin > self._tx else changed_by
+            before = None
+            if lsn > self._tx:
+                self.found.add(lsn)
+                before = self._before(instruction, lsn)
+            if before is None:
+                self.whole = False
+                return
+            changed_by, origin = before
+
+    def _before(self, like: Restore | Floor, lsn: int) -> tuple[int, int] | None:
+        """Who had changed it before this transaction did, and the origin of what was there."""
+        self._left -= 1
+        try:
+            entry = self._context.log.entry(lsn) if self._left >= 0 else None
+            payload = None if entry is None else entry.payload()
+        except (StateError, msgspec.MsgspecError):
+            return None
+        for one in () if payload is None else payload.undo:
+            if isinstance(one, Restore) and isinstance(like, Restore) and one.key == like.key:
+                row = one.before
+                return (one.gone, one.gone) if row is None else (head(row)[1], origin_of(row))
+            if isinstance(one, Floor) and isinstance(like, Floor) and one.account == like.account:
+                return one.origin, one.origin
+        return None
 
 
 def _check_mark(tx: int, marked: int, left: int, context: Context) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
 from shard_node.state.erasing import ForgetUser, names
-from shard_node.state.keys import parse_key
-from shard_node.state.log import Entry, Payload
+from shard_node.state.keys import ID_MAX, parse_key
 from shard_node.state.rows import Row
 from shard_node.state.undo import Floor, Give, Recount, Restore, Undo
 
+if TYPE_CHECKING:
+    from shard_node.state.log import Entry, Payload
+
 _HEAD: Final = len(Row.__struct_fields__)
 _IDS: Final = frozenset({"user", "target"})
+_NUMBER: Final = re.compile(r"(?<![0-9])[1-9][0-9]{0,19}(?![0-9])")
 _decode = msgspec.msgpack.Decoder().decode
 
 
@@ -48,15 +52,39 @@ def _op_mentions(op: Any, user: int) -> bool:
     return False
 
 
+def ids_in(instruction: Undo) -> Iterator[int]:
+    """All numbers in what would come back, of which some may be users' ids."""
+    for value in _told(instruction):
+        yield from _numbers(value)
+
+
 def _undo_mentions(instruction: Undo, user: int) -> bool:
+    return any(_holds(value, user) for value in _told(instruction))
+
+
+def _told(instruction: Undo) -> tuple[Any, ...]:
+    """What an instruction tells of: names, and a row's fields."""
     match instruction:
         case Restore(key=key, before=before):
-            parts = parse_key(key)[1]
             row = () if before is None else _decode(before)[_HEAD:]
-            return _holds(parts, user) or _holds(row, user)
+            return (parse_key(key)[1], row)
         case Give(account=name) | Floor(account=name) | Recount(name=name):
-            return names(name, user)
-    return False
+            return (name,)
+    return ()
+
+
+def _numbers(value: Any) -> Iterator[int]:
+    if isinstance(value, str):
+        yield from (user for user in map(int, _NUMBER.findall(value)) if user <= ID_MAX)
+    elif isinstance(value, dict):
+        for name, inner in value.items():
+            yield from _numbers(name)
+            yield from _numbers(inner)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            yield from _numbers(inner)
+    elif type(value) is int and 0 < value <= ID_MAX:
+        yield value
 
 
 def _holds(value: Any, user: int) -> bool:

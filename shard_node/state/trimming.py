@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 from shard_node.state.keys import Table, key_of, parse_key
 from shard_node.state.log import Entry, Payload
-from shard_node.state.machine import DONE_KEPT
+from shard_node.state.opids import DONE_KEPT
 from shard_node.state.rollback import Undone
 from shard_node.state.rows import read
 from shard_node.state.undo import Floor, Give, Mark, Restore, Undo
 
 RECORDS_KEPT_MIN: Final = DONE_KEPT + 1
-"""So many of the newest records always stay: ``apply`` reads the one whose op id it forgets."""
+"""So many of the newest records always stay, and all whose op ids are known: one that is sent
+again is answered from its record."""
 
 _ACCOUNT_FIELDS: Final = ("account", "source", "target")
 
@@ -64,17 +65,3 @@ def _left(instruction: Undo, lsn: int) -> Iterator[bytes]:
             yield key_of(Table.HISTORY, f"user:{parse_key(key)[1][0]}", lsn)
         case Mark(tx=tx):
             yield key_of(Table.UNDONE, tx)
-
-
-def older_than(at_ms: int, entry: Callable[[int], Entry | None], first: int, last: int) -> int:
-    """The last lsn of ``first`` to ``last`` that was logged before ``at_ms``; ``first - 1`` where
-    none was. Log time never goes back, so it is searched for."""
-    low, high = first - 1, last
-    while low < high:
-        middle = (low + high + 1) // 2
-        record = entry(middle)
-        if record is not None and record.at_ms < at_ms:
-            low = middle
-        else:
-            high = middle - 1
-    return low

@@ -41,7 +41,8 @@ key_option = click.option(
     "key",
     type=key_of,
     metavar="KEY",
-    help="Given again with the same key it happens once.",
+    help="Given again with the same key it happens once; a key holds for at least the last 65,536"
+    " transactions.",
 )
 
 

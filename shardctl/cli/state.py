@@ -297,14 +297,14 @@ def _deleting(meant: Named, if_version: int | None) -> AnyOp:
 def rollback(tx: int, force: bool, change: Change) -> None:
     """Undo a transaction; of a rollback: do it again.
 
-    Refused where something newer would be overwritten, unless forced; the newer transactions
-    are named in both cases.
+    Refused where something newer would be overwritten, unless forced: the refusal names the
+    newer transactions, a forced one the last in each row.
     """
     from shard_node.state.rollback import Rollback
 
     def said(results: Sequence[Any]) -> str:
         lost = results[0]["overwrote"]
-        over = f"; it overwrote {', '.join(map(str, lost))}" if lost else ""
+        over = f"; it overwrote at least {', '.join(map(str, lost))}" if lost else ""
         return f"transaction {tx} is rolled back{over}"
 
     with opened(change.fleet) as found:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import pytest
 
 from broker.core.events import StateCommitted
@@ -9,7 +11,8 @@ from broker.core.stateport import ERASED, Forgetting
 from broker.services import forgetting
 from shard_node.state.cooldowns import AcquireCooldown
 from shard_node.state.erasing import ForgetUser
-from shard_node.state.log import GENESIS, fault
+from shard_node.state.errors import StoreDamaged
+from shard_node.state.log import GENESIS, Entry, fault
 from shard_node.state.tx import Actor
 from shard_node.state.values import SetValue
 from shard_node.wire import topics
@@ -93,7 +96,7 @@ def test_an_erasing_that_is_not_kept_is_tried_again(monkeypatch: pytest.MonkeyPa
     world.tick(forgetting.PIECE_S)
     first = world.erases.popleft()
     world.give(StateCommitted(ERASED, "E_STORE_FULL", "no room"))
-    assert world.resets == 1
+    assert world.resets == 0  # rows and records were kept
     world.tick(forgetting.RETRY_S / 2)
     assert not world.erases
     world.tick(forgetting.RETRY_S)
@@ -118,3 +121,62 @@ def test_a_log_that_is_trimmed_meanwhile() -> None:
     assert found == [lsn for lsn in range(200, COUNT + 1) if lsn % 7 == 0]
     left = [entry for lsn in range(200, COUNT + 1) if (entry := world.port.entry(lsn))]
     assert [entry.lsn for entry in left if entry.body is None] == found
+
+
+def test_an_erasing_keeps_who_is_forgotten_by_a_commit_that_is_under_way() -> None:
+    world = filled()
+    world.auto = False
+    world.do(world.tx(ForgetUser(HIM)))
+    world.commit()
+    world.do(world.tx(ForgetUser(OTHER)))
+    assert [one.user for one in world.keeps[0].forgetting or ()] == [HIM, OTHER]
+    world.erase()  # it was given to the writer before
+    while not world.erases:
+        world.tick(forgetting.PIECE_S)
+    assert [one.user for one in world.erases[0].forgetting] == [HIM, OTHER]
+    world.commit()
+    assert world.shared.forgetting_soon == []
+    run(world)
+    every = [world.port.entry(lsn) for lsn in range(1, COUNT + 1)]
+    assert [entry for entry in every if entry is None or entry.body is not None] == []
+
+
+def test_a_commit_keeps_who_was_forgotten_by_the_one_before() -> None:
+    world = StateWorld()
+    world.do(world.tx(ForgetUser(HIM)))
+    world.do(world.tx(ForgetUser(OTHER)))
+    world.commit()  # the next one is sent before anybody hears of this one's end
+    assert [one.user for one in world.keeps[0].forgetting or ()] == [HIM, OTHER]
+
+
+def test_who_was_not_forgotten_after_all_is_not_kept_any_more() -> None:
+    world = filled()
+    world.auto = False
+    world.do(world.tx(ForgetUser(HIM)))
+    world.commit()
+    world.do(world.tx(ForgetUser(OTHER)))
+    world.fail()
+    world.erase()
+    world.tick(forgetting.PIECE_S)
+    assert [one.user for one in world.erases[0].forgetting] == [HIM]
+
+
+def test_a_damaged_record_is_the_only_one_that_is_skipped() -> None:
+    world = filled()
+    read = world.port.entry
+
+    def entry(lsn: int) -> Entry | None:
+        if lsn == 14:
+            raise StoreDamaged("record 14 of the log cannot be read")
+        return read(lsn)
+
+    def entries(after: int, limit: int) -> Iterator[Entry]:
+        for lsn in range(after + 1, after + limit + 1):
+            found = entry(lsn)
+            assert found is not None
+            yield found
+
+    world.port.entry = entry  # type: ignore[method-assign]
+    world.port.entries = entries  # type: ignore[method-assign]
+    world.outcome(ForgetUser(HIM))
+    assert run(world) == [lsn for lsn in range(1, COUNT + 1) if lsn % 7 == 0 and lsn != 14]

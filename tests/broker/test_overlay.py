@@ -10,7 +10,9 @@ from msgspec import structs
 from broker.core.overlay import Overlay
 from broker.core.stateport import MemoryPort
 from shard_node.state.errors import StoreDamaged
+from shard_node.state.log import Entry
 from shard_node.state.machine import apply
+from shard_node.state.opids import WINDOW, Known, OpIds, Window
 from shard_node.state.tx import Tx
 from shard_node.state.values import SetValue
 from tests.support.state import World
@@ -46,15 +48,16 @@ def test_a_scan_sees_all_layers_as_one(
 class Log:
     """A port whose records and reads of op ids are counted."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, step_ms: int = 0, window: Window = WINDOW) -> None:
         self.port, self.world, self.reads = MemoryPort(), World(), 0
+        self.world.op_ids = OpIds(window=window)
         self.txs = [self.world.tx(SetValue("v", number)) for number in range(count)]
-        for tx in self.txs:
-            applied = self.world.submit(tx, 1)
+        for number, tx in enumerate(self.txs):
+            applied = self.world.submit(tx, 1 + number * step_ms)
             self.port.commit(applied.writes, [applied.entry])
         read = self.port.op_ids
 
-        def counted(after: int, limit: int) -> list[bytes]:
+        def counted(after: int, limit: int) -> list[Known]:
             self.reads += limit
             return read(after, limit)
 
@@ -70,7 +73,7 @@ class Log:
 def test_what_was_applied_before_the_start_is_known_before_anything_is_applied(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("broker.core.overlay.DONE_KEPT", 10)
+    monkeypatch.setattr("broker.core.overlay.WINDOW", Window(10, 30_000, 10))
     log = Log(30)
     overlay = Overlay(log.port)
     assert log.reads == 0
@@ -84,7 +87,7 @@ def test_what_was_applied_before_the_start_is_known_before_anything_is_applied(
 
 
 def test_what_was_not_kept_was_not_applied(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker.core.overlay.DONE_KEPT", 10)
+    monkeypatch.setattr("broker.core.overlay.WINDOW", Window(10, 30_000, 10))
     log = Log(30)
     overlay = Overlay(log.port)
     new = [log.world.tx(SetValue("w", number)) for number in range(3)]
@@ -113,10 +116,57 @@ def test_where_others_wrote_the_log_it_is_read_anew() -> None:
         assert log.do(overlay, log.txs[-1]) == count + 1
 
 
-def test_a_log_with_a_hole_tells_of_nothing_that_it_was_not_applied() -> None:
-    log = Log(30)
-    log.port.op_ids = lambda after, limit: [bytes(16)] * (limit - 1)  # type: ignore[method-assign]
+@pytest.mark.parametrize(("step_ms", "known"), [(10_000, 10), (2000, 16), (1, 25)])
+def test_what_a_sender_may_send_again_is_known_after_a_start_as_before(
+    monkeypatch: pytest.MonkeyPatch, step_ms: int, known: int
+) -> None:
+    window = Window(10, 30_000, 25)
+    monkeypatch.setattr("broker.core.overlay.WINDOW", window)
+    log = Log(60, step_ms, window)
     overlay = Overlay(log.port)
-    for _ in range(2):
-        with pytest.raises(StoreDamaged):
-            log.do(overlay, log.world.tx(SetValue("v", 1)))
+    applied = [overlay.applied(tx.op_id) for tx in log.txs]
+    assert applied == [log.world.applied(tx.op_id) for tx in log.txs]
+    assert applied == [None] * (60 - known) + list(range(61 - known, 61))
+    assert log.reads == known
+
+
+def broken(log: Log, *damaged: int) -> None:
+    """These records cannot be read any more."""
+    op_ids, entry = log.port.op_ids, log.port.entry
+
+    def read(after: int, limit: int) -> list[Known]:
+        if any(after < lsn <= after + limit for lsn in damaged):
+            raise StoreDamaged("a record cannot be read")
+        return op_ids(after, limit)
+
+    def read_one(lsn: int) -> Entry | None:
+        if lsn in damaged:
+            raise StoreDamaged("a record cannot be read")
+        return entry(lsn)
+
+    log.port.op_ids, log.port.entry = read, read_one  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("damaged", [(30,), (1,), (17, 18), tuple(range(1, 31))])
+def test_damaged_records_alone_are_not_known(
+    monkeypatch: pytest.MonkeyPatch, damaged: tuple[int, ...]
+) -> None:
+    monkeypatch.setattr("broker.core.overlay.PIECE", 4)
+    log = Log(30)
+    broken(log, *damaged)
+    overlay = Overlay(log.port)
+    assert log.do(overlay, log.world.tx(SetValue("v", 1))) == 31
+    assert overlay.unread == damaged
+    for lsn, tx in enumerate(log.txs, 1):
+        assert overlay.applied(tx.op_id) == (None if lsn in damaged else lsn)
+    overlay.reset()
+    assert log.do(overlay, log.world.tx(SetValue("v", 2))) == 31
+    assert overlay.unread == damaged
+
+
+def test_a_log_with_a_hole_goes_on_without_it() -> None:
+    log = Log(30)
+    log.port.op_ids = lambda after, limit: []  # type: ignore[method-assign]
+    overlay = Overlay(log.port)
+    assert log.do(overlay, log.world.tx(SetValue("v", 1))) == 31
+    assert overlay.unread == tuple(range(1, 31))

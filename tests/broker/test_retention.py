@@ -17,6 +17,7 @@ from broker.services.machine import Broker
 from broker.services.retention import PIECE_S, RETRY_S, START_S
 from shard_node.state.errors import StateError
 from shard_node.state.log import Entry, Payload, make_entry
+from shard_node.state.opids import Window
 from shard_node.state.tx import Actor
 from shard_node.wire import topics
 from shard_node.wire.bodies import ErrorBody
@@ -33,6 +34,7 @@ def few_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if 20 records were all that has to stay."""
     assert retention.RECORDS_KEPT_MIN == 65_537
     monkeypatch.setattr(retention, "RECORDS_KEPT_MIN", 20)
+    monkeypatch.setattr(retention, "WINDOW", Window(19, 30_000, 19))
 
 
 class World(StateWorld):
@@ -327,6 +329,16 @@ def test_a_piece_that_is_not_kept_ends_it_too() -> None:
     assert world.port.first_lsn() == 1
 
 
+def test_what_a_sender_may_send_again_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(retention, "WINDOW", Window(20, 30_000, 80))
+    for step_ms, first in ((1000, 70), (500, 40), (10, 21)):
+        world = World(Keeping(records=1))
+        world.fill(100, WALL_MS, step_ms)
+        world.hours(1)
+        world.verified()
+        assert world.trim_all() == first
+
+
 def test_a_log_that_cannot_be_read_is_not_trimmed(monkeypatch: pytest.MonkeyPatch) -> None:
     world = World(Keeping(records=1))
     world.fill(100, WALL_MS)
@@ -341,6 +353,7 @@ def test_a_log_that_cannot_be_read_is_not_trimmed(monkeypatch: pytest.MonkeyPatc
     world.give(BackedUp(last))
     monkeypatch.undo()
     monkeypatch.setattr(retention, "RECORDS_KEPT_MIN", 20)
+    monkeypatch.setattr(retention, "WINDOW", Window(19, 30_000, 19))
     world.tick(PIECE_S)
     assert world.trims == []
     assert any("a bit" in one for one in world.status()["warnings"])

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import msgspec
 import pytest
 
-from broker.core.events import StateCommitted
+from broker.core.effects import Quit
+from broker.core.events import Event, StateCommitted, StateSettled
 from broker.core.logtime import LogClock, LogMark
+from broker.core.stateport import ERASED
 from broker.services import state
+from broker.services.stopping import EXIT_STORE, PANIC
 from shard_node.state.deltas import delta_of
 from shard_node.state.economy import Account, Deposit, Transfer, Withdraw
 from shard_node.state.errors import BY_CODE
@@ -574,3 +578,24 @@ def test_only_the_fields_that_changed_are_told() -> None:
     assert last.key == str(GUILD_OF_B)
     frame = [heard for heard in world.heard if heard.head.topic == topics.STATE_UPDATE][-1]
     assert len(frame.body) < 100
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        StateCommitted(ERASED, PANIC, "a page"),
+        StateCommitted(0, PANIC, "a page"),
+        StateSettled(1, "a page", PANIC),
+    ],
+    ids=["work", "note", "file"],
+)
+def test_a_store_that_gave_up_ends_the_broker_wherever_it_shows(event: Event) -> None:
+    world = StateWorld()
+    assert Quit("the store gave up: a page", EXIT_STORE) in world.broker.on(event, world.now)
+    full = but_full(event)
+    assert not any(isinstance(one, Quit) for one in world.broker.on(full, world.now))
+
+
+def but_full(event: Event) -> Event:
+    """The same with an error that goes away."""
+    return dataclasses.replace(event, code="E_STORE_FULL")  # type: ignore[call-arg]

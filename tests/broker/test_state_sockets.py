@@ -13,15 +13,18 @@ import pytest
 
 from broker.ports.state import FOLDER
 from broker.services.cooldowns import CHECKPOINT_S
+from broker.services.stopping import EXIT_STORE
 from shard_node.state.cooldowns import AcquireCooldown
 from shard_node.state.economy import Account, Deposit, Total, Transfer
 from shard_node.state.erasing import ForgetUser
+from shard_node.state.files import LOG, lsn_key
 from shard_node.state.keys import Table, key_of
 from shard_node.state.log import GENESIS, fault, read_entry
 from shard_node.state.rows import read
 from shard_node.state.tx import Tx
 from shard_node.state.values import SetValue, Value
 from shard_node.wire import topics
+from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.codec import decode_body
 from shard_node.wire.header import Kind
 from shard_node.wire.identity import client_id
@@ -36,6 +39,7 @@ from shard_node.wire.state import (
     StateRows,
 )
 from tests.support.broker_rig import Peer, Rig
+from tests.support.state_store import plant
 
 pytestmark = pytest.mark.slow
 
@@ -286,3 +290,79 @@ def test_a_person_is_erased_from_the_log_over_a_kill(rig: Rig) -> None:
         assert time.monotonic() < deadline
     entries = whole_log(rig.operator())
     assert [entry.body is None for entry in entries] == [True] * wanted + [False]
+
+
+PANICS = """
+import pathlib, store.errors, {module}
+real = {module}.{name}
+def panics(*given, **more):
+    if pathlib.Path({flag!r}).exists():
+        raise store.errors.StorePanic("planted")
+    return real(*given, **more)
+{module}.{name} = panics
+"""
+
+
+@pytest.mark.parametrize("name", ["append", "commit"])
+def test_a_store_that_gave_up_ends_the_broker_and_the_next_one_writes(
+    tmp_path: Path, name: str
+) -> None:
+    """``append`` is the journal's, ``commit`` that of the file behind it."""
+    flag = tmp_path / "flag"
+    with Rig(tmp_path) as rig:
+        rig.prelude = PANICS.format(module="store.state", name=f"StateStore.{name}", flag=str(flag))
+        rig.launch()
+        rig.hear("serving")
+        assert do(client(rig), tx(1, SetValue("v", 1))).outcomes[0].lsn == 1
+        flag.touch()
+        peer = client(rig)
+        kind, data = peer.request(topics.STATE_DO, StateDo((tx(2, SetValue("v", 2)),)))
+        if name == "append":
+            body = decode_body(data, ErrorBody)
+            assert (kind, body.code, body.retryable) == (Kind.ERROR, "E_STORE_PANIC", True)
+            assert "not known to be kept" in body.message
+        else:
+            assert kind is Kind.REPLY
+        code, _ = rig.end()
+        assert code == EXIT_STORE
+        log = (rig.data / "logs" / "broker.log").read_text()
+        assert "the store gave up: planted" in log
+        flag.unlink()
+        rig.launch()
+        rig.hear("serving")
+        assert do(client(rig), tx(2, SetValue("v", 2))).outcomes[0].lsn == 2
+        assert [entry.lsn for entry in whole_log(client(rig))] == [1, 2]
+
+
+def test_so_does_the_small_store(tmp_path: Path) -> None:
+    flag = tmp_path / "flag"
+    with Rig(tmp_path) as rig:
+        name = "Environment.write"
+        rig.prelude = PANICS.format(module="store.environment", name=name, flag=str(flag))
+        flag.touch()
+        rig.launch()
+        rig.hear("serving")
+        code, _ = rig.end()
+        assert code == EXIT_STORE
+
+
+def test_a_damaged_record_stops_no_writes_and_is_told(rig: Rig) -> None:
+    assert [do(client(rig), tx(n, SetValue("v", n))).outcomes[0].lsn for n in range(1, 6)] == [
+        1,
+        2,
+        3,
+        4,
+        5,
+    ]
+    rig.terminate()
+    plant(rig.data / FOLDER, LOG, lsn_key(3), b"nonsense")
+    rig.launch()
+    rig.hear("serving")
+    assert do(client(rig), tx(4, SetValue("v", 4))).outcomes[0].lsn == 4
+    assert do(client(rig), tx(6, SetValue("v", 6))).outcomes[0].lsn == 6
+    assert do(client(rig), tx(3, SetValue("v", 3))).outcomes[0].lsn == 7  # as it was said
+    warnings = asked(rig.operator(), topics.STATUS, [])["warnings"]
+    assert any(
+        "record 3 of the state's log cannot be read" in one and "shardctl state check" in one
+        for one in warnings
+    )

@@ -63,7 +63,9 @@ def test_it_is_the_model_whatever_is_settled_so_far() -> None:
             every = list(model.entries.values())
             after, limit = rng.randrange(len(every) + 1), rng.randrange(40)
             assert list(unsettled.entries(after, limit)) == every[after : after + limit]
-            assert unsettled.op_ids(after, 99) == [entry.op_id for entry in every[after:]]
+            assert unsettled.op_ids(after, 99) == [
+                (entry.op_id, entry.at_ms) for entry in every[after:]
+            ]
             assert [unsettled.entry(entry.lsn) for entry in every] == every
         unsettled.settle(token)
         assert not unsettled._rows or waiting

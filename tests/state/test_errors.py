@@ -157,7 +157,7 @@ def test_versions_and_amounts_are_in_the_details(world: World) -> None:
     assert short.value.details == {"account": "rich", "balance": 100, "amount": 101, "floor": 0}
     with pytest.raises(errors.UndoConflict) as newer:
         world.do(Rollback(2))
-    assert newer.value.details == {"tx": 2, "conflicts": [3]}
+    assert newer.value.details == {"tx": 2, "conflicts": [3], "all": True}
     with pytest.raises(errors.AlreadyUndone) as undone:
         world.do(Rollback(5))
     assert undone.value.details == {"tx": 5, "by": 6}

@@ -9,14 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shard_node.state import machine
 from shard_node.state.economy import Deposit, Transfer
 from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import BadName, BadValue, OpIdReused, StateError, TooLarge
 from shard_node.state.keys import Table
 from shard_node.state.log import GENESIS, erased
 from shard_node.state.machine import MemoryState, Place, apply, encode_tx, read_tx
-from shard_node.state.opids import OpIds
+from shard_node.state.opids import OpIds, Window
 from shard_node.state.ops import APPLY, AnyOp
 from shard_node.state.rollback import Rollback
 from shard_node.state.tx import OPS_MAX, Actor, Tx
@@ -62,9 +61,9 @@ def test_a_refused_transaction_may_be_sent_again() -> None:
     assert world.submit(tx, START_MS).results == ({"source": 0, "target": 5},)
 
 
-def test_op_ids_are_forgotten_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(machine, "DONE_KEPT", 10)
+def test_op_ids_are_forgotten_in_their_order() -> None:
     world = World()
+    world.op_ids = OpIds(window=Window(10, 30_000, 10))
     txs = [world.tx(SetValue("v", number)) for number in range(50)]
     for tx in txs:
         world.submit(tx, START_MS)
@@ -88,24 +87,52 @@ def test_sent_again_after_its_payload_was_erased_it_has_no_results() -> None:
     assert world.balance("a") == 5
 
 
-@given(st.lists(st.integers(0, 30) | st.none(), max_size=60), st.integers(1, 8))
-def test_op_ids_go_back_and_are_filled_up_from_before(steps: list, kept: int) -> None:
-    """None: one more record; a number: back so far, and those before it read again."""
-    every: list[bytes] = []
-    ids = OpIds(kept)
+@given(
+    st.lists(st.integers(0, 30) | st.integers(-9, -1), max_size=60),
+    st.integers(1, 8),
+    st.integers(0, 20),
+    st.integers(0, 20),
+)
+def test_op_ids_go_back_and_are_filled_up_from_before(
+    steps: list, kept: int, kept_ms: int, more: int
+) -> None:
+    """Below 0: one more record, so much later; a number: back so far, and those before it read
+    again. Found are those of the window, exactly."""
+    every: list[tuple[bytes, int]] = []
+    window = Window(kept, kept_ms, kept + more)
+    ids, at_ms = OpIds(window=window), 0
     for number, step in enumerate(steps):
-        if step is None:
-            every.append(number.to_bytes(16, "big"))
-            ids.add(every[-1])
+        if step < 0:
+            at_ms -= step + 1
+            every.append((number.to_bytes(16, "big"), at_ms))
+            ids.add(*every[-1])
         else:
             del every[max(0, len(every) - step) :]
+            at_ms = every[-1][1] if every else 0
             ids.back_to(len(every))
-            missing = min(kept, len(every)) - len(ids)
-            ids.add_older(every[-len(ids) - missing : len(every) - len(ids)] if missing else [])
-        wanted = {op_id: lsn for lsn, op_id in enumerate(every, 1) if lsn > len(every) - kept}
-        assert {op_id: ids.lsn_of(op_id) for op_id in wanted} == wanted
-        assert len(ids) == len(wanted)
-        assert ids.newest() == (every[-1] if every else None)
+            after = window.before(len(every), at_ms, 1, lambda lsn: every[lsn - 1][1])
+            missing = max(0, len(every) - len(ids) - after)
+            ids.add_older(every[after : after + missing])
+        last = len(every)
+        for lsn, (op_id, logged) in enumerate(every, 1):
+            recent = lsn > last - window.most and logged >= at_ms - kept_ms
+            assert ids.lsn_of(op_id) == (lsn if lsn > last - kept or recent else None)
+        assert ids.newest() == (every[-1][0] if every else None)
+
+
+def test_what_is_too_old_is_let_go_of_little_by_little() -> None:
+    ids = OpIds(window=Window(10, 1000, 100))
+    for number in range(100):
+        ids.add(number.to_bytes(16, "big"), 0)
+    assert len(ids) == 100
+    ids.add(bytes(15) + b"x", 5000)
+    assert len(ids) == 99
+    assert [ids.lsn_of(number.to_bytes(16, "big")) for number in (90, 91, 92)] == [None, 92, 93]
+    ids.add((3).to_bytes(16, "big"), 5000)
+    assert ids.lsn_of((3).to_bytes(16, "big")) == 102
+    for number in range(200, 300):
+        ids.add(number.to_bytes(16, "big"), 5000)
+    assert len(ids) == 100
 
 
 def test_log_time_never_goes_back() -> None:

@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 
+from shard_node.state import rollback
 from shard_node.state.audit import audit
 from shard_node.state.cooldowns import AcquireCooldown, Cooldown
-from shard_node.state.economy import Deposit, Transfer, Withdraw
+from shard_node.state.economy import Deposit, SetFloor, Transfer, Withdraw
+from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import (
     AlreadyUndone,
     InsufficientFunds,
@@ -78,7 +80,7 @@ def test_what_came_later_goes_first_one_after_the_other(world: World) -> None:
         world.do(SetValue("v", number))
     with pytest.raises(UndoConflict) as caught:
         undo(world, 3)
-    assert caught.value.details["conflicts"] == [5]
+    assert caught.value.details == {"tx": 3, "conflicts": [4, 5], "all": True}
     for tx in (5, 4, 3):
         undo(world, tx)
         assert value(world) == tx - 1
@@ -122,10 +124,10 @@ def test_a_deleted_row_that_was_made_anew_and_deleted_again_is_newer(world: Worl
     world.do(DeleteValue("v"))  # 2
     world.do(SetValue("v", 3))
     world.do(DeleteValue("v"))  # 4
-    for tx, newer in ((1, 4), (2, 4), (3, 4)):
+    for tx, newer in ((1, [2, 3, 4]), (2, [3, 4]), (3, [4])):
         with pytest.raises(UndoConflict) as caught:
             undo(world, tx)
-        assert caught.value.details["conflicts"] == [newer]
+        assert caught.value.details["conflicts"] == newer
     for tx, now in ((4, 3), (3, None), (2, 1), (1, None)):
         undo(world, tx)
         assert value(world) == now
@@ -254,3 +256,96 @@ def test_versions_only_grow(world: World) -> None:
         if row is not None:
             assert row.version > seen
             seen = row.version
+
+
+def test_what_was_rolled_back_since_is_no_conflict(world: World) -> None:
+    for number in range(1, 5):
+        world.do(SetValue("v", number))
+    undo(world, 4)
+    undo(world, 3)
+    world.do(SetValue("v", 9))  # 7
+    with pytest.raises(UndoConflict) as caught:
+        undo(world, 1)
+    assert caught.value.details["conflicts"] == [2, 7]
+    undo(world, 7)
+    undo(world, 2)
+    undo(world, 1)
+    assert value(world) is None
+
+
+def test_limits_of_accounts_are_followed_back_as_well(world: World) -> None:
+    world.do(Deposit("a", 10))
+    for floor in (-1, -2, -3):
+        world.do(SetFloor("a", floor))
+    with pytest.raises(UndoConflict) as caught:
+        undo(world, 2)
+    assert caught.value.details["conflicts"] == [3, 4]
+
+
+@pytest.mark.parametrize("hindered", ["trimmed", "erased", "far"])
+def test_where_the_log_does_not_tell_all_conflicts_it_is_said(world: World, hindered: str) -> None:
+    count = 150 if hindered == "far" else 6
+    for number in range(count):
+        world.do(SetValue("v", number))
+    if hindered == "trimmed":
+        del world.entries[4]
+    elif hindered == "erased":
+        world.entries[4] = erased(world.entries[4])
+    with pytest.raises(UndoConflict, match="followed by at least ") as caught:
+        undo(world, 1)
+    details = caught.value.details
+    assert details["all"] is False
+    assert details["conflicts"] == (
+        list(range(count - rollback.CONFLICTS_READ_MAX, count + 1))
+        if hindered == "far"
+        else [4, 5, 6]
+    )
+
+
+HIS = {
+    "value": (SetValue("user:1:secret", "his"), lambda: DeleteValue("user:1:secret")),
+    "text": (SetValue("motto", "as 1 said"), lambda: SetValue("motto", "none")),
+    "list": (SetValue("team", {"all": [1, 2]}), lambda: SetValue("team", 0)),
+}
+
+
+@pytest.mark.parametrize("force", [False, True])
+@pytest.mark.parametrize("kind", sorted(HIS))
+def test_nothing_of_a_forgotten_person_comes_back(world: World, kind: str, force: bool) -> None:
+    made, gone = HIS[kind]
+    world.do(made)
+    world.do(gone())
+    world.do(ForgetUser(1))
+    before = dict(world.view.rows)
+    with pytest.raises(NotUndoable, match="is erased"):
+        undo(world, 2, force=force)
+    assert world.view.rows == before
+
+
+def test_a_rollback_of_a_rollback_does_not_bring_a_forgotten_person_back(world: World) -> None:
+    world.do(SetValue("user:1:secret", "his"), SetValue("user:11:x", 5))
+    undo(world, 1)
+    world.do(ForgetUser(1))
+    with pytest.raises(NotUndoable, match="is erased"):
+        undo(world, 2)
+    assert value(world, "user:1:secret") is None
+
+
+def test_an_account_made_anew_after_its_owner_was_forgotten_is_not_rolled_back(
+    world: World,
+) -> None:
+    world.do(Deposit("user:1", 10))
+    world.do(ForgetUser(1))
+    world.do(Deposit("user:1", 3))
+    with pytest.raises(NotUndoable):
+        undo(world, 1)
+    undo(world, 3)  # what came after he was forgotten is as any other
+    assert world.balance("user:1") == 0
+
+
+def test_others_are_rolled_back_where_somebody_was_forgotten(world: World) -> None:
+    world.do(SetValue("user:11:x", 5))
+    world.do(DeleteValue("user:11:x"))
+    world.do(ForgetUser(1))
+    undo(world, 2)
+    assert value(world, "user:11:x") == 5

@@ -123,7 +123,7 @@ def test_op_ids_are_those_of_the_records(tmp_path: Path) -> None:
     with opened(tmp_path / "state") as rig:
         assert rig.store.op_ids(0, 10) == []
         rig.fill(50)
-        every = [entry.op_id for entry in rig.model.entries.values()]
+        every = [(entry.op_id, entry.at_ms) for entry in rig.model.entries.values()]
         assert rig.store.op_ids(0, 1000) == every
         assert rig.store.op_ids(17, 5) == every[17:22]
         assert rig.store.op_ids(50, 5) == rig.store.op_ids(3, 0) == []

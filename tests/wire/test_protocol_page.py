@@ -17,7 +17,7 @@ from broker.services.registry import SERVED
 from shard_node.peer import asks, inbox, senders
 from shard_node.state.cooldowns import LOGGED_OVER_MS
 from shard_node.state.log import Entry
-from shard_node.state.machine import DONE_KEPT
+from shard_node.state.opids import DONE_KEPT
 from shard_node.state.rows import Row
 from shard_node.state.tx import Actor, Tx
 from shard_node.wire import bodies, categories, limits, state, topics
