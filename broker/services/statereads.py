@@ -112,6 +112,8 @@ class StateReads:
     # --- marks
 
     def _mark(self, ref: Ref, wait_lsn: int, now: float) -> Effects:
+        if wait_lsn < 0:
+            wait_lsn = self._shared.port.place().lsn
         if wait_lsn <= self._shared.shown.lsn:
             return [Reply(ref, at(self._shared, now))]
         if len(self._marks) >= STATE_MARKS_MAX:

@@ -145,8 +145,9 @@ class FleetState:
         return rows
 
     async def mark(self, wait_lsn: int = 0, *, timeout_s: float = ASK_TIMEOUT_S) -> StateAt:
-        """Where the log stands, once it and the reads here have reached ``wait_lsn``."""
-        found = await self.where(wait_lsn, timeout_s)
+        """Where the log stands, once it and the reads here have reached ``wait_lsn`` (0: what is
+        durable now)."""
+        found = await self.where(wait_lsn or -1, timeout_s)
         if self._reader is None:
             await self._copy().reach(wait_lsn, timeout_s)
         return found

@@ -115,7 +115,8 @@ class StateGuild(Body, frozen=True):
 
 
 class StateMark(Body, frozen=True):
-    """Ask where the log stands; a ``wait_lsn`` above it is waited for until the deadline."""
+    """Ask where the log stands; a ``wait_lsn`` above it is waited for until the deadline. -1:
+    what is durable now."""
 
     wait_lsn: int = 0
 

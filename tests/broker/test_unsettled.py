@@ -84,12 +84,13 @@ def test_the_broker_and_the_writer_see_it_others_are_told_once_the_file_shows_it
     assert (key, balance(row)) == (KEY, 5)
     assert balance(world.ask(topics.STATE_READ, StateRead((KEY,))).rows[0]) == 5
     assert len(world.ask(topics.STATE_LOG, StateLog(0, 10)).entries) == 1
-    waits = world.send(A, topics.STATE_MARK, StateMark(1))
+    assert world.ask(topics.STATE_MARK, StateMark()).lsn == 0
+    waits, all_of_it = (world.send(A, topics.STATE_MARK, StateMark(lsn)) for lsn in (1, -1))
     world.tick(1.0)
-    assert world.answer(waits) is None
+    assert world.answer(waits) is world.answer(all_of_it) is None
     assert not world.events(topics.STATE_UPDATE) + world.events(topics.STATE_COMMITTED)
     world.settle(keep)
-    assert world.answer(waits).lsn == 1
+    assert world.answer(waits).lsn == world.answer(all_of_it).lsn == 1
     assert world.events(topics.STATE_UPDATE, B)
     assert world.events(topics.STATE_COMMITTED, B)[-1].lsn == 1
 

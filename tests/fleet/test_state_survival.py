@@ -272,6 +272,7 @@ def test_the_look_sees_a_reader_that_checks_nothing(
     monkeypatch.setattr(Reader, "get", trusting)
     with client(fleet, "one") as node:
         node.guild_config(7).update(text="row 7")
+        node.state.sync()
         damage_row(fleet, 7)
         assert [text.split(":")[0] for text in served(node, 7)][:1] == ["here"]
 
