@@ -19,6 +19,7 @@ from shard_node.shared.primitives import Primitives
 from shard_node.shared.sinks import Collected
 from shard_node.shared.watch import no_watching
 from shard_node.state import arguments
+from shard_node.state.errors import BadValue
 
 
 class Transaction(Primitives):
@@ -39,6 +40,11 @@ class Transaction(Primitives):
         super().__init__(self._collected, no_watching)
         self._timeout_s = arguments.timeout(timeout_s)
         self._done = Tx(0)
+
+    def transaction(self, **_said: Any) -> Transaction:
+        """Raises BadValue: one in another would be committed whatever becomes of that."""
+        hint = "give its operations to the one that is open, or begin it after that"
+        raise BadValue("a transaction has no transaction in it", hint=hint)
 
     @property
     def id(self) -> int:

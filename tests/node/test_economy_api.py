@@ -119,3 +119,17 @@ async def test_an_overdraft_is_allowed_first(kind: str, tmp_path: Path) -> None:
         await node.economy.allow_overdraft("a", -50)
         await node.economy.transfer("a", "b", 51)
         assert node.economy.balance("a") == -50
+
+
+@async_test
+async def test_a_transaction_has_none_in_it(kind: str, tmp_path: Path) -> None:
+    """It would be committed whatever became of the one around it."""
+    async with api(kind, tmp_path) as node:
+        await node.economy.deposit("a", 100)
+        with pytest.raises(shard_node.BadValue) as refused:
+            async with node.transaction() as tx:
+                tx.economy.withdraw("a", 90)
+                async with tx.transaction() as inner:
+                    inner.economy.withdraw("a", 5)
+        assert refused.value.hint
+        assert node.economy.balance("a") == 100
