@@ -246,7 +246,7 @@ class BrokerClient:
 
     def _fail(self, effect: Fail) -> None:
         future = self._waiting.pop(effect.correlation, None)
-        if future is not None and not future.done():
+        if future is not None and not (future.done() or future.get_loop().is_closed()):
             future.set_exception(effect.error)
 
     # --- the socket

@@ -159,7 +159,7 @@ settle = settler.Settler._settle
 def held(self, items):
     while os.path.exists({gate!r}):
         time.sleep(0.002)
-    settle(self, items)
+    return settle(self, items)
 settler.Settler._settle = held
 """
 

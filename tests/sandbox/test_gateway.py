@@ -10,6 +10,8 @@ from tests.support.sandbox import GatewayClient, Sandbox, eventually, sandbox
 
 ZLIB = "?v=10&encoding=json&compress=zlib-stream"
 PLAIN = "?v=10&encoding=json"
+HEARD_MEANWHILE = 5
+"""Events that another shard hears while one gets its thousands of guilds: one, if it is held up."""
 
 
 def guild_of(box: Sandbox, shard: int, num_shards: int) -> int:
@@ -274,11 +276,10 @@ async def test_thousands_of_guilds_do_not_hold_up_others() -> None:
     ):
         await small.identify((0, 48))
         startup = asyncio.create_task(big.identify((0, 1)))
-        worst_s = 0.0
+        heard = 0
         while not startup.done():
-            began = time.monotonic()
             box.state.hub.dispatch("TYPING_START", {}, guild_id=guild_of(box, 0, 48))
             await small.until("TYPING_START")
-            worst_s = max(worst_s, time.monotonic() - began)
+            heard += 1
         assert len((await startup)["guilds"]) == 2_400
-        assert worst_s < 0.5
+        assert heard >= HEARD_MEANWHILE
