@@ -23,8 +23,10 @@ Rows = tuple[tuple[bytes, bytes | None], ...]
 
 
 class OwnRows:
-    """A ``Reads`` over a reader's. ``empty`` is called when the file shows all of it. For the
-    loop's thread."""
+    """A ``Reads`` over a reader's. ``empty`` is called when the file shows all of it.
+
+    It is changed in the loop's thread; any thread may read it.
+    """
 
     def __init__(self, reader: Reader, empty: Callable[[], None]) -> None:
         self._reader, self._empty = reader, empty
@@ -57,7 +59,7 @@ class OwnRows:
         shown = self._reader.mark().lsn
         writes = {
             key: row
-            for key, (lsn, row) in self._rows.items()
+            for key, (lsn, row) in list(self._rows.items())  # the loop's thread may add meanwhile
             if lsn > shown and key.startswith(prefix)
         }
         return merged(self._reader, writes, prefix, after)

@@ -103,6 +103,24 @@ async def test_a_scan_has_them_in_their_places() -> None:
 
 
 @async_test
+async def test_a_scan_bears_writes_that_come_meanwhile() -> None:
+    """A thread of the bot's scans while the loop's adds: here at each key that is looked at."""
+    kept = Kept()
+    late = iter(range(100, 200))
+
+    class Key(bytes):
+        def startswith(self, *prefix: Any) -> bool:
+            kept.rows.add(2, ((b"k%d" % next(late), b"2"),))
+            return super().startswith(*prefix)
+
+    kept.rows.add(1, tuple((Key(b"k%d" % place), b"1") for place in range(9)))
+    assert [key for key, row in kept.rows.scan(b"k") if row == b"1"] == [
+        b"k%d" % place for place in range(9)
+    ]
+    kept.rows.close()
+
+
+@async_test
 async def test_the_word_that_the_file_has_caught_up_comes_then_and_once(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
