@@ -313,9 +313,10 @@ def test_a_store_that_gave_up_ends_the_broker_and_the_next_one_writes(
         rig.prelude = PANICS.format(module="store.state", name=f"StateStore.{name}", flag=str(flag))
         rig.launch()
         rig.hear("serving")
-        assert do(client(rig), tx(1, SetValue("v", 1))).outcomes[0].lsn == 1
-        flag.touch()
         peer = client(rig)
+        assert do(peer, tx(1, SetValue("v", 1))).outcomes[0].lsn == 1
+        asked(peer, topics.STATE_MARK, StateMark(1))  # in the file: only the next one panics
+        flag.touch()
         kind, data = peer.request(topics.STATE_DO, StateDo((tx(2, SetValue("v", 2)),)))
         if name == "append":
             body = decode_body(data, ErrorBody)
