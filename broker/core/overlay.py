@@ -200,15 +200,16 @@ class DoneIds:
             unread.append(after + 1)
 
     def _time_of(self, lsn: int) -> int | None:
-        try:
-            entry = self._port.entry(lsn)
-        except StateError:
-            return None
+        entry = self._entry(lsn)
         return None if entry is None else entry.at_ms
 
     def _op_id(self, lsn: int) -> bytes | None:
+        entry = self._entry(lsn)
+        return None if entry is None else entry.op_id
+
+    def _entry(self, lsn: int) -> Entry | None:
+        """None for a damaged one too."""
         try:
-            entry = self._port.entry(lsn)
+            return self._port.entry(lsn)
         except StateError:
             return None
-        return None if entry is None else entry.op_id

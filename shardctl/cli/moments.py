@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import click
 
+from shardctl import keeping
+
 if TYPE_CHECKING:
     from shardctl.state import Clock
-
-_UNITS_MS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 604_800_000}
-_LENGTH: Final = re.compile(r"(?:[0-9]{1,6}[smhdw])+")
-_PART: Final = re.compile(r"([0-9]+)([smhdw])")
-LENGTH_MAX_MS: Final = 100 * 366 * _UNITS_MS["d"]
 
 
 def length_ms(value: Any) -> int:
     """A click type: ``30d``, ``12h``, ``1d12h``, in ms."""
     text = str(value)
-    if _LENGTH.fullmatch(text):
-        total = sum(int(count) * _UNITS_MS[unit] for count, unit in _PART.findall(text))
-        if 0 < total <= LENGTH_MAX_MS:
-            return total
+    length = keeping.length_ms(text)
+    if length:
+        return length
     msg = f"{text[:40]!r} is not a length; such as 45s, 90m, 12h, 30d, 2w or 1d12h (100 years)."
     raise click.BadParameter(msg)
 
@@ -37,7 +32,7 @@ def length_text(length_ms: int) -> str:
     """
     found, rest = "", max(0, length_ms)
     for unit in "dhms":
-        count, rest = divmod(rest, _UNITS_MS[unit])
+        count, rest = divmod(rest, keeping.UNITS_MS[unit])
         found += f"{count}{unit}" if count else ""
     return found or "0s"
 

@@ -8,15 +8,14 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any, Final
 
 import shard_node
 from shard_node.errors import ShardNodeError
 from shard_node.runtime import Node
-from shard_node.settings import NodeSettings
 from shardctl.bench.measure import now_ns
 from shardctl.bench.worker import Link
+from tests.bench.contenders.node_peer import settings_of
 from tests.bench.tally import EVENTS, Heard, ranges
 
 TICK_S: Final = 0.01
@@ -168,7 +167,7 @@ async def _joined(endpoint: str, name: str, node: dict[str, Any] | None) -> Asyn
         async with shard_node.connect(endpoint, name) as client:
             yield client
         return
-    peer = Node(_settings(endpoint, name, node))
+    peer = Node(settings_of(endpoint, node))
     peer.start()
     try:
         peer.attach(asyncio.get_running_loop())
@@ -178,23 +177,3 @@ async def _joined(endpoint: str, name: str, node: dict[str, Any] | None) -> Asyn
         yield peer
     finally:
         peer.end()
-
-
-def _settings(endpoint: str, name: str, node: dict[str, Any]) -> NodeSettings:
-    return NodeSettings(
-        fleet="kills",
-        endpoint=endpoint,
-        name=name,
-        index=node["index"],
-        epoch=node["epoch"],
-        shards=tuple(node["shards"]),
-        num_shards=node["num_shards"],
-        folder=Path("/"),
-        target="main.py",
-        factory=False,
-        api_base="",
-        sandbox=False,
-        witness_url="",
-        drain_s=1.0,
-        lifeline_fd=None,
-    )

@@ -109,9 +109,12 @@ class Line:
     bounds: tuple[Bound, ...] = ()
 
 
-def _worker(contender: Contender, role: str, address: str, **arguments: Any) -> Worker:
+def worker_of(
+    contender: Contender, role: str, address: str, *, roles: str = "roles", **arguments: Any
+) -> Worker:
+    """A process of a contender's that plays a role of a module beside this one."""
     return Worker(
-        f"tests.bench.roles:{role}",
+        f"tests.bench.{roles}:{role}",
         ROOT,
         module=contender.path,
         address=address,
@@ -123,8 +126,8 @@ def _worker(contender: Contender, role: str, address: str, **arguments: Any) -> 
 def publish_one(contender: Contender, address: str, count: int) -> Figures:
     """One sender to one receiver."""
     with (
-        _worker(contender, "receiver", address, name="n1", count=count) as receiver,
-        _worker(contender, "sender", address, name="n0", targets=["n1"], count=count) as sender,
+        worker_of(contender, "receiver", address, name="n1", count=count) as receiver,
+        worker_of(contender, "sender", address, name="n0", targets=["n1"], count=count) as sender,
     ):
         receiver.hear()
         sender.hear()
@@ -141,7 +144,7 @@ def publish_all(contender: Contender, address: str, count: int) -> Figures:
     count -= count % (MEMBERS - 1)
     names = [f"n{place}" for place in range(MEMBERS)]
     workers = [
-        _worker(
+        worker_of(
             contender,
             "member",
             address,
@@ -170,10 +173,10 @@ def publish_all(contender: Contender, address: str, count: int) -> Figures:
 
 
 def _requests(contender: Contender, address: str, count: int, in_flight: int) -> Figures:
-    with _worker(contender, "responder", address, name="n1") as responder:
+    with worker_of(contender, "responder", address, name="n1") as responder:
         responder.hear()
         arguments = {"name": "n0", "target": "n1", "count": count, "in_flight": in_flight}
-        with _worker(contender, "requester", address, **arguments) as requester:
+        with worker_of(contender, "requester", address, **arguments) as requester:
             return dict(requester.hear(RUN_MAX_S))
 
 

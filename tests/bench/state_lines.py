@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import secrets
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
 from shardctl.bench.measure import percentile
-from shardctl.bench.worker import Worker
 from tests.bench import lines
 from tests.bench.contenders.state_base import BALANCES, CONFIG
-from tests.bench.lines import ROOT, RUN_MAX_S, Bound, Contender, Figures, Goal, Line
+from tests.bench.lines import RUN_MAX_S, Bound, Contender, Figures, Goal, Line, worker_of
 from tests.bench.own import Limit
 
 PAYERS: Final = 4
@@ -28,15 +27,7 @@ BARE: Final = Contender("bare request, asyncio", "ours_peer")
 BARE_UV: Final = Contender("bare request, uvloop", "ours_peer", uvloop=True)
 
 
-def _worker(contender: Contender, role: str, address: str, **arguments: Any) -> Worker:
-    return Worker(
-        f"tests.bench.state_roles:{role}",
-        ROOT,
-        module=contender.path,
-        address=address,
-        uvloop=contender.uvloop,
-        **arguments,
-    )
+_worker = partial(worker_of, roles="state_roles")
 
 
 def transfers(in_flight: int, contender: Contender, address: str, count: int) -> Figures:

@@ -6,9 +6,8 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import subprocess
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from shard_node.state.keys import Table, key_of
 from store.offline import DATA_FILE
 from tests.support.broker_rig import Rig
 from tests.support.fleet import Fleet
+from tests.support.mounts import mounted
 from tests.support.waiting import wait_for
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
@@ -34,20 +34,9 @@ CONFIGS = 40
 WAIT_S = 30.0
 
 
-@contextmanager
-def small_disk(where: Path) -> Iterator[Path]:
-    """A file system of its own. Skips where this may not be."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting needs root")
-    where.mkdir()
-    words = ["mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs", str(where)]
-    answer = subprocess.run(words, capture_output=True, text=True, check=False)
-    if answer.returncode != 0:
-        pytest.skip(f"mount: {answer.stderr.strip()}")
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", str(where)], check=True)
+def small_disk(where: Path) -> AbstractContextManager[Path]:
+    """A file system of its own that is soon full."""
+    return mounted(where, "-t", "tmpfs", "-o", f"size={DISK_MIB}m", "tmpfs")
 
 
 @contextmanager

@@ -12,8 +12,6 @@ import signal
 import struct
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -28,6 +26,7 @@ from store.offline import DATA_FILE, opened_at_rest
 from store.snapshot import take
 from store.state import StateStore, settle_at_rest
 from store.statecommit import fetch, journal_number
+from tests.support.mounts import mounted
 from tests.support.state_child import ACCOUNTS, START
 from tests.support.state_store import opened
 
@@ -169,23 +168,6 @@ def test_the_proof_sees_what_was_confirmed_too_early(tmp_path: Path) -> None:
         if any("lost" in wrong for wrong in proof(folder, confirmed)):
             return
     pytest.fail("none of the early confirmations was found out")
-
-
-@contextmanager
-def mounted(where: Path, *arguments: str) -> Iterator[Path]:
-    """A file system of its own. Skips where this may not be."""
-    if os.geteuid() != 0:
-        pytest.skip("mounting needs root")
-    where.mkdir()
-    answer = subprocess.run(
-        ["mount", *arguments, str(where)], capture_output=True, text=True, check=False
-    )
-    if answer.returncode != 0:
-        pytest.skip(f"mount: {answer.stderr.strip()}")
-    try:
-        yield where
-    finally:
-        subprocess.run(["umount", str(where)], check=True)
 
 
 def test_a_full_disk(tmp_path: Path) -> None:

@@ -42,7 +42,7 @@ class Peer(ours_peer.Peer):
 
     async def open(self, address: str, name: str) -> None:
         self._told: dict[str, Any] = json.loads(address)
-        node = Node(_settings(self._told, self._line(name)))
+        node = Node(settings_of(self._told["endpoint"], self._line(name), self._told["state"]))
         node.start()
         node.attach(asyncio.get_running_loop())
         async with asyncio.timeout(END_MAX_S):
@@ -63,10 +63,11 @@ class Peer(ours_peer.Peer):
         self._node.end()
 
 
-def _settings(told: dict[str, Any], line: dict[str, Any]) -> NodeSettings:
+def settings_of(endpoint: str, line: dict[str, Any], state: str = "") -> NodeSettings:
+    """Of a node as the broker's word to its supervisor, ``spawn``, describes it."""
     return NodeSettings(
         fleet="test-fleet",
-        endpoint=told["endpoint"],
+        endpoint=endpoint,
         name=line["name"].removeprefix("node:"),
         index=line["index"],
         epoch=line["epoch"],
@@ -80,5 +81,5 @@ def _settings(told: dict[str, Any], line: dict[str, Any]) -> NodeSettings:
         witness_url="",
         drain_s=1.0,
         lifeline_fd=None,
-        state_dir=Path(told["state"]),
+        state_dir=Path(state) if state else None,
     )
