@@ -39,8 +39,8 @@ Words = dict[str, Any]
 # --- what can be asked for
 
 
-def stats(folder: Path, *, by_partition: bool) -> Words:
-    """Sizes, rows by table; with ``by_partition`` each partition that has rows."""
+def stats(folder: Path) -> Words:
+    """Sizes, rows by table, and each partition that has rows."""
     with beside(folder) as store:
         found, era = sizes(store), store.era()
         parts = []
@@ -56,7 +56,7 @@ def stats(folder: Path, *, by_partition: bool) -> Words:
         "databases": {name: each._asdict() for name, each in found.databases.items()},
         "tables": _tables(parts),
         "partitions": sum(bool(each.rows) for each in parts),
-        **({"by_partition": [p._asdict() for p in parts if p.rows]} if by_partition else {}),
+        "by_partition": [p._asdict() for p in parts if p.rows],
     }
 
 
@@ -75,7 +75,7 @@ def prove(folder: Path, *, since: str) -> Words:
         tables, findings = audit(store.view)
         last, base = store.place().lsn, store.base().lsn
         imported = store.view.lookup(META, REPLAY_KEY)
-        named = Path(since) if since else _goes_on(store) if base else None
+        named = Path(since) if since else _goes_on(store, base) if base else None
         begin, start, why = _start(named, store, findings)
         if imported is not None and key_lsn(imported) > begin + 1:
             why = f"rows were imported after record {key_lsn(imported) - 1}"
@@ -90,14 +90,19 @@ def prove(folder: Path, *, since: str) -> Words:
             findings += more + compare(tables, sums)
             log["unknown"] = sums.unknown
             log["words"] = _log_words(sums, begin, last, log["since"])
+            later = _goes_on(store, sums.unknown_to, by_hand=True) if sums.unknown else None
+            log["compares"] = str(later) if later else ""
     return {"tables": tables.plain(), "log": log, "findings": [one._asdict() for one in findings]}
 
 
-def _goes_on(store: StateStore) -> Path | None:
-    """The oldest verified backup that the log, trimmed as it is, goes on from."""
-    found = [one for one in _backups(store.folder.parent) if one.verified]
+def _goes_on(store: StateStore, after: int, *, by_hand: bool = False) -> Path | None:
+    """The oldest verified backup of the record ``after``, or a later one, of this log.
+    ``by_hand``: one that was never verified will do."""
+    found = [
+        one for one in _backups(store.folder.parent) if one.verified or (by_hand and not one.failed)
+    ]
     for one in sorted(found, key=lambda one: one.manifest.lsn):
-        if one.manifest.lsn >= store.base().lsn and _same(store, one.manifest.lsn, one.digest):
+        if one.manifest.lsn >= after and _same(store, one.manifest.lsn, one.digest):
             return one.path
     return None
 

@@ -193,8 +193,7 @@ def _read(source: Path) -> Iterator[Head | Exported]:
     try:
         with source.open("rb") as file:
             while True:
-                data = _frame(file, source)
-                piece = _pieces.decode(data)
+                piece, data = _piece(file, source, first=partition < 0)
                 if isinstance(piece, End):
                     if (piece.rows, piece.digest) != (rows, digest.digest()) or file.read(1):
                         raise ExportRefused(f"{source} is not what was exported")
@@ -224,6 +223,21 @@ def _check_piece(piece: Head | Exported, partition: int, source: Path) -> None:
             right = False
     if not right:
         raise ExportRefused(f"{source} has a piece that belongs to no partition of ours")
+
+
+def _piece(file: BinaryIO, source: Path, *, first: bool) -> tuple[Head | Exported | End, bytes]:
+    """A piece and its bytes. What does not begin with a head was never an export."""
+    try:
+        data = _frame(file, source)
+        piece = _pieces.decode(data)
+    except (ExportRefused, *UNREADABLE):
+        if not first:
+            raise
+    else:
+        if isinstance(piece, Head) or not first:
+            return piece, data
+    text = f"{source} is no export of shardctl"
+    raise ExportRefused(text, hint="shardctl state export   makes one")
 
 
 def _frame(file: BinaryIO, source: Path) -> bytes:

@@ -73,7 +73,7 @@ def take(env: lmdb.Environment, target: Path, made_at_s: float, taken_at_ms: int
     StoreFull, StoreFailed, StoreDamaged.
     """
     if target.exists():
-        raise SnapshotRefused(f"{target} exists")
+        raise SnapshotRefused(f"{target} exists", hint="name another folder, a new one")
     part = target.with_name(target.name + _PART)
     shutil.rmtree(part, ignore_errors=True)
     try:

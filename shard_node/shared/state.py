@@ -13,16 +13,13 @@ from shard_node.shared.watch import Unwatch, Watcher, Watching
 from shard_node.state import arguments
 from shard_node.state.errors import BadValue
 from shard_node.state.keys import Table, key_of
-from shard_node.state.ops import APPLY
+from shard_node.state.ops import KINDS, kind_of
 from shard_node.state.plain import check_plain
 from shard_node.state.rollback import Rollback
 from shard_node.state.rows import read
 from shard_node.state.values import DeleteValue, SetValue, Value
 
 LOG_LIMIT: Final = 100
-KINDS: Final = {kind.__name__: kind for kind in APPLY}
-"""Operations by name, as records of the log and filters have them."""
-
 _FILTERS: Final = ("kind", "user", "account")
 _FILTER_HINT: Final = "an operation's name, several, or {'kind': ..., 'user': ID, 'account': NAME}"
 
@@ -45,8 +42,8 @@ class SharedState:
     ) -> LogPage:
         """Records of the log after the lsn ``after``, or the newest ones, at most ``limit``.
 
-        ``filter`` is the name of an operation ("Transfer"), several, or a map of ``kind``,
-        ``user`` (who did it or whom it is about) and ``account``. Raises BadValue.
+        ``filter`` is the name of an operation ("Transfer", in any case), several, or a map of
+        ``kind``, ``user`` (who did it or whom it is about) and ``account``. Raises BadValue.
         """
         arguments.limit(limit, LOG_LIMIT_MAX)
         start = 0 if after is None else arguments.place(after, "after")
@@ -156,9 +153,11 @@ def _read_filter(filter: Filter | None) -> tuple[tuple[str, ...], int, str]:
 def _kinds(names: Any) -> tuple[str, ...]:
     if isinstance(names, bytes) or not isinstance(names, Iterable):
         raise BadValue(f"{arguments.shown(names)} is no filter", hint=_FILTER_HINT)
-    found = tuple(names)
-    for name in found:
-        if not isinstance(name, str) or name not in KINDS:
+    found: list[str] = []
+    for name in names:
+        kind = kind_of(name) if isinstance(name, str) else None
+        if kind is None:
             text = f"no operation is named {arguments.shown(name)}"
             raise BadValue(text, hint=", ".join(KINDS))
-    return found
+        found.append(kind)
+    return tuple(found)

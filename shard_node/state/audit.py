@@ -34,14 +34,14 @@ class Finding(NamedTuple):
 class Sums:
     """Balances by account, and what each source gave and each sink took. ``unknown``: records
     whose payload was erased, of which only ``minted`` tells; then accounts cannot be compared,
-    the sum of all still can."""
+    the sum of all still can. ``unknown_to`` is the last of them."""
 
     def __init__(self) -> None:
         self.accounts: Counter[str] = Counter()
         self.sources: Counter[str] = Counter()
         self.sinks: Counter[str] = Counter()
         self.minted = 0
-        self.unknown = 0
+        self.unknown = self.unknown_to = 0
 
     @property
     def balance(self) -> int:
@@ -98,6 +98,7 @@ def audit_log(entries: Iterable[Entry], start: Sums | None = None) -> tuple[Sums
         payload = entry.payload()
         if payload is None:
             sums.unknown += 1
+            sums.unknown_to = entry.lsn
             continue
         findings += _record(entry, payload, sums)
     if not sums.unknown and sums.balance != sums.minted:

@@ -68,3 +68,12 @@ APPLY: Final[dict[type[Any], Callable[..., Any]]] = {
     erasing.ForgetUser: erasing.apply_forget,
     rollback.Rollback: rollback.apply_rollback,
 }
+
+_BY_LOWER: Final = {kind.__name__.lower(): kind.__name__ for kind in APPLY}
+KINDS: Final = tuple(sorted(_BY_LOWER.values()))
+"""The names of all operations, as records of the log have them."""
+
+
+def kind_of(text: str) -> str | None:
+    """The operation that is meant, in whatever case; None for none."""
+    return _BY_LOWER.get(text.lower())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -20,7 +22,7 @@ from shardctl.cli.offline import at_rest, must_be_down
 from shardctl.cli.report import counted, size
 from shardctl.cli.state_files import backup_path, replay_option, tell_report
 from shardctl.cli.transact import confirmed
-from shardctl.errors import EXIT_FAILED, EXIT_OK
+from shardctl.errors import EXIT_FAILED, EXIT_OK, EXIT_USAGE, ShardctlError
 from shardctl.keeping import BACKUPS
 
 
@@ -39,6 +41,8 @@ def create(folder: Path | None, as_json: bool, fleet: str | None) -> None:
     Without FOLDER it goes into the data folder's `backups`, named by the moment.
     """
     paths = chosen_fleet(fleet)
+    if folder is not None:
+        _can_be_new(folder)
     target = folder or paths.data_dir / BACKUPS / f"{datetime.now().astimezone():%Y%m%dT%H%M%S%f}"
     done = at_rest(paths, "backup", target=str(target.absolute()))
     if as_json:
@@ -47,6 +51,26 @@ def create(folder: Path | None, as_json: bool, fleet: str | None) -> None:
     click.echo(done["folder"])
     said = f"{counted(done['rows'], 'row')}, {size(done['size_bytes'])}, up to transaction"
     click.echo(f"{said} {done['lsn']}\nnext: shardctl backup verify {done['folder']}", err=True)
+
+
+def _can_be_new(folder: Path) -> None:
+    """Raises ShardctlError for a folder that is there, or whose own folder is not."""
+    if os.path.lexists(folder):
+        raise ShardctlError(
+            f"{folder} exists; a backup goes into a new folder.",
+            consequence="No backup was made.",
+            hint="shardctl backup create ANOTHER\nshardctl backup list   shows those there are",
+            code="E_TAKEN",
+            exit_code=EXIT_USAGE,
+        )
+    if not folder.absolute().parent.is_dir():
+        raise ShardctlError(
+            f"there is no folder {folder.parent} for the backup {folder.name}.",
+            consequence="No backup was made, nor that folder: the path may be mistyped.",
+            hint=f"mkdir -p {shlex.quote(str(folder.parent))}   if it is right",
+            code="E_NO_FOLDER",
+            exit_code=EXIT_USAGE,
+        )
 
 
 @backup.command("list")

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from shardctl.cli import state_log
 from shardctl.cli.columns import columns
 from shardctl.cli.common import echo_json, fleet_option, json_option
 from shardctl.cli.moments import end_of, end_options, end_text, until_text
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 BANS_SHOWN: Final = 1000
 EVERYWHERE: Final = "global"
-OPS: Final = ("BanUser", "UnbanUser")
-"""As the log calls them."""
 
 
 def scope_of(value: Any) -> int | str:
@@ -83,29 +80,20 @@ def rm(user: int, scope: int | str, change: Change) -> None:
 
 @ban.command("list")
 @click.argument("user", type=user_id, required=False)
-@click.option("--history", is_flag=True, help="The log's records of USER's bans instead.")
 @click.option(
     "--limit", "-n", type=click.IntRange(1), default=BANS_SHOWN, show_default=True,
     help="How many.",
 )  # fmt: skip
 @json_option
 @fleet_option
-def list_bans(
-    user: int | None, history: bool, limit: int, as_json: bool, fleet: str | None
-) -> None:
-    """Show the bans that stand, of one user or of all."""
-    from shard_node.wire.state import StateLog
+def list_bans(user: int | None, limit: int, as_json: bool, fleet: str | None) -> None:
+    """Show the bans that stand, of one user or of all.
 
-    if history and user is None:
-        raise click.UsageError("--history needs a USER.")
+    Those that were: shardctl state log --user USER --kind BanUser --kind UnbanUser
+    """
     rows: list[dict[str, Any]] = []
     more = False
     with opened(fleet) as state:
-        if history:
-            most = min(limit, state_log.RECORDS_MAX)
-            wanted = StateLog(limit=most, newest=True, kinds=OPS, user=user or 0)
-            state_log.show(state, wanted, as_json)
-            return
         for row in _standing(state, user, state.clock()):
             if len(rows) == limit:
                 more = True

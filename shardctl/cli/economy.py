@@ -223,6 +223,13 @@ def audit(ctx: click.Context, since: Path | None, as_json: bool, fleet: str | No
     ctx.exit(EXIT_FAILED if report["findings"] else EXIT_OK)
 
 
+def _comparing(backup: str) -> str:
+    """How accounts are compared although records were erased: from a backup of after them on."""
+    if backup:
+        return f"with the accounts: {command('economy', 'audit', '--since', backup)}"
+    return "accounts are compared from a backup on: shardctl backup create, later audit --since it"
+
+
 def _tell(report: dict[str, Any]) -> None:
     tables = report["tables"]
     for side in ("sources", "sinks"):
@@ -232,7 +239,10 @@ def _tell(report: dict[str, Any]) -> None:
         f"{counted(tables['accounts'], 'account')} with money hold {tables['balance']}; "
         f"sources less sinks: {tables['created']}"
     )
-    click.echo(report["log"]["words"])
+    log = report["log"]
+    click.echo(log["words"])
+    if log.get("unknown"):
+        click.echo(_comparing(log["compares"]), err=True)
     findings = report["findings"]
     for one in findings[:FINDINGS_SHOWN_MAX]:
         where = f" {one['where']}" if one["where"] else ""

@@ -20,6 +20,7 @@ from shardctl.cli.transact import (
     commit,
     confirmed,
     opened,
+    person_id,
     plain,
     user_id,
 )
@@ -312,7 +313,7 @@ def rollback(tx: int, force: bool, change: Change) -> None:
 
 
 @state.command(short_help="Erase a person. Cannot be undone.")
-@click.argument("user", type=user_id)
+@click.argument("user", type=person_id)
 @click.option("--keep-bans", is_flag=True, help="Leave the bans, without their reasons.")
 @click.option("--yes", "-y", is_flag=True, help="Do not ask.")
 @changes()

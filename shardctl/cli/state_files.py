@@ -161,12 +161,11 @@ def tell_report(report: dict[str, Any]) -> None:
 
 
 @click.command()
-@click.option("--partitions", "by_partition", is_flag=True, help="Each partition that has rows.")
 @json_option
 @fleet_option
-def stats(by_partition: bool, as_json: bool, fleet: str | None) -> None:
-    """Show how large the state is: file, log, rows by table."""
-    found = at_rest(chosen_fleet(fleet), "stats", by_partition=by_partition)
+def stats(as_json: bool, fleet: str | None) -> None:
+    """Show how large the state is: file, log, rows by table; with --json each partition, too."""
+    found = at_rest(chosen_fleet(fleet), "stats")
     if as_json:
         echo_json(found)
         return
@@ -177,11 +176,6 @@ def stats(by_partition: bool, as_json: bool, fleet: str | None) -> None:
     click.echo(f"partitions with rows: {found['partitions']} of {PARTITION_LAST + 1}")
     for line in columns(("table", "rows"), list(_tables(found["tables"])), "rows"):
         click.echo(line)
-    if by_partition:
-        parts = [[str(p["partition"]), str(p["rows"]), size(p["bytes"])] for p in
-                 found["by_partition"]]  # fmt: skip
-        for line in columns(("partition", "rows", "bytes"), parts, "partition rows bytes"):
-            click.echo(line)
 
 
 def _tables(counts: dict[str, int]) -> Iterator[list[str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -12,7 +11,7 @@ import click
 
 from shardctl.cli.columns import json_text, safe
 from shardctl.cli.common import JSON_SCHEMA, chosen_fleet, echo_json, fleet_option, json_option
-from shardctl.cli.transact import named_account, plain, user_id
+from shardctl.cli.transact import plain, user_id
 from shardctl.errors import NoBroker
 
 if TYPE_CHECKING:
@@ -37,9 +36,10 @@ _IDS: Final = frozenset({"user", "guild", "target", "scope"})
     "--limit", "-n", type=click.IntRange(1, RECORDS_MAX), default=RECORDS, show_default=True,
     help="How many records.",
 )  # fmt: skip
-@click.option("--kind", multiple=True, metavar="OP", help="With this operation. Repeatable.")
+@click.option(
+    "--kind", multiple=True, metavar="OP", help="With this operation, such as Transfer. Repeatable."
+)
 @click.option("--user", type=user_id, metavar="ID", help="By this user, or about them.")
-@click.option("--account", metavar="NAME", help="That moved this account's money.")
 @click.option("--follow", "-f", is_flag=True, help="Go on as records come, until Ctrl-C.")
 @json_option
 @fleet_option
@@ -48,7 +48,6 @@ def log(
     limit: int,
     kind: tuple[str, ...],
     user: int | None,
-    account: str | None,
     follow: bool,
     as_json: bool,
     fleet: str | None,
@@ -61,8 +60,6 @@ def log(
     from shardctl.client import Client
     from shardctl.state import State
 
-    if account is not None:
-        named_account(account)
     paths = chosen_fleet(fleet)
     wanted = StateLog(
         after=after or 0,
@@ -70,7 +67,6 @@ def log(
         newest=after is None,
         kinds=_kinds(kind),
         user=user or 0,
-        account=account or "",
     )
     with Client(paths) as client:
         state = State(client)
@@ -83,24 +79,15 @@ def log(
 
 def _kinds(names: tuple[str, ...]) -> tuple[str, ...]:
     """What the log calls these operations. Raises BadParameter for an unknown one."""
-    known = {tag: kind for kind, tag in _tags().items()}
+    from shard_node.state.ops import KINDS, kind_of
+
+    found: list[str] = []
     for name in names:
-        if name not in known:
-            raise click.BadParameter(f"--kind {name!r} is none of {', '.join(sorted(known))}.")
-    return tuple(known[name] for name in names)
-
-
-@functools.cache
-def _tags() -> dict[str, str]:
-    """What travels as the name of an operation, by what the log calls it."""
-    from shard_node.state.ops import APPLY
-
-    return {kind.__name__: tag_of(kind) for kind in APPLY}
-
-
-def tag_of(kind: type[Any]) -> str:
-    """The name of an operation, as it travels."""
-    return str(kind.__struct_config__.tag)
+        kind = kind_of(name)
+        if kind is None:
+            raise click.BadParameter(f"--kind {name[:40]!r} is none of {', '.join(KINDS)}.")
+        found.append(kind)
+    return tuple(found)
 
 
 def found(state: State, wanted: StateLog) -> tuple[list[Entry], int, int]:
@@ -183,7 +170,7 @@ def record(entry: Entry) -> dict[str, Any]:
         "tx": entry.lsn,
         "at_ms": entry.at_ms,
         "at": iso(entry.at_ms),
-        "kinds": [_tags().get(kind, kind) for kind in entry.kinds],
+        "kinds": list(entry.kinds),
         "digest": entry.digest.hex(),
         "minted": entry.minted,
     }
@@ -198,7 +185,7 @@ def record(entry: Entry) -> dict[str, Any]:
 def _op(op: Any) -> dict[str, Any]:
     fields = {name: plain(getattr(op, name)) for name in op.__struct_fields__}
     ids = {name: str(value) for name, value in fields.items() if name in _IDS}
-    return {"op": tag_of(type(op)), **fields, **ids}
+    return {"kind": type(op).__name__, **fields, **ids}
 
 
 def line(shown: dict[str, Any]) -> str:
@@ -214,7 +201,7 @@ def line(shown: dict[str, Any]) -> str:
 
 
 def _words(op: dict[str, Any]) -> str:
-    return " ".join([op["op"], *_fields(op)])
+    return " ".join([op["kind"], *_fields(op)])
 
 
 def _fields(op: dict[str, Any]) -> Iterator[str]:
@@ -222,7 +209,7 @@ def _fields(op: dict[str, Any]) -> Iterator[str]:
     from shardctl.state import local, to_second
 
     for name, value in op.items():
-        if name == "op" or (name != "value" and not value):
+        if name == "kind" or (name != "value" and not value):
             continue
         if name == "until_ms":
             yield f"until={local(to_second(value)):%Y-%m-%dT%H:%M:%S}"

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from shardctl.state import State
 
 ID_MAX: Final = (1 << 64) - 1
+PERSON_ID_MIN: Final = 1 << 22
+"""https://discord.com/developers/docs/reference#snowflakes: milliseconds stand above 22 bits."""
 REASON_MAX_CHARS: Final = 400
 """Less than the log's own limit: the login name comes before it."""
 AMOUNT_MAX: Final = (1 << 63) - 1
@@ -55,6 +57,21 @@ def user_id(value: Any) -> int:
     if text.isascii() and text.isdecimal() and 0 < int(text[:21]) <= ID_MAX:
         return int(text)
     msg = f"{text[:40]!r} is not an id; ids are whole numbers such as 80351110224678912."
+    raise click.BadParameter(msg)
+
+
+def person_id(value: Any) -> int:
+    """A click type: the id of a user, as Discord makes them.
+
+    The lowest 22 bits are a counter, so every real id is higher. A small number may stand in
+    any text, and would be taken for the person there."""
+    found = user_id(value)
+    if found >= PERSON_ID_MIN:
+        return found
+    msg = (
+        f"{found} is no user's id: Discord's begin at {PERSON_ID_MIN}. So small a number stands"
+        " in many texts that tell of nobody, and they would be erased."
+    )
     raise click.BadParameter(msg)
 
 

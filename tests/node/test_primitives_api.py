@@ -387,6 +387,7 @@ async def test_values_and_the_log(kind: str, tmp_path: Path) -> None:
         assert [r.kinds[0] for r in records] == ["SetValue", "SetValue", "Rollback", "DeleteValue"]
         assert (records[2].undoes, records[2].reason, records[2].user) == (tx.id, "wrong", USER)
         assert [r.id for r in await state.log(filter="Rollback")] == [3]
+        assert [r.id for r in await state.log(filter=("rollback", "DELETEVALUE"))] == [3, 4]
         assert [r.id for r in await state.log(filter={"user": USER})] == [3]
         page = await state.log(after=1, limit=2)
         assert ([r.id for r in page], page.more, page.read_to) == ([2, 3], True, 3)

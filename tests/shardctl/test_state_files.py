@@ -109,7 +109,18 @@ def test_without_a_place_it_goes_into_the_data_folder(rig: Rig, data: Path) -> N
     folder = Path(done.stdout.strip())
     assert folder.parent == data / "backups"
     assert "next: shardctl backup verify" in done.stderr
-    refused("E_SNAPSHOT", 1, "backup", "create", str(folder))
+
+
+def test_a_backup_goes_into_a_new_folder_of_one_that_is_there(rig: Rig, tmp_path: Path) -> None:
+    taken, nowhere = tmp_path / "b", tmp_path / "bakcups" / "b"
+    shown("backup", "create", str(taken))
+    said = refused("E_TAKEN", 2, "backup", "create", str(taken))
+    assert "ANOTHER" in said and "backup list" in said and "verify" not in said
+    (tmp_path / "link").symlink_to(nowhere)
+    refused("E_TAKEN", 2, "backup", "create", str(tmp_path / "link"))
+    said = refused("E_NO_FOLDER", 2, "backup", "create", str(nowhere))
+    assert f"mkdir -p {nowhere.parent}" in said
+    assert not nowhere.parent.exists()
 
 
 def test_a_restore_refuses_a_running_fleet_and_a_damaged_backup(rest: Path, tmp_path: Path) -> None:
@@ -206,7 +217,14 @@ def test_a_partition_goes_out_and_in(data: Path, tmp_path: Path) -> None:
     refused("E_USAGE", 2, "state", "export", str(file))
     refused("E_USAGE", 2, "state", "export", str(file), "-p", "256")
     file.write_bytes(file.read_bytes()[:-1])
-    refused("E_EXPORT", 1, "state", "import", str(file), "--yes")
+    said = refused("E_EXPORT", 1, "state", "import", str(file), "--yes")
+    assert "ends before its end" in said
+    other = tmp_path / "other"
+    for data_of in (b"", b"x", b"name,balance\nann,5\n", bytes(5000), file.read_bytes()[40:]):
+        other.write_bytes(data_of)
+        said = refused("E_EXPORT", 1, "state", "import", str(other), "--yes")
+        assert "is no export of shardctl" in said
+        assert "hint: shardctl state export" in said
 
 
 def test_looking_at_it_leaves_its_files_private(rest: Path) -> None:
@@ -216,11 +234,11 @@ def test_looking_at_it_leaves_its_files_private(rest: Path) -> None:
 
 
 def test_the_figures(rig: Rig) -> None:
-    found = shown("state", "stats", "--partitions")
+    found = shown("state", "stats")
     assert found["log"] == {"first": 1, "last": RECORDS}
     rows = sum(found["tables"].values())
     assert rows == len(rig.model.view.rows) == sum(p["rows"] for p in found["by_partition"])
-    text = run("state", "stats", "--partitions").stdout
+    text = run("state", "stats").stdout
     assert f"log: {RECORDS} records, 1 to {RECORDS}" in text
     peoples = {"value", "account", "config", "member", "permission", "user", "premium", "ban"}
     peoples.add("cooldown")

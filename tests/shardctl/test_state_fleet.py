@@ -82,7 +82,15 @@ def test_a_person_is_forgotten_and_the_chain_stays_whole(fleet: Fleet) -> None:
     wait_for("the log tells no more of them", erased, FOLLOW_S)
     report = shown(fleet, "state", "check", "--copy")
     assert report["ok"], report
-    assert shown(fleet, "economy", "audit")["findings"] == []
+    audit = shown(fleet, "economy", "audit")
+    assert (audit["findings"], audit["log"]["unknown"], audit["log"]["compares"]) == ([], 2, "")
+    assert "shardctl backup create" in fleet.run("economy", "audit").stderr
+    backup = shown(fleet, "backup", "create")["folder"]
+    shown(fleet, "economy", "deposit", "shop", "5")
+    assert f"audit --since {backup}" in fleet.run("economy", "audit").stderr
+    since = shown(fleet, "economy", "audit", "--since", backup)
+    assert (since["findings"], since["log"]["unknown"]) == ([], 0)
+    assert fleet.run("economy", "audit", "--since", backup).stderr == ""
 
 
 def test_the_log_is_followed_until_ctrl_c(fleet: Fleet, tmp_path: Path) -> None:
