@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import lmdb
 
 from shard_node.state.files import DATABASES
 from store.engine import FILE_MODE, LMDB_MAJOR, MAP_MAX_BYTES, READERS_MAX
-from store.errors import StoreDamaged, StoreFull, StoreMemory, StoreOpenError
+from store.errors import StoreDamaged, StoreMemory, StoreOpenError
 from store.offline import DATA_FILE, open_databases
 from store.state import StateStore, settle_at_rest
 
 
 @contextmanager
 def beside(folder: Path) -> Iterator[StateStore]:
-    """The state for reading, whether a broker runs on it or not. Raises StoreError."""
+    """The state for reading, whether a broker runs on it or not. Raises StoreError; StoreFull
+    where what a killed broker confirmed would be missed."""
     if not (folder / DATA_FILE).is_file():
         raise StoreOpenError(f"{folder}: there is no state", hint="run: shardctl start")
-    with suppress(StoreFull):  # then without what is in the journal alone
-        settle_at_rest(folder)
+    settle_at_rest(folder)
     try:
         env = lmdb.open(
             str(folder),

@@ -40,7 +40,7 @@ from shard_node.state.files import (
 from shard_node.state.keys import key_of, parse_key
 from shard_node.state.log import Entry, fault, read_entry
 from shard_node.state.rows import head
-from store.errors import StoreDamaged, StoreError, StoreOpenError
+from store.errors import StoreDamaged, StoreError, StoreFull, StoreOpenError
 from store.offline import broker_kept_out, opened_at_rest
 from store.replay import compare
 from store.state import settle
@@ -75,7 +75,7 @@ class Report:
 def check(state_folder: Path, replay_max: int | None = None, since: Path | None = None) -> Report:
     """Check the state of a fleet that does not run. ``since``: a snapshot to replay the log
     from, where it was trimmed. What a killed broker left in the journal comes into the file
-    first. Raises StoreInUse, StoreOpenError."""
+    first. Raises StoreInUse, StoreOpenError, StoreFull where it has no room there."""
     with broker_kept_out(state_folder.parent):
         left = _journal_problem(state_folder)
         if left:
@@ -87,6 +87,8 @@ def _journal_problem(state_folder: Path) -> str:
     try:
         if not list(_structure(state_folder)):  # else the engine may crash on it
             settle(state_folder)
+    except StoreFull:
+        raise  # nothing is wrong with it, and without the journal it is not the state
     except (StoreError, structure.VerifyError, OSError) as error:
         return f"journal: {error}" if isinstance(error, StoreError) else ""
     return ""

@@ -47,10 +47,10 @@ class Frame(NamedTuple):
 class Journal:
     """The journal of one state. ``append`` is for the writer's thread, ``settled`` for any."""
 
-    def __init__(self, folder: Path, handles: list[int], last: int, salt: bytes) -> None:
+    def __init__(self, folder: Path, handles: list[int], settled: int, salt: bytes) -> None:
         self._folder, self._handles, self._salt = folder, handles, salt
         self._current = self._at = 0
-        self._last = self._settled = last
+        self._last = self._settled = settled
         self._newest = [0, 0]
         """The number of the last frame in each file."""
 
@@ -61,7 +61,7 @@ class Journal:
         StoreFailed.
 
         ``salt`` is secret: without it no bytes look like a frame. ``rewind`` is to be called
-        once these are in it, and before ``append``.
+        once these are in it; else ``append`` goes on behind them.
         """
         handles: list[int] = []
         try:
@@ -69,14 +69,16 @@ class Journal:
                 flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
                 handles.append(os.open(folder / name, flags, FILE_MODE))
             sync_folder(folder)
-            frames = pending(folder, settled, salt)
+            runs = _runs(folder, settled, salt)
+            journal, frames = cls(folder, handles, settled, salt), _joined(folder, settled, runs)
+            journal._follow(runs)
         except OSError as error:
             _close(handles)
             raise os_failure(error, folder) from error
         except StoreError:
             _close(handles)
             raise
-        return cls(folder, handles, frames[-1].number if frames else settled, salt), frames
+        return journal, frames
 
     @property
     def last(self) -> int:
@@ -126,6 +128,17 @@ class Journal:
         """Twice does nothing."""
         _close(self._handles)
 
+    def _follow(self, runs: list[dict[int, Frame]]) -> None:
+        """To behind the last frame that the file behind lacks. What is there is the rest of a
+        frame that was begun by a process that was killed."""
+        for place, found in enumerate(runs):
+            self._newest[place] = max(found, default=0)
+            if self._newest[place] > self._last:
+                self._current, self._last = place, self._newest[place]
+                self._at = found[self._last].end
+        if self._at:
+            os.ftruncate(self._handles[self._current], self._at)
+
     def _turn(self, size: int) -> None:
         """To the other file, where this one is long and that one is free."""
         if self._at and self._at + size > TURN_BYTES:
@@ -151,11 +164,17 @@ class Journal:
 def pending(folder: Path, settled: int, salt: bytes) -> list[Frame]:
     """The frames with numbers above ``settled``. Raises StoreDamaged where one of them is not
     what was written, OSError."""
-    found: dict[int, Frame] = {}
-    for name in JOURNAL_FILES:
-        path = folder / name
-        if path.exists():
-            found.update(_pending(path, settled, salt))
+    return _joined(folder, settled, _runs(folder, settled, salt))
+
+
+def _runs(folder: Path, settled: int, salt: bytes) -> list[dict[int, Frame]]:
+    """Those of each file."""
+    paths = [folder / name for name in JOURNAL_FILES]
+    return [_pending(path, settled, salt) if path.exists() else {} for path in paths]
+
+
+def _joined(folder: Path, settled: int, runs: list[dict[int, Frame]]) -> list[Frame]:
+    found = {number: frame for run in runs for number, frame in run.items()}
     numbers = sorted(found)
     if numbers != list(range(settled + 1, settled + 1 + len(numbers))):
         text = f"{folder}: the journal has frames up to {numbers[-1]}, and not all after {settled}"

@@ -6,7 +6,7 @@ committed moment, that of the last ``renew``. The writer's thread (``store.state
 is one for about a hundred others (``store.pages``).
 
 What is confirmed is in the journal first (``store.journal``) and in the file soon after; so
-opening brings into the file what a killed process left in the journal.
+opening brings into the file what a killed process left in the journal, where there is room.
 
 How a row lies in the file, and what finds a changed bit, says ``shard_node.state.files``.
 """
@@ -58,10 +58,12 @@ from store.pages import fault as skeleton_fault
 from store.statecommit import (
     Batch,
     Frames,
-    decode_batches,
+    Left,
     encode_batches,
     fetch,
     journal_number,
+    left_of,
+    numbered,
     put,
     put_batches,
 )
@@ -148,12 +150,18 @@ class StateStore:
         self.view = StateView(env, self._handles)
         """The committed rows; a ``Reads``."""
         self._journal: Journal | None = None
+        self.left: list[Left] = []
+        """What was in the journal alone when it was opened, and stays there for now."""
 
     @classmethod
-    def open(cls, folder: Path, map_max_bytes: int = MAP_MAX_BYTES) -> StateStore:
+    def open(
+        cls, folder: Path, map_max_bytes: int = MAP_MAX_BYTES, *, in_part: bool = False
+    ) -> StateStore:
         """Opens or makes the state in ``folder`` (0700, files 0600).
 
-        Raises StoreOpenError or one of its children, StoreFull.
+        Where a full disk keeps the file from having what is in the journal, StoreFull is raised;
+        with ``in_part`` the rest is ``left``, for a writer (``StateWriter.go_on``): rows and log
+        are without it until then. Raises StoreOpenError or one of its children, StoreFull.
         """
         try:
             if blank(folder / DATA_FILE):
@@ -164,7 +172,7 @@ class StateStore:
             store = cls(open_engine(folder, map_max_bytes, len(DATABASES)), folder)
             try:
                 store._prepare()
-                store._recover()
+                store._recover(in_part=in_part)
             except BaseException:
                 store.close()
                 raise
@@ -303,16 +311,23 @@ class StateStore:
         if found != _SCHEMA:
             raise other_schema(self.folder, found)
 
-    def _recover(self) -> None:
+    def _recover(self, *, in_part: bool) -> None:
         """Bring what only the journal has into the file."""
         settled = _meta(journal_number, self.view.lookup(META, JOURNAL_KEY))
         salt = self.view.lookup(META, SALT_KEY) or b""
         self._journal, frames = Journal.open(self.folder, settled, salt)
         for at in range(0, len(frames), RECOVERED_FRAMES):
-            some = frames[at : at + RECOVERED_FRAMES]
-            batches = [batch for frame in some for batch in decode_batches(frame.body)]
-            self.commit(batches, Frames(some[0].number, some[-1].number))
-        self._journal.rewind()
+            some = left_of(frames[at : at + RECOVERED_FRAMES])
+            batches = [batch for frame in some for batch in frame.batches]
+            try:
+                self.commit(batches, Frames(some[0].number, some[-1].number))
+            except StoreFull as error:
+                if not in_part:
+                    raise _left(self.folder, len(frames) - at, error) from error
+                self.left = numbered(some + left_of(frames[at + RECOVERED_FRAMES :]))
+                break
+        else:
+            self._journal.rewind()
         self.renew()
 
     def _found(self) -> None:
@@ -328,7 +343,8 @@ class StateStore:
 
 def settle_at_rest(state_folder: Path) -> None:
     """Bring what a killed broker left in the journal into the file; nothing where none is left,
-    or where a broker runs, which does it itself. Raises StoreError."""
+    or where a broker runs, which does it itself. Raises StoreError; StoreFull where not all of
+    it could be brought there: what is confirmed is in the journal still."""
     with contextlib.suppress(StoreInUse), broker_kept_out(state_folder.parent):
         settle(state_folder)
 
@@ -353,6 +369,13 @@ def other_schema(folder: Path, found: bytes | None) -> StoreSchema:
     text = f"{folder}: the state is of schema {theirs}; this version reads {SCHEMA} alone"
     how = f"run: mv {folder} {folder}.{theirs}   (the fleet then starts with an empty state)"
     return StoreSchema(text, hint=how)
+
+
+def _left(folder: Path, frames: int, error: StoreFull) -> StoreFull:
+    groups = "1 group" if frames == 1 else f"{frames} groups"
+    text = f"{folder}: {groups} of confirmed transactions in the journal alone: {error}"
+    how = f"make room on the disk of {folder}, then run it again; nothing is lost meanwhile"
+    return StoreFull(text, hint=how)
 
 
 def _meta(reader: Callable[[B], M], data: B) -> M:

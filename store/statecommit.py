@@ -8,6 +8,7 @@ that computed, and 0.6 ms by a cursor).
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import count
 from typing import Any, Final, NamedTuple
 
 import lmdb
@@ -31,6 +32,7 @@ from shard_node.state.files import (
 )
 from shard_node.state.log import Entry, read_entry, write_entry
 from store.errors import StoreDamaged, StoreFailed
+from store.journal import Frame
 
 KEY_MAX_BYTES: Final = 511
 """As lmdb is built."""
@@ -59,6 +61,14 @@ class Frames(NamedTuple):
 
     first: int
     last: int
+
+
+class Left(NamedTuple):
+    """A frame of the journal that the file lacked at the start, and had no room for. Its batches
+    with records have the tokens 1 and on, the others 0."""
+
+    number: int
+    batches: list[Batch]
 
 
 class _Kept(msgspec.Struct, array_like=True, frozen=True):
@@ -103,6 +113,20 @@ def decode_batches(body: bytes) -> list[Batch]:
     except UNREADABLE as error:
         text = f"a frame of the journal cannot be read: {error}"
         raise StoreDamaged(text) from error
+
+
+def left_of(frames: list[Frame]) -> list[Left]:
+    """What is in frames of the journal. Raises StoreDamaged."""
+    return [Left(frame.number, decode_batches(frame.body)) for frame in frames]
+
+
+def numbered(left: list[Left]) -> list[Left]:
+    """With tokens from 1 on for batches that have records."""
+    tokens = count(1)
+    return [
+        Left(number, [b._replace(token=next(tokens)) if b.entries else b for b in batches])
+        for number, batches in left
+    ]
 
 
 def check_keys(batch: Batch) -> None:

@@ -8,7 +8,7 @@ later: there is nothing for it to stand on.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from typing import Final, Protocol
 
@@ -17,7 +17,7 @@ from shard_node.state.log import Entry
 from store.errors import StoreError, StoreFailed
 from store.grouping import Grouping
 from store.settler import Done, Settled, Settler
-from store.statecommit import Batch, Frames, Work, check_keys, next_mark, with_records
+from store.statecommit import Batch, Frames, Left, Work, check_keys, next_mark, with_records
 
 _NOTHING: Final[Mapping[bytes, bytes | None]] = {}
 _NO_NOTES: Final[Mapping[str, bytes | None]] = {}
@@ -77,6 +77,14 @@ class StateWriter:
         submit it again after the next ``done``), StoreClosed after ``close``.
         """
         self._batches.put(Batch(token, self._generation, writes, entries, mark, notes, work))
+
+    def go_on(self, left: Sequence[Left]) -> None:
+        """Bring into the file what it had no room for when the store was opened; ``on_settled``
+        hears of it. Before the first ``submit``."""
+        for frame in left:
+            for batch in frame.batches:
+                self._mark = next_mark(batch, self._mark)
+            self._settler.put(frame.batches, frame.number)
 
     def reset(self) -> None:
         """Begin anew after a failure: what is submitted from now on was computed on top of what

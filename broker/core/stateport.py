@@ -34,6 +34,21 @@ class Forgetting(NamedTuple):
     looked_to: int
 
 
+class Behind(NamedTuple):
+    """A group of an earlier process's that is durable, and that the file has no room for yet:
+    ``token`` is what the word that it shows it comes with. It has records."""
+
+    token: int
+    writes: Mapping[bytes, bytes | None]
+    entries: Sequence[Entry]
+
+    @property
+    def place(self) -> Place:
+        """Where the log stands after it."""
+        last = self.entries[-1]
+        return Place(last.lsn, last.digest, last.at_ms)
+
+
 class MemoryPort:
     """A port on dicts, for a broker without a disk. ``commit`` is the writer's part."""
 
@@ -99,7 +114,8 @@ class SharedState:
     `status`.
 
     ``settled`` is what the file shows, ``port`` what is durable; all changes up to ``shown`` are
-    in the file and were told. ``secret`` is of this process alone: salts are made with it.
+    in the file and were told; ``behind`` is what the file lacked at the start.
+    ``secret`` is of this process alone: salts are made with it.
     ``era`` is another one where the rows do not follow by the log from those of the last process.
     ``forgetting_soon`` are those whose commit is under way.
     ``told`` counts the changes that each peer was told of, by its name, whether it got them or
@@ -111,6 +127,7 @@ class SharedState:
     settled: StatePort = field(default_factory=MemoryPort)
     secret: bytes = b""
     era: str = ""
+    behind: Sequence[Behind] = ()
     told: dict[str, int] = field(default_factory=dict)
     port: Unsettled = field(init=False)
     shown: Place = field(init=False)
@@ -129,3 +146,5 @@ class SharedState:
     def __post_init__(self) -> None:
         self.port = Unsettled(self.settled)
         self.shown = self.port.place()
+        for group in self.behind:
+            self.port.add(group.token, group.writes, group.entries, group.place)

@@ -24,6 +24,7 @@ from broker.core.stateport import (
     COOLDOWNS_NOTE,
     ERASED,
     FORGETTING_NOTE,
+    Behind,
     Forgetting,
     SharedState,
 )
@@ -37,6 +38,7 @@ from shard_node.state.machine import Place
 from shard_node.state.opids import Known
 from store.errors import StoreError
 from store.state import StateStore, StateView
+from store.statecommit import Batch
 from store.statestats import Readers, sizes
 from store.statewriter import StateWriter
 from store.trim import erasing, trimming
@@ -133,15 +135,17 @@ class StoredState:
 
 
 class StateKeeper:
-    """Opens the state, gives the machine its port, and carries its commits out.
+    """Opens the state, gives the machine its port, and carries its commits out. What the file
+    has no room for at the start is there for all that read through the port.
 
     ``wake`` is called on the writer's thread when ``ends`` has something new. Raises StoreError.
     """
 
     def __init__(self, data_dir: Path, boot_id: str, wake: Callable[[], None]) -> None:
-        self._store = StateStore.open(data_dir / FOLDER)
+        self._store = StateStore.open(data_dir / FOLDER, in_part=True)
         self._port = StoredState(self._store)
-        mark = self._store.place()
+        self._left = [batch for frame in self._store.left for batch in frame.batches]
+        mark = ([self._store.place()] + [one.mark for one in self._left if one.mark])[-1]
         now = time.monotonic()
         clock = LogClock(
             LogMark(mark.at_ms, mark.boot_id, mark.boottime_ms),
@@ -151,9 +155,10 @@ class StateKeeper:
             wall_ms=time.time_ns() // 1_000_000,
         )
         secret = secrets.token_bytes(SECRET_BYTES)
-        self.shared = SharedState(self._port, secret, self._store.descent(), clock=clock)
+        era, behind = self._store.descent(), _behind(self._left)
+        self.shared = SharedState(self._port, secret, era, behind, clock=clock)
         self._restore_cooldowns(clock.at_ms(now))
-        left = self._store.note(FORGETTING_NOTE)
+        left = self._note(FORGETTING_NOTE)
         if left is not None:
             found = msgspec.msgpack.decode(left, type=list[Forgetting])
             self.shared.forgetting = [one for one in found if self._was_forgotten(one)]
@@ -164,6 +169,9 @@ class StateKeeper:
         self._readers_checked_at = now
         self._writer = StateWriter(self._store, self._done)
         self._writer.on_settled(self._settled)
+        self._writer.go_on(self._store.left)
+        self._left.clear()
+        self._store.left.clear()
 
     def keep(self, effect: KeepState) -> StateCommitted | None:
         """Gives a commit to the writer. An event comes back where it takes none."""
@@ -232,7 +240,7 @@ class StateKeeper:
         """Whether the record is there that forgot him: it may not have been kept, though the note
         was. Where it cannot be read, he was."""
         try:
-            entry = self._port.entry(one.up_to)
+            entry = self.shared.port.entry(one.up_to)
         except StateError:
             return True
         return entry is not None and ForgetUser.__name__ in entry.kinds
@@ -240,12 +248,17 @@ class StateKeeper:
     def _kept(self) -> Kept:
         """What cannot be read is no reason not to start: a backup is made the sooner."""
         with contextlib.suppress(msgspec.MsgspecError, ValueError):
-            return read_kept(self._store.note(KEEPING_NOTE))
+            return read_kept(self._note(KEEPING_NOTE))
         return Kept()
+
+    def _note(self, name: str) -> bytes | None:
+        """As it was last kept, at the start."""
+        found = [batch.notes[name] for batch in self._left if name in batch.notes]
+        return found[-1] if found else self._store.note(name)
 
     def _restore_cooldowns(self, at_ms: int) -> None:
         """A checkpoint that cannot be read is no reason not to start."""
-        saved = self._store.note(COOLDOWNS_NOTE)
+        saved = self._note(COOLDOWNS_NOTE)
         with contextlib.suppress(StateError, msgspec.MsgspecError):
             windows = msgspec.msgpack.decode(saved, type=list[tuple[Any, ...]]) if saved else []
             self.shared.buckets.restore(windows, at_ms)
@@ -267,6 +280,10 @@ class StateKeeper:
         if now >= self._readers_checked_at + READERS_CHECKED_S:
             self._readers_checked_at = now
             self._store.check_readers()
+
+
+def _behind(left: list[Batch]) -> list[Behind]:
+    return [Behind(one.token, one.writes, one.entries) for one in left if one.entries]
 
 
 def _failed(token: int, error: StoreError) -> StateCommitted:

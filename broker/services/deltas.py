@@ -7,14 +7,20 @@ commit that one did not come; heartbeats say the last number too.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final, NamedTuple
 
 from broker.core.effects import Effects, Share
 from broker.core.fleet import Fleet
+from broker.core.stateport import Behind
 from broker.core.table import Owner
 from shard_node.state.deltas import OF_GUILD, ROWS, Delta, delta_of, name_of
+from shard_node.state.errors import StateError
 from shard_node.state.keys import Table
 from shard_node.state.machine import Applied
+from shard_node.state.rows import head
+from shard_node.state.views import Reads
 from shard_node.wire.categories import StateUpdate
 from shard_node.wire.state import StateAt
 from shard_node.wire.topics import STATE_COMMITTED, STATE_UPDATE
@@ -101,6 +107,32 @@ class Deltas:
             if owner is not None:
                 found[owner] = None
         return tuple(found)
+
+
+def changes_of(view: Reads, groups: Sequence[Behind]) -> list[list[Change]]:
+    """Of groups that come on top of a view, in their order. A row that a group changed twice is
+    told of once, as it is to who reads in the log what it missed. A row that cannot be read is
+    as one that was not there."""
+    rows: dict[bytes, bytes | None] = {}
+    found = []
+    for group in groups:
+        changes, last = [], group.place.lsn
+        for key, row in group.writes.items():
+            if key[1] not in ROWS:
+                continue
+            lsn = last if row is None else head(row)[1]
+            changes.append(Change(key, _before(view, rows, key), row, lsn, b""))
+            rows[key] = row
+        found.append(sorted(changes, key=lambda change: change.lsn))
+    return found
+
+
+def _before(view: Reads, rows: dict[bytes, bytes | None], key: bytes) -> bytes | None:
+    if key in rows:
+        return rows[key]
+    with suppress(StateError):
+        return view.get(key)
+    return None
 
 
 def _name(table: Table) -> str:

@@ -16,7 +16,7 @@ from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
 from broker.core.overlay import Layer, Overlay
 from broker.core.stateport import Forgetting, SharedState
-from broker.services.deltas import Change, Deltas
+from broker.services.deltas import Change, Deltas, changes_of
 from broker.services.stopping import PANIC, given_up
 from broker.services.upward import ops_of, tx_of
 from shard_node.state.erasing import ForgetUser
@@ -101,6 +101,19 @@ class State:
         self._next_token = 1
         self._told = self._shared.shown
         self._told_at = 0.0
+        self._go_on()
+
+    def _go_on(self) -> None:
+        """Behind what the file lacked at the start."""
+        shared = self._shared
+        told = changes_of(shared.settled.view, shared.behind)
+        for one, changes in zip(shared.behind, told, strict=True):
+            group = Group(one.place)
+            group.token, group.txs, group.changes = one.token, len(one.entries), changes
+            self._unsettled.append(group)
+            self._next_token = one.token + 1
+            shared.unsettled += group.txs
+        shared.behind = ()
 
     def on(self, event: Event, now: float) -> Effects:
         match event:

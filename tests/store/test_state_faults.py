@@ -1,9 +1,13 @@
-"""Kills, full disks, power cuts, changed bits: nothing that was confirmed is lost."""
+"""Kills, full disks, power cuts, changed bits: nothing that was confirmed is lost.
+
+SHARDCTL_KILLS=20 kills and cuts more often.
+"""
 
 from __future__ import annotations
 
 import os
 import pickle
+import queue
 import random
 import re
 import select
@@ -12,27 +16,33 @@ import signal
 import struct
 import subprocess
 import sys
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
 
-from shard_node.state.economy import Account, Total
-from shard_node.state.files import JOURNAL_KEY, META
+from shard_node.state.economy import Account, Deposit, Total
+from shard_node.state.files import JOURNAL_KEY, META, SALT_KEY, Mark
 from shard_node.state.keys import Table
 from shard_node.state.rows import read
+from shard_node.state.values import SetValue
+from store.beside import beside
 from store.check import check, check_file
-from store.errors import StoreFull
+from store.errors import StoreError, StoreFull
+from store.journal import pending
 from store.offline import DATA_FILE, opened_at_rest
 from store.snapshot import take
 from store.state import StateStore, settle_at_rest
 from store.statecommit import fetch, journal_number
+from store.statewriter import StateWriter
 from tests.support.mounts import mounted
 from tests.support.state_child import ACCOUNTS, START
-from tests.support.state_store import opened
+from tests.support.state_store import Ends, Rig, opened
 
 ROOT = Path(__file__).resolve().parents[2]
-KILLS = 20
-CUTS = 20
+KILLS = CUTS = int(os.environ.get("SHARDCTL_KILLS", "8"))
+PLANT_KILLS = 100
 IMAGE_BYTES = 48 << 20
 WAIT_S = 30
 GROUPED_MIN = 3
@@ -160,7 +170,7 @@ def test_the_proof_sees_what_was_confirmed_too_early(tmp_path: Path) -> None:
     (folder.parent / "lie").touch()
     confirmed: dict[int, str] = {}
     rng = random.Random(6)
-    for kill in range(5 * KILLS):
+    for kill in range(PLANT_KILLS):
         child = Child(folder, kill)
         child.read(rng.randrange(ACCOUNTS + 1, 200))
         child.kill()
@@ -199,6 +209,111 @@ def test_a_full_disk(tmp_path: Path) -> None:
         child.read(400)
         child.kill()
         assert proof(disk / "data" / "state", child.confirmed) == []
+
+
+def kept_in_the_journal(disk: Path, ballast: Path) -> tuple[Path, dict[int, str]]:
+    """The state of a process that was killed before anything came into the file, on a disk with
+    no room; and what was confirmed."""
+    folder = disk / "data" / "state"
+    rig = Rig(folder)
+    rig.fill(20)
+    rig.writer._settler.close(WAIT_S)
+    for number in range(100):
+        rig.do(SetValue(f"n{number}", "z" * 3000))
+        assert rig.ends.wait(rig.submitted)[-1][1] is None
+    confirmed = {entry.lsn: entry.op_id.hex() for entry in rig.model.entries.values()}
+    rig.close()
+    with suppress(OSError), ballast.open("wb") as file:
+        file.write(bytes(_free(disk)))
+    assert left(folder) == 100
+    return folder, confirmed
+
+
+def left(folder: Path) -> int:
+    """Frames that the file does not have."""
+    with opened_at_rest(folder) as (env, handles), env.begin() as txn:
+        settled = journal_number(fetch(txn, handles[META], JOURNAL_KEY))
+        return len(pending(folder, settled, fetch(txn, handles[META], SALT_KEY) or b""))
+
+
+def test_on_a_full_disk_it_is_opened_in_part_and_goes_on(tmp_path: Path) -> None:
+    """What a killed process left in the journal waits there, also through the next kill."""
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4m", "tmpfs") as disk:
+        folder, confirmed = kept_in_the_journal(disk, disk / "ballast")
+        frames = left(folder)
+        for look in (partial(StateStore.open, folder), partial(settle_at_rest, folder)):
+            with pytest.raises(StoreFull, match=f"{frames} groups? of confirmed") as caught:
+                look()
+            assert "make room on the disk" in caught.value.hint
+        with pytest.raises(StoreFull):
+            check(folder)
+        with pytest.raises(StoreFull), beside(folder):
+            pass
+        for _ in range(3):  # each time as after a kill
+            store = StateStore.open(folder, in_part=True)
+            assert [frame.number for frame in store.left] == list(
+                range(store.journal.last - frames + 1, store.journal.last + 1)
+            )
+            store.close()
+        store = StateStore.open(folder, in_part=True)
+        heard: queue.SimpleQueue[tuple[int, StoreError | None]] = queue.SimpleQueue()
+        writer = StateWriter(store, ends := Ends())
+        writer.on_settled(lambda token, error: heard.put((token, error)))
+        writer.go_on(store.left)
+        assert isinstance(heard.get(timeout=WAIT_S)[1], StoreFull)
+        place = store.left[-1].batches[-1].mark
+        assert place is not None
+        writer.submit(900, {b"\0\1k": bytes(9000)}, (), place)
+        assert isinstance(ends.wait(1)[0][1], StoreFull)
+        (disk / "ballast").unlink()
+        last = max(batch.token for batch in store.left[-1].batches)
+        while heard.get(timeout=WAIT_S) != (last, None):
+            pass
+        store.renew()
+        assert store.place() == place
+        assert writer.close(WAIT_S)
+        store.close()
+        assert proof(folder, confirmed) == []
+
+
+def test_a_start_that_drops_what_the_file_did_not_take_is_seen(tmp_path: Path) -> None:
+    """The planted fault: the journal is begun anew all the same."""
+    with mounted(tmp_path / "disk", "-t", "tmpfs", "-o", "size=4m", "tmpfs") as disk:
+        folder, confirmed = kept_in_the_journal(disk, disk / "ballast")
+        store = StateStore.open(folder, in_part=True)
+        store.journal.rewind()
+        store.close()
+        (disk / "ballast").unlink()
+        assert any("is lost" in wrong for wrong in proof(folder, confirmed))
+
+
+def test_where_the_journal_has_room_it_goes_on_behind_what_is_left(tmp_path: Path) -> None:
+    """The file alone takes nothing: its map is full."""
+    folder = tmp_path / "data" / "state"
+    rig = Rig(folder, map_max_bytes=1 << 18)
+    rig.do(Deposit("a", 5))
+    rig.flush()
+    model, small = rig.model, partial(StateStore.open, folder, 1 << 18)
+    for number in range(3):
+        rig.do(*(SetValue(f"n{number}-{one}", "z" * 3000) for one in range(80)))
+    assert all(error is None for _, error in rig.ends.wait(4))
+    rig.close()
+    with pytest.raises(StoreFull):
+        small()
+    for number in range(3):
+        store = small(in_part=True)
+        writer = StateWriter(store, ends := Ends())
+        writer.go_on(store.left)
+        applied = model.submit(rig.tx(SetValue("new", number)), rig.now_ms)
+        assert applied.entry is not None
+        writer.submit(1, applied.writes, (applied.entry,), Mark(*model.place))
+        assert ends.wait(1) == [(1, None)]
+        assert len(store.left) >= 1 + number
+        assert writer.close(WAIT_S)
+        store.close()
+    with opened(folder) as again:
+        assert again.store.place().lsn == model.place.lsn == 7
+        assert dict(again.store.view.scan(b"")) == model.view.rows
 
 
 def cuts(tmp_path: Path, count: int, fault: str = "", group: int = 40) -> list[str]:
