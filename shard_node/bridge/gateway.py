@@ -9,7 +9,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
 from disnake.errors import ConnectionClosed
-from disnake.gateway import DiscordWebSocket, KeepAliveHandler, ReconnectWebSocket
+from disnake.gateway import DiscordWebSocket, ReconnectWebSocket
 from disnake.shard import EventItem, EventType, Shard
 
 from shard_node.bridge.permits import Permit
@@ -46,19 +46,6 @@ class Attempt:
 
 attempt_now: ContextVar[Attempt | None] = ContextVar("shardctl_attempt", default=None)
 """The attempt that the socket under construction belongs to."""
-
-
-class NodeKeepAlive(KeepAliveHandler):
-    """Measures latency from the beat's sending.
-
-    disnake notes the sending in its thread, after it: an answer that was there before
-    counts from the beat before, a whole heartbeat interval too long.
-    """
-
-    def ack(self) -> None:
-        """The gateway has acknowledged the last beat."""
-        self._last_send = getattr(self.ws, "beat_at", self._last_send)
-        super().ack()
 
 
 class NodeWebSocket(DiscordWebSocket):

@@ -18,8 +18,9 @@ from disnake.webhook.async_ import AsyncWebhookAdapter
 
 from shard_node.bridge import cogs, commands, origin, replies
 from shard_node.bridge.adopt import Adoption
+from shard_node.bridge.alive import NodeKeepAlive
 from shard_node.bridge.execute import Executor
-from shard_node.bridge.gateway import NodeKeepAlive, NodeShard, NodeWebSocket, hold_of
+from shard_node.bridge.gateway import NodeShard, NodeWebSocket, hold_of
 from shard_node.runtime import Node
 from shard_node.wire.topics import COMMAND_EXEC
 

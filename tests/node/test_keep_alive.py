@@ -6,7 +6,8 @@ import asyncio
 import time
 from typing import Any
 
-from shard_node.bridge.gateway import NodeKeepAlive, NodeWebSocket
+from shard_node.bridge.alive import NodeKeepAlive
+from shard_node.bridge.gateway import NodeWebSocket
 
 INTERVAL_S = 41.25
 
