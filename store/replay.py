@@ -28,7 +28,7 @@ from shard_node.state.files import (
 from shard_node.state.log import Entry, read_entry
 from shard_node.state.machine import Place, apply
 from shard_node.state.opids import WINDOW, OpIds
-from shard_node.state.trimming import outlived
+from shard_node.state.sweeping import outlived
 from shard_node.state.tx import Tx
 from shard_node.state.views import DictView, Reads, Staged
 from store.offline import opened_at_rest

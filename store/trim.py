@@ -25,7 +25,8 @@ from shard_node.state.files import (
     write_mark,
 )
 from shard_node.state.log import Entry, erased, fault, read_entry, write_entry
-from shard_node.state.trimming import left_by, outlived
+from shard_node.state.sweeping import outlived
+from shard_node.state.trimming import left_by
 from store.errors import StoreDamaged
 from store.statecommit import Handles, Work, fetch, put
 

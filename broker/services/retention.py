@@ -1,4 +1,5 @@
-"""Backups of the state when they are due, and the log trimmed behind each that was verified.
+"""Backups of the state when they are due, and the log trimmed behind each that was verified;
+then rows are swept that told only of what was trimmed.
 
 Nothing is trimmed without one: the shell answers with ``BackedUp`` only when the copy was read
 back whole, and then what is too old goes in pieces, while all else goes on. A broker that dies
@@ -26,6 +27,7 @@ from broker.core.keeping import (
     LastBackup,
     write_kept,
 )
+from broker.services.sweeping import Sweeper
 from shard_node.state.errors import StateError
 from shard_node.state.opids import WINDOW, older_than
 from shard_node.state.trimming import RECORDS_KEPT_MIN
@@ -45,7 +47,7 @@ _SAY: Final = "nothing is trimmed until one is made and verified"
 
 
 class Retention:
-    """One backup at a time, then the trimming behind it."""
+    """One backup at a time, then the trimming behind it, then the sweeping."""
 
     def __init__(self, fleet: Fleet, _durable: Durable) -> None:
         self._fleet, self._shared = fleet, fleet.shared
@@ -54,6 +56,7 @@ class Retention:
         self._asked: StateTrim | None = None
         self._up_to = self._reached = 0
         self._piece_at: float | None = None
+        self._sweeper = Sweeper(fleet.shared)
         self._believe(fleet.started_at)
         self._figures.next_at = self._first(fleet.started_at)
 
@@ -68,12 +71,17 @@ class Retention:
         if self._piece_at is not None and now >= self._piece_at:
             self._piece_at = None
             return [Trim(self._up_to)]
+        due = self._sweeper.due
+        if due is not None and now >= due:
+            return self._sweeper.look(now)
         due = self._figures.next_at
         return self._begin(now) if due is not None and now >= due else []
 
     def next_deadline(self) -> float | None:
-        """When the next piece is trimmed, or the next backup is due."""
-        return self._figures.next_at if self._piece_at is None else self._piece_at
+        """When the next piece is trimmed or swept, or the next backup is due."""
+        due = self._figures.next_at if self._piece_at is None else self._piece_at
+        swept = self._sweeper.due
+        return due if swept is None or (due is not None and due < swept) else swept
 
     # --- when
 
@@ -146,6 +154,7 @@ class Retention:
             return [note, said, *self._stuck(str(error), now)]
         self._reached = self._shared.port.first_lsn() - 1
         if self._up_to <= self._reached:
+            self._sweeper.begin(now)
             return [note, said, *self._end(now)]
         figures.doing, self._piece_at = "trimming", now
         return [note, said]
@@ -192,6 +201,7 @@ class Retention:
         if self._reached < self._up_to:
             self._piece_at = now + PIECE_S
             return []
+        self._sweeper.begin(now)
         return [*self._end(now), Log("INFO", f"trimmed the log of the state up to {self._up_to}")]
 
     def _stuck(self, why: str, now: float) -> Effects:

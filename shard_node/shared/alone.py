@@ -18,7 +18,8 @@ from shard_node.state.log import Entry
 from shard_node.state.machine import Applied, MemoryState
 from shard_node.state.opids import DONE_KEPT
 from shard_node.state.quick import quick as in_memory
-from shard_node.state.trimming import left_by, outlived
+from shard_node.state.sweeping import swept
+from shard_node.state.trimming import left_by, marked_by
 from shard_node.state.tx import Tx as Submitted
 from shard_node.wire.state import StateAt
 
@@ -51,7 +52,7 @@ class Alone:
             return Tx(0, (short,))
         applied = self.memory.submit(tx, at_ms)
         if applied.entry is not None:
-            self._trim()
+            self._trim(applied)
             if self._tell is not None:
                 self._tell(applied)
             async with self._grown:
@@ -117,12 +118,12 @@ class Alone:
     def close(self) -> None:
         """Nothing is open."""
 
-    def _trim(self) -> None:
-        view = self.memory.view
+    def _trim(self, applied: Applied) -> None:
+        """Nobody applies this log again, so what is swept goes without a record of it."""
+        view, keys = self.memory.view, list(applied.writes)
         while len(self.memory.entries) > LOG_KEPT:
             entry = self.memory.entries.pop(self.first)
             self.first += 1
-            for key in left_by(entry):
-                row = view.get(key)
-                if row is not None and outlived(key, row, self.first):
-                    view.write({key: None})
+            keys += [*left_by(entry), *marked_by(entry)]
+        if self.first > 1:
+            view.write(swept(view, keys, self.first, applied.lsn))

@@ -7,7 +7,7 @@ from typing import Any, Final, TypeVar
 from msgspec import structs
 
 from shard_node.state.errors import TooLarge, VersionConflict
-from shard_node.state.keys import Table, gone_key, key_of, parse_key
+from shard_node.state.keys import Table, gone_key, key_of, parse_key, swept_key
 from shard_node.state.rows import Row, head, origin_of, read, stamped, write
 from shard_node.state.undo import Restore, Undo, merged
 from shard_node.state.views import Staged
@@ -16,7 +16,8 @@ R = TypeVar("R", bound=Row)
 
 ROW_MAX_BYTES: Final = 64 << 10
 REASON_MAX_CHARS: Final = 512
-_BY_GUILD: Final = (Table.MEMBER, Table.PERMISSION)
+BY_GUILD: Final = (Table.MEMBER, Table.PERMISSION)
+"""Tables whose rows are a user's as well, who is named second."""
 
 
 class Context:
@@ -68,8 +69,8 @@ class Context:
 
     def put_raw(self, key: bytes, data: bytes | None, *, own_way: bool = False) -> None:
         """Write bytes, or (None) delete, as they are: nothing tells later that it was there."""
-        if key[1] in _BY_GUILD and data is not None and self.view.get(key) is None:
-            self.put_raw(_index_key(key), b"", own_way=True)
+        if key[1] in BY_GUILD and data is not None and self.view.get(key) is None:
+            self.put_raw(index_key(key), b"", own_way=True)
         self.view.put(key, data)
         if own_way:
             self._own_way.add(key)
@@ -80,8 +81,10 @@ class Context:
             self._vacate(key, self.version(key), self.lsn)
 
     def version(self, key: bytes) -> int:
-        """Of what is there, or of what was deleted there; 0 where never was anything."""
-        row = self.view.get(key) or self.view.get(gone_key(key))
+        """Of what is there, or of what was deleted there; where nothing tells that, no lower than
+        any that was there, and 0 where never was anything."""
+        get = self.view.get
+        row = get(key) or get(gone_key(key)) or get(swept_key(key))
         return 0 if row is None else head(row)[0]
 
     def origin(self, key: bytes) -> int:
@@ -157,7 +160,8 @@ def _too_large(data: bytes) -> TooLarge:
     return TooLarge(text, size=len(data), limit=ROW_MAX_BYTES)
 
 
-def _index_key(key: bytes) -> bytes:
+def index_key(key: bytes) -> bytes:
+    """Where it is noted of the user that this row of ``BY_GUILD`` is, or was, there."""
     table, parts = parse_key(key)
     return key_of(Table.OF_USER, parts[1], int(table), parts[0])
 

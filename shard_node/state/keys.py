@@ -13,7 +13,8 @@ import re
 import struct
 import zlib
 from collections.abc import Iterator
-from functools import lru_cache
+from functools import cache, lru_cache
+from itertools import count
 from typing import Final
 
 from shard_node.state.errors import BadName
@@ -68,10 +69,13 @@ class Table(enum.IntEnum):
     """a key's first part, its table, its other parts: version and lsn of a deleted row."""
     OF_USER = 16
     """user, table, guild: where rows of his lie that are kept by guild."""
+    SWEPT = 17
+    """an id of the partition, a table: the highest version of what ``GONE`` told until it was
+    swept."""
 
 
 BOOKKEEPING: Final = frozenset(
-    {Table.HISTORY, Table.UNDONE, Table.ERASED, Table.GONE, Table.OF_USER}
+    {Table.HISTORY, Table.UNDONE, Table.ERASED, Table.GONE, Table.OF_USER, Table.SWEPT}
 )
 """Tables that follow from the others and the log: nobody is told of their changes."""
 
@@ -124,6 +128,22 @@ def gone_key(key: bytes) -> bytes:
     """Where the version of a deleted row is kept: in the row's partition, by its first part."""
     first = next(_parts(key))
     return key_of(Table.GONE, first, key[1]) + key[2 + len(_encoded(first)) :]
+
+
+def marked_key(mark: bytes) -> bytes:
+    """The key of the row that was deleted, from that of its mark (``gone_key``)."""
+    first, table, *more = parse_key(mark)[1]
+    return key_of(Table(int(table)), first, *more)
+
+
+def swept_key(key: bytes) -> bytes:
+    """Where the highest version is kept that was swept of the row's table and partition."""
+    return _swept_key(key[0], key[1])
+
+
+@cache
+def _swept_key(partition: int, table: int) -> bytes:
+    return key_of(Table.SWEPT, next(n for n in count() if partition_of(n) == partition), table)
 
 
 def _parts(key: bytes) -> Iterator[Part]:

@@ -71,12 +71,12 @@ class OpIds:
     def add_older(self, records: Sequence[Known]) -> None:
         """Those of the records just before the ones that are known, in order."""
         first = self.last - len(self._order) - len(records) + 1
-        self._order.extendleft(op_id for op_id, _ in reversed(records))
-        self._times.extendleft(at_ms for _, at_ms in reversed(records))
-        lsns = self._lsns
-        for lsn, (op_id, _) in enumerate(records, first):
-            if op_id:
-                lsns[op_id] = max(lsn, lsns.get(op_id, 0))
+        self._order.extendleft([op_id for op_id, _ in reversed(records)])
+        self._times.extendleft([at_ms for _, at_ms in reversed(records)])
+        older = {op_id: lsn for lsn, (op_id, _) in enumerate(records, first)}
+        older.pop(b"", None)
+        older.update(self._lsns)
+        self._lsns = older
 
     def back_to(self, lsn: int) -> None:
         """Forget the records after this one."""

@@ -15,6 +15,7 @@ from shard_node.state import (
     permissions,
     premium,
     rollback,
+    sweeping,
     users,
     values,
 )
@@ -42,6 +43,7 @@ AnyOp = (
     | moderation.UnbanUser
     | erasing.ForgetUser
     | rollback.Rollback
+    | sweeping.Sweep
 )
 
 APPLY: Final[dict[type[Any], Callable[..., Any]]] = {
@@ -67,6 +69,7 @@ APPLY: Final[dict[type[Any], Callable[..., Any]]] = {
     moderation.UnbanUser: moderation.apply_unban,
     erasing.ForgetUser: erasing.apply_forget,
     rollback.Rollback: rollback.apply_rollback,
+    sweeping.Sweep: sweeping.apply_sweep,
 }
 
 _BY_LOWER: Final = {kind.__name__.lower(): kind.__name__ for kind in APPLY}

@@ -86,7 +86,7 @@ def _newer(tx: int, instruction: Undo, context: Context) -> int:
             if context.origin(key) == left:
                 return 0
             if not context.changed_by(key):
-                raise _was_erased(tx)
+                raise _was_erased(tx) if not context.version(key) else _was_swept(tx)
             return context.changed_by(key)
         case Give(account=account) | Floor(account=account):
             row = context.get(Account, key_of(Table.ACCOUNT, account))
@@ -204,6 +204,11 @@ def _carry_out(instruction: Undo, context: Context) -> None:
             context.restore(instruction)
             if key[1] == Table.BAN:
                 remember(context, f"user:{parse_key(key)[1][0]}")
+
+
+def _was_swept(tx: int) -> NotUndoable:
+    text = "what it changed is erased, or was deleted longer ago than such is kept"
+    return NotUndoable(f"transaction {tx} cannot be rolled back: {text}", tx=tx)
 
 
 def _was_erased(tx: int) -> NotUndoable:

@@ -186,7 +186,10 @@ def floor(account: str, lowest: int, change: Change) -> None:
 @json_option
 @fleet_option
 def history(account: str, after: int | None, limit: int, as_json: bool, fleet: str | None) -> None:
-    """Show the newest records of the log that moved an account's money, oldest first."""
+    """Show the newest records of the log that moved an account's money, oldest first.
+
+    It goes back as far as the log does: what was trimmed is in the backups.
+    """
     from shard_node.wire.state import StateLog
 
     key = named_account(account)
@@ -194,7 +197,10 @@ def history(account: str, after: int | None, limit: int, as_json: bool, fleet: s
     with opened(fleet) as state:
         if state.get(key) is None and not state_log.found(state, wanted)[0]:
             raise _no_account(account)
-        state_log.show(state, wanted, as_json)
+        first = state_log.show(state, wanted, as_json)
+    if first > 1:
+        text = f"it ends here: the log begins with transaction {first}; older ones are in backups"
+        click.echo(f"{text} (shardctl backup list)", err=True)
 
 
 @economy.command(short_help="Prove that no money is missing.")

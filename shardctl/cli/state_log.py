@@ -102,13 +102,14 @@ def found(state: State, wanted: StateLog) -> tuple[list[Entry], int, int]:
     return entries, page.read_to, page.first
 
 
-def show(state: State, wanted: StateLog, as_json: bool) -> None:
-    """Print the records that are wanted."""
+def show(state: State, wanted: StateLog, as_json: bool) -> int:
+    """Print the records that are wanted. Returns the log's first one, where it was looked back
+    to it, 0 otherwise."""
     entries, read_to, first = found(state, wanted)
     if as_json:
         records = [record(entry) for entry in entries]
         echo_json({"records": records, "first": first, "read_to": read_to})
-        return
+        return 0
     for entry in entries:
         click.echo(line(record(entry)))
     if not entries:
@@ -117,6 +118,8 @@ def show(state: State, wanted: StateLog, as_json: bool) -> None:
     if filtered and wanted.newest and len(entries) < wanted.limit and read_to - first > LOOKED_BACK:
         text = f"of the newest {LOOKED_BACK} records; `--after {first - 1}` begins at the oldest"
         click.echo(text, err=True)
+    to_its_end = len(entries) < wanted.limit if wanted.newest else wanted.after < first
+    return first if to_its_end else 0
 
 
 def _follow(state: State, wanted: StateLog, paths: FleetPaths, as_json: bool) -> None:
@@ -184,7 +187,9 @@ def record(entry: Entry) -> dict[str, Any]:
 
 def _op(op: Any) -> dict[str, Any]:
     fields = {name: plain(getattr(op, name)) for name in op.__struct_fields__}
-    ids = {name: str(value) for name, value in fields.items() if name in _IDS}
+    ids: dict[str, Any] = {name: str(value) for name, value in fields.items() if name in _IDS}
+    if "rows" in fields:  # of names, in which ids may stand
+        ids["rows"] = [[str(part) for part in name] for name in fields["rows"]]
     return {"kind": type(op).__name__, **fields, **ids}
 
 

@@ -16,9 +16,11 @@ from shard_node.state.keys import (
     Table,
     gone_key,
     key_of,
+    marked_key,
     parse_key,
     partition_of,
     prefix_of,
+    swept_key,
     text_prefix,
 )
 
@@ -51,7 +53,7 @@ def test_tables_keep_their_numbers() -> None:
         ("VALUE", 1), ("CONFIG", 2), ("MEMBER", 3), ("PERMISSION", 4), ("USER", 5),
         ("PREMIUM", 6), ("COOLDOWN", 7), ("ACCOUNT", 8), ("TOTAL", 9), ("BAN", 10),
         ("HISTORY", 11), ("UNDONE", 13), ("ERASED", 14), ("GONE", 15),
-        ("OF_USER", 16),
+        ("OF_USER", 16), ("SWEPT", 17),
     ]  # fmt: skip
 
 
@@ -78,6 +80,18 @@ def test_a_deleted_row_is_remembered_in_its_own_partition(table: Table, named: l
     place = gone_key(key_of(table, *named))
     assert parse_key(place) == (Table.GONE, (named[0], int(table), *named[1:]))
     assert place[0] == key_of(table, *named)[0]
+    assert marked_key(place) == key_of(table, *named)
+
+
+@given(tables, parts)
+def test_what_was_swept_is_remembered_for_its_table_and_partition(
+    table: Table, named: list
+) -> None:
+    key = key_of(table, *named)
+    place = swept_key(key)
+    assert place[0] == key[0]
+    assert parse_key(place)[0] is Table.SWEPT and parse_key(place)[1][1] == table
+    assert key_of(*parse_key(place)[:1], *parse_key(place)[1]) == place
 
 
 @given(ids, names)

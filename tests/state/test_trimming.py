@@ -7,7 +7,7 @@ from shard_node.state.keys import Table
 from shard_node.state.moderation import BanUser
 from shard_node.state.moderation import history as bans_of
 from shard_node.state.rollback import Rollback
-from shard_node.state.trimming import outlived
+from shard_node.state.sweeping import outlived
 from shard_node.state.values import SetValue
 from tests.support.state import World
 

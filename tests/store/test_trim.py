@@ -14,7 +14,7 @@ from shard_node.state.log import GENESIS, write_entry
 from shard_node.state.machine import Place, apply
 from shard_node.state.moderation import BanUser
 from shard_node.state.rollback import Rollback
-from shard_node.state.trimming import outlived
+from shard_node.state.sweeping import outlived
 from store.check import check, check_file
 from store.snapshot import take, verify
 from store.state import StateStore
