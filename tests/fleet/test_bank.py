@@ -339,7 +339,6 @@ def test_half_a_line_is_no_answer(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("fleet")
 @pytest.mark.timeout(1800 if soak else 120)
 def test_not_a_coin_is_lost_while_brokers_and_nodes_are_killed(tmp_path: Path) -> None:
     size = FULL if soak else QUICK

@@ -25,7 +25,7 @@ from tests.support.aio import async_test
 from tests.support.fleet import Fleet
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fleet")]
+pytestmark = pytest.mark.slow
 
 BOT = Path(__file__).resolve().parents[1] / "bots" / "chaos.py"
 SERVING_MAX_S = 2.0

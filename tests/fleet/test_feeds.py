@@ -13,7 +13,7 @@ from shard_node import sync
 from tests.support.fleet import Fleet
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fleet")]
+pytestmark = pytest.mark.slow
 BOT = Path(__file__).resolve().parents[1] / "bots" / "feeder.py"
 
 

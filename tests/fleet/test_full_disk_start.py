@@ -20,7 +20,7 @@ from tests.support.broker_rig import Rig
 from tests.support.mounts import mounted
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(120), pytest.mark.xdist_group("fleet")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
 
 DISK_MIB = 48
 WRITES = 40

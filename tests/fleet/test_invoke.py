@@ -17,7 +17,7 @@ from shard_node.wire.bodies import RoutesRequest
 from shard_node.wire.topics import ROUTES
 from tests.support.fleet import Fleet
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fleet")]
+pytestmark = pytest.mark.slow
 
 BOT = Path(__file__).resolve().parents[1] / "bots" / "invoker.py"
 EVENT_MAX_S = 60.0

@@ -19,7 +19,7 @@ from shard_node.wire.targets import BROKER
 from tests.support.fleet import Fleet
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fleet")]
+pytestmark = pytest.mark.slow
 
 SETTINGS = """\
 [[routes]]

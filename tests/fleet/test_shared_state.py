@@ -15,7 +15,7 @@ from shard_node.shared.changes import GuildConfigChanged
 from tests.support.fleet import Fleet
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fleet")]
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -26,7 +26,7 @@ from tests.support.fleet import Fleet
 from tests.support.mounts import mounted
 from tests.support.waiting import wait_for
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("fleet")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 DISK_MIB = 48
 LEFT_BYTES = 64 << 10

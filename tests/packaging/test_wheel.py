@@ -21,7 +21,6 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.wheel,
     pytest.mark.timeout(420),
-    pytest.mark.xdist_group("wheel"),
 ]
 
 INSTALL_TIMEOUT_S = 300
