@@ -256,7 +256,17 @@ def test_a_kill_in_the_middle_loses_nothing_and_applies_nothing_twice(
     assert read(Total, rows.rows[0]).amount == ACCOUNTS * START
 
 
+SOON_KEPT = """
+from broker.services import cooldowns
+cooldowns.CHECKPOINT_S = 1.0
+"""
+
+
 def test_short_cooldowns_outlive_a_crash_as_far_as_they_were_kept(rig: Rig) -> None:
+    rig.terminate()
+    rig.prelude = SOON_KEPT
+    rig.launch()
+    rig.hear("serving")
     peer = rig.operator()
     use = tx(1, AcquireCooldown("x", 1, 60_000))
     assert do(peer, use).outcomes[0].error is None

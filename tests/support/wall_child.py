@@ -22,6 +22,7 @@ CLOCK_OF_WALL = "wall"
 
 def main(endpoint: str, path: str, fault: str = "") -> None:
     wall.follow(path)
+    exec(wall.SOON_LOGGED)
     from shard_node import sync
     from shard_node.shared.clock import LogClock
 

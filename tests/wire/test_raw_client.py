@@ -99,9 +99,10 @@ class Fleet:
 
 
 @asynccontextmanager
-async def fleet_of(folder: Path) -> AsyncIterator[tuple[Fleet, Node, RawClient]]:
+async def fleet_of(folder: Path, prelude: str = "") -> AsyncIterator[tuple[Fleet, Node, RawClient]]:
     """With one raw client, registered."""
     fleet = Fleet(folder)
+    fleet.rig.prelude = prelude
     with fleet.rig:
         fleet.rig.launch()
         fleet.rig.hear("serving")
@@ -751,12 +752,19 @@ async def test_a_traceback_crosses_in_debug_mode_only(tmp_path: Path) -> None:
         assert "raise ValueError" in asked.outcome.details["traceback"]
 
 
+SOON_LOST = """
+from shard_node.wire import limits
+assert limits.HEARTBEAT_LOST_S == 15.0
+limits.HEARTBEAT_LOST_S = 4.0
+"""
+
+
 @pytest.mark.slow
 @async_test
 async def test_who_asked_a_client_that_dies_hears_it(tmp_path: Path) -> None:
-    """A client is forgotten HEARTBEAT_LOST_S after its last word."""
+    """A client is forgotten HEARTBEAT_LOST_S after its last word; this broker has a short one."""
     async with (
-        fleet_of(tmp_path) as (fleet, _, raw),
+        fleet_of(tmp_path, SOON_LOST) as (fleet, _, raw),
         connect(fleet.rig.endpoint, "dash") as dash,
     ):
         mute = fleet.raw("mute")
