@@ -86,6 +86,11 @@ class Overlay:
                 return layer.entries[lsn - layer.entries[0].lsn]
         return self._port.entry(lsn)
 
+    def load(self) -> None:
+        """Read which transactions were applied now: it may take a second, and the first that is
+        asked for would wait for it."""
+        self._done.load()
+
     @property
     def unread(self) -> tuple[int, ...]:
         """Records whose op ids should be known and cannot be read."""
@@ -129,9 +134,9 @@ class Overlay:
 class DoneIds:
     """Which of the last transactions were applied, durable or not: those in ``opids.Window``.
 
-    Those from before the start are read from the log when the first is asked for, all at once:
-    before that it knows of none that it was not applied. What is damaged is left out, and told
-    of in ``unread``: all else goes on without it.
+    Those from before the start are read from the log by ``load``, or when the first is asked
+    for, all at once: before that it knows of none that it was not applied. What is damaged is
+    left out, and told of in ``unread``: all else goes on without it.
     """
 
     def __init__(self, port: StatePort) -> None:
@@ -141,9 +146,13 @@ class DoneIds:
 
     def lsn_of(self, op_id: bytes) -> int | None:
         """The record of this op id."""
+        self.load()
+        return self._ids.lsn_of(op_id)
+
+    def load(self) -> None:
+        """Read those that are missing."""
         if not self._loaded:
             self._load()
-        return self._ids.lsn_of(op_id)
 
     def add(self, op_id: bytes, at_ms: int) -> None:
         """One more was applied."""

@@ -117,9 +117,12 @@ class Unsettled:
 
     def op_ids(self, after: int, limit: int) -> Sequence[Known]:
         """Their op ids and log times."""
-        if not self._groups:
-            return self._settled.op_ids(after, limit)
-        return [(entry.op_id, entry.at_ms) for entry in self.entries(after, limit)]
+        found = list(self._settled.op_ids(after, limit))
+        if len(found) < limit and self._groups:  # the file may show some of them already
+            after += len(found)
+            for group in self._groups:
+                found += [(one.op_id, one.at_ms) for one in group.entries if one.lsn > after]
+        return found[:limit]
 
     def figures(self, now: float, /) -> PortFigures:
         """Of the file."""

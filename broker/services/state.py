@@ -114,6 +114,7 @@ class State:
             self._next_token = one.token + 1
             shared.unsettled += group.txs
         shared.behind = ()
+        self._overlay.load()  # before anybody is served
 
     def on(self, event: Event, now: float) -> Effects:
         match event:
@@ -125,7 +126,8 @@ class State:
                 return self._committed(event, now)
             case StateSettled():
                 return self._settled(event, now)
-        return self._tell(now) if self._told is not self._shared.shown else []
+        lost = self._lost() if self._overlay.unread != self._unread else []
+        return lost + (self._tell(now) if self._told is not self._shared.shown else [])
 
     def next_deadline(self) -> float | None:
         """When subscribers hear of the last commit."""

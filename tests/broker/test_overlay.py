@@ -11,11 +11,12 @@ from broker.core.overlay import Overlay
 from broker.core.stateport import MemoryPort
 from shard_node.state.errors import StoreDamaged
 from shard_node.state.log import Entry
-from shard_node.state.machine import apply
+from shard_node.state.machine import apply, encode_tx
 from shard_node.state.opids import WINDOW, Known, OpIds, Window
 from shard_node.state.tx import Tx
 from shard_node.state.values import SetValue
 from tests.support.state import World
+from tests.support.state_world import StateWorld
 
 keys = st.binary(min_size=2, max_size=3).map(lambda key: bytes(byte % 3 for byte in key))
 changes = st.dictionaries(keys, st.none() | st.binary(max_size=1), max_size=8)
@@ -170,3 +171,14 @@ def test_a_log_with_a_hole_goes_on_without_it() -> None:
     overlay = Overlay(log.port)
     assert log.do(overlay, log.world.tx(SetValue("v", 1))) == 31
     assert overlay.unread == tuple(range(1, 31))
+
+
+def test_a_broker_knows_them_before_it_serves_and_tells_of_damaged_ones() -> None:
+    log = Log(30)
+    broken(log, 17)
+    world = StateWorld(log.port, auto=True)
+    assert log.reads > 0
+    assert ["record 17" in text for text in world.errors] == [True]
+    log.reads = 0
+    done = world.answer(world.do(encode_tx(log.txs[20]))).outcomes[0]
+    assert (done.lsn, log.reads) == (21, 0)
