@@ -14,13 +14,23 @@ import msgspec
 import pytest
 
 from shard_node.state.economy import Deposit, Transfer
-from shard_node.state.files import LOG, lsn_key
+from shard_node.state.files import LOG, ROWS, lsn_key, pack
+from shard_node.state.keys import Table, gone_key, key_of
 from shard_node.state.rollback import Rollback
+from shard_node.state.rows import Row, write
 from shard_node.state.tx import Actor, Tx
+from shard_node.state.values import SetValue
 from shard_node.wire import topics
 from shard_node.wire.codec import decode_body
 from shard_node.wire.header import Kind
-from shard_node.wire.state import StateDo, StateDone, StateTrim, StateTrimming
+from shard_node.wire.state import (
+    StateDo,
+    StateDone,
+    StateRead,
+    StateRows,
+    StateTrim,
+    StateTrimming,
+)
 from shardctl import offline
 from store.backups import FAILED, UNVERIFIED, listed
 from store.check import check
@@ -35,6 +45,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 KEPT = 65_537
 RECORDS = KEPT + 4000
 WAIT_S = 120.0
+MARK = write(Row(7, 5, 5))
+"""Of a row that was deleted by record 5."""
 
 
 @pytest.fixture(scope="module")
@@ -90,6 +102,13 @@ def do(rig: Rig, number: int, *ops: Any, reason: str = "") -> StateDone:
     return decode_body(body, StateDone)
 
 
+def rows_of(rig: Rig, *keys: bytes) -> tuple[bytes | None, ...]:
+    peer = rig.peers[0] if rig.peers else rig.operator()
+    kind, body = peer.request(topics.STATE_READ, StateRead(keys))
+    assert kind is Kind.REPLY, body
+    return decode_body(body, StateRows).rows
+
+
 def autos(rig: Rig) -> list[str]:
     folder = rig.data / "backups"
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
@@ -133,6 +152,23 @@ def test_it_backs_up_trims_and_can_be_restored(rig: Rig) -> None:
     begin(rig)
     assert (state_of(rig)["first_lsn"], state_of(rig)["lsn"]) == (1, RECORDS)
     assert do(rig, 3, Transfer(NAMES[0], NAMES[1], 1)).outcomes[0].error is None
+
+
+def test_marks_of_what_was_deleted_before_the_log_begins_are_swept(rig: Rig) -> None:
+    begin(rig)
+    assert trim(rig).up_to == 4000
+    assert ended(rig)["first_lsn"] == 4001
+    assert rig.terminate()[0] == 0
+    mark = gone_key(key_of(Table.VALUE, "deleted long ago"))
+    plant(rig.data / "state", ROWS, mark, pack(mark, MARK))
+    begin(rig)
+    trim(rig)
+    backup = ended(rig)["backup"]["last"]["folder"]
+    wait_for("the mark is swept", lambda: rows_of(rig, mark) == (None,), WAIT_S)
+    assert do(rig, 9, SetValue("deleted long ago", 1)).outcomes[0].results == ({"version": 8},)
+    assert rig.terminate()[0] == 0
+    report = check(rig.data / "state", since=Path(backup))
+    assert (report.problems, report.replayed) == ([], True)
 
 
 def test_a_damaged_record_prevents_trimming(rig: Rig) -> None:

@@ -9,6 +9,7 @@ import pytest
 import shard_node
 from shard_node.lone import LoneNode
 from shard_node.shared import alone
+from shard_node.state.economy import RECENT_MAX
 from shard_node.state.keys import Table
 from tests.support.aio import async_test
 
@@ -32,6 +33,26 @@ async def test_the_log_and_its_books_stay_small(monkeypatch: pytest.MonkeyPatch)
     last = made.id
     await node.state.rollback(last + 1, "do it again")
     assert node.state.get("v") == 199
+
+
+@async_test
+async def test_ever_new_names_take_no_room_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alone, "LOG_KEPT", 20)
+    node = LoneNode()
+    memory = node._backend.memory
+    rare = 0
+    for number in range(2000):
+        await node.state.set(f"n{number}", number)
+        await node.state.set(f"n{number}", -number)
+        await node.state.delete(f"n{number}")
+        if number % 40 == 0:
+            await node.economy.deposit("rare", 1)
+            rare += 1
+    assert rare > RECENT_MAX
+    kept = Counter(Table(key[1]) for key in memory.view.rows)
+    assert kept[Table.GONE] <= 20 and kept[Table.SWEPT] <= 256 and not kept[Table.HISTORY]
+    await node.state.set("n0", "again")
+    assert node.state.version("n0") > 2
 
 
 @async_test

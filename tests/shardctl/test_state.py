@@ -264,6 +264,19 @@ def test_the_log_is_filtered(world: StateWorld) -> None:
     assert "no such records" in run("state", "log", "--user", "9").stderr
 
 
+def test_a_history_says_where_it_ends(world: StateWorld) -> None:
+    for _ in range(4):
+        done("economy", "deposit", "ann", "5")
+    assert run("economy", "history", "ann").stderr == ""
+    world.port.trim(3)
+    said = "the log begins with transaction 3; older ones are in backups (shardctl backup list)"
+    for args, told in (((), True), (("-n", "2"), False), (("--after", "3"), False),
+                       (("--after", "1"), True)):  # fmt: skip
+        result = run("economy", "history", "ann", *args)
+        assert (result.exit_code, said in result.stderr) == (0, told), args
+    assert shown("economy", "history", "ann")["first"] == 3
+
+
 def test_a_rollback_names_what_it_overwrote(world: StateWorld) -> None:
     done("state", "set", "motd", "1")
     done("state", "set", "motd", "2")
