@@ -3,39 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from shard_node.wire.bodies import ShardReady, ShardReport, ShardState
-
-_S = ShardState
-
-TRANSITIONS: Final[dict[tuple[ShardState, str], ShardState]] = {
-    (_S.QUEUED, "permitted"): _S.IDENTIFYING,
-    (_S.IDENTIFYING, "ready"): _S.READY,
-    (_S.IDENTIFYING, "disconnected"): _S.QUEUED,
-    (_S.IDENTIFYING, "interrupted"): _S.RESUMING,
-    (_S.RESUMING, "resumed"): _S.READY,
-    (_S.RESUMING, "disconnected"): _S.QUEUED,
-    (_S.RESUMING, "interrupted"): _S.RESUMING,
-    (_S.READY, "disconnected"): _S.QUEUED,
-    (_S.READY, "interrupted"): _S.RESUMING,
-    (_S.QUEUED, "disconnected"): _S.QUEUED,
-    (_S.QUEUED, "interrupted"): _S.RESUMING,
-    (_S.QUEUED, "drain"): _S.DRAINING,
-    (_S.IDENTIFYING, "drain"): _S.DRAINING,
-    (_S.RESUMING, "drain"): _S.DRAINING,
-    (_S.READY, "drain"): _S.DRAINING,
-    (_S.LOST, "drain"): _S.DRAINING,
-    (_S.QUEUED, "closed"): _S.LOST,
-    (_S.IDENTIFYING, "closed"): _S.LOST,
-    (_S.RESUMING, "closed"): _S.LOST,
-    (_S.READY, "closed"): _S.LOST,
-    (_S.LOST, "disconnected"): _S.QUEUED,
-    (_S.LOST, "interrupted"): _S.RESUMING,
-}
-"""Every transition. ``interrupted`` keeps a session to RESUME, ``disconnected`` does not,
-``closed`` is a disconnect that the bot's author asked for. What is missing changes nothing:
-it is an echo of a connection that is gone already."""
+from shard_node.wire.shard_states import ShardEvent, after
 
 
 class _Shard:
@@ -65,22 +35,23 @@ class ShardTable:
 
     def permitted(self, shard: int) -> None:
         """The shard holds a permit and connects to IDENTIFY."""
-        self._move(shard, "permitted")
+        self._move(shard, ShardEvent.PERMITTED)
 
     def disconnected(self, shard: int, *, resumable: bool) -> None:
         """The shard's connection ended."""
         self._shards[shard].quiet_at = None
-        self._move(shard, "interrupted" if resumable else "disconnected")
+        event = ShardEvent.INTERRUPTED if resumable else ShardEvent.DISCONNECTED
+        self._move(shard, event)
 
     def closed(self, shard: int) -> None:
         """The bot's author disconnected the shard."""
         self._shards[shard].quiet_at = None
-        self._move(shard, "closed")
+        self._move(shard, ShardEvent.CLOSED)
 
     def drain(self) -> None:
         """The node stops."""
         for shard in self._shards:
-            self._move(shard, "drain")
+            self._move(shard, ShardEvent.DRAIN)
 
     def ready_received(self, shard: int, guilds: Iterable[int], now: float) -> list[ShardReady]:
         """READY came, with the guilds that are still to arrive."""
@@ -101,7 +72,7 @@ class ShardTable:
 
     def resumed(self, shard: int) -> list[ShardReady]:
         """RESUMED came."""
-        if not self._move(shard, "resumed"):
+        if not self._move(shard, ShardEvent.RESUMED):
             return []
         return [ShardReady(shard, self.num_shards, 0, resumed=True)]
 
@@ -137,14 +108,15 @@ class ShardTable:
     def _complete(self, shard: int) -> list[ShardReady]:
         entry = self._shards[shard]
         entry.awaited, entry.quiet_at = set(), None
-        if not self._move(shard, "ready"):
+        if not self._move(shard, ShardEvent.READY):
             return []
         return [ShardReady(shard, self.num_shards, 0)]
 
-    def _move(self, shard: int, event: str) -> bool:
+    def _move(self, shard: int, event: ShardEvent) -> bool:
+        """By the table; what is missing there changes nothing."""
         entry = self._shards[shard]
-        after = TRANSITIONS.get((entry.state, event))
-        if after is None:
+        new = after(entry.state, event)
+        if new is None:
             return False
-        entry.state = after
+        entry.state = new
         return True

@@ -15,16 +15,11 @@ from typing import Any, Final
 from broker.core.letters import Letters
 from broker.core.settings import Settings
 from broker.core.stateport import SharedState
-from broker.core.states import (
-    NODE_TRANSITIONS,
-    REPORTABLE,
-    SHARD_TRANSITIONS,
-    NodeState,
-    step,
-)
+from broker.core.states import NodeState, StateError, step
 from broker.core.table import Table
 from shard_node.wire.bodies import ShardReport, ShardState
 from shard_node.wire.limits import TOPIC_MAX_CHARS, TOPICS_PER_NODE_MAX
+from shard_node.wire.shard_states import REPORTABLE, ShardEvent, after
 
 LOOP_LAG_DEGRADED_MS: Final = 1000.0
 
@@ -47,9 +42,13 @@ class ShardRow:
     latency_ms: float = -1.0
     sequence: int = 0
 
-    def move(self, new: ShardState) -> None:
+    def on(self, event: ShardEvent) -> None:
         """A transition of ours. Raises StateError outside the table."""
-        self.state = step(SHARD_TRANSITIONS, self.state, new, f"shard {self.id}")
+        new = after(self.state, event)
+        if new is None:
+            msg = f"shard {self.id}: {event.value} while {self.state.value}"
+            raise StateError(msg)
+        self.state = new
 
     def observe(self, report: ShardReport) -> bool:
         """Takes over what its node reports; False where that cannot be."""
@@ -96,13 +95,8 @@ class Node:
 
     def move(self, new: NodeState, due_at: float | None = None) -> None:
         """A transition. Raises StateError outside the table."""
-        self.state = step(NODE_TRANSITIONS, self.state, new, f"node {self.name}")
+        self.state = step(self.state, new, f"node {self.name}")
         self.due_at = due_at
-
-    def move_shards(self, new: ShardState) -> None:
-        """Moves each of the node's shards."""
-        for row in self.rows.values():
-            row.move(new)
 
     @property
     def shown_state(self) -> str:

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from broker.core.effects import Effects, Log, Order, Tell
+from broker.core.effects import Effects, Log, Order, Publish, Tell
 from broker.core.fleet import Fleet, Node
 from broker.core.states import NodeState
-from shard_node.wire.bodies import NodeStop, ShardState
-from shard_node.wire.topics import NODE_STOP
+from shard_node.wire.bodies import NodeStop, ShardDisconnect, ShardState
+from shard_node.wire.shard_states import CONNECTED, ShardEvent
+from shard_node.wire.topics import NODE_STOP, SHARD_DISCONNECT
+
+_S = ShardState
 
 STOP_GRACE_S: Final = 1.0
 """After the drain, before the kill: closing connections takes time too."""
 KILL_AGAIN_S: Final = 2.0
 """A kill whose exit is not reported within this is asked for again."""
-_ENDED: Final = frozenset({ShardState.LOST, ShardState.GONE, ShardState.DRAINING})
+_TOLD: Final = CONNECTED | {_S.DRAINING}
+"""Said to be ready, and not said to have lost its connection since."""
+_ENDING: Final = frozenset({_S.DRAINING, _S.HUNG, _S.DEAD, _S.GONE})
 
 
 def ask_stop(
@@ -27,22 +32,34 @@ def ask_stop(
     node.reason = reason
     node.move(NodeState.STOPPING, now + drain_s + STOP_GRACE_S)
     for row in node.rows.values():
-        if row.state not in _ENDED:
-            row.move(ShardState.DRAINING)
+        if row.state not in _ENDING:
+            row.on(ShardEvent.DRAIN)
     if registered:
         return [Tell(node.name, node.epoch, NODE_STOP, NodeStop(reason, drain_s, discard_sessions))]
     return [signal(node, "TERM")]
 
 
-def kill(node: Node, reason: str, now: float) -> Effects:
-    """Kills a node's process; its shards are lost until the exit is reported."""
+def kill(fleet: Fleet, node: Node, reason: str, now: float) -> Effects:
+    """Kills a node's process; nothing else happens to its shards until the exit is reported."""
     node.reason = reason
     node.move(NodeState.STOPPING, now + KILL_AGAIN_S)
+    told = speak_for(fleet, node, f"node {node.name} is killed: {reason}")
     for row in node.rows.values():
-        if row.state is not ShardState.GONE:
-            row.move(ShardState.LOST)
+        if row.state is not ShardState.HUNG:
+            row.on(ShardEvent.HUNG)
     fields = {"node": node.name, "epoch": node.epoch, "pid": node.pid}
-    return [Log("WARNING", f"node {node.name} is killed: {reason}", fields), signal(node, "KILL")]
+    said = Log("WARNING", f"node {node.name} is killed: {reason}", fields)
+    return [said, signal(node, "KILL"), *told]
+
+
+def speak_for(fleet: Fleet, node: Node, reason: str) -> Effects:
+    """Tells of the end of the shards of a process that cannot tell of it itself."""
+    sender, count = f"{node.name}#{node.epoch}", fleet.num_shards
+    return [
+        Publish(SHARD_DISCONNECT, ShardDisconnect(shard, count, 0, False, reason), sender)
+        for shard, row in node.rows.items()
+        if row.state in _TOLD
+    ]
 
 
 def signal(node: Node, name: str) -> Order:

@@ -31,6 +31,7 @@ from broker.core.states import ALIVE, NodeState
 from broker.services.planning import budget_problem
 from shard_node.wire.bodies import ErrorBody, RespawnReply, RespawnRequest, ShardState
 from shard_node.wire.limits import HEARTBEAT_LOST_S
+from shard_node.wire.shard_states import ShardEvent
 from store.records import Durable, EpochRecord
 
 REGISTER_LOST_S: Final = 60.0
@@ -106,12 +107,13 @@ class Lifecycle:
             case NodeState.SPAWNING | NodeState.STARTING:
                 return self._give_up(node, "did not register in time", now)
             case NodeState.STOPPING:
-                return kill(node, node.reason if node.given_up else "did not end in time", now)
+                reason = node.reason if node.given_up else "did not end in time"
+                return kill(self._fleet, node, reason, now)
         return []
 
     def _give_up(self, node: Node, reason: str, now: float) -> Effects:
         node.given_up = True
-        return kill(node, reason, now)
+        return kill(self._fleet, node, reason, now)
 
     # --- starting
 
@@ -167,7 +169,7 @@ class Lifecycle:
         self._was_ready |= any(row.state is ShardState.READY for row in node.rows.values())
         asked, given_up = node.stop_asked, node.given_up
         clean = asked or event.code == 0
-        _end_shards(node, ShardState.GONE if clean else ShardState.LOST)
+        _end_shards(node, ShardEvent.ENDED if clean else ShardEvent.DIED)
         self._fleet.table.leave(node.name)
         node.epoch = node.pid = 0
         node.tail = event.tail
@@ -235,7 +237,8 @@ class Lifecycle:
         """
         node.move(NodeState.FAILED)
         node.reason = f"{why}: {node.reason}"
-        _end_shards(node, ShardState.LOST)
+        for row in node.rows.values():
+            row.on(ShardEvent.FAILED)
         tail = "\n".join(node.tail[-TAIL_SHOWN_LINES:])
         self._fleet.warn(f"node_{node.name}", f"node {node.name} stays down: {node.reason}")
         effects: Effects = [
@@ -304,14 +307,14 @@ def _renew(node: Node, epoch: int, now: float) -> None:
     node.loop_lag_ms = 0.0
     node.rss_bytes = node.queue = 0
     for row in node.rows.values():
-        row.move(ShardState.QUEUED)
+        if row.state is not ShardState.QUEUED:
+            row.on(ShardEvent.SPAWNED)
         row.guilds, row.latency_ms, row.sequence = 0, -1.0, 0
 
 
-def _end_shards(node: Node, state: ShardState) -> None:
+def _end_shards(node: Node, event: ShardEvent) -> None:
     for row in node.rows.values():
-        if row.state not in (ShardState.GONE, ShardState.LOST):
-            row.move(state)
+        row.on(ShardEvent.DIED if row.state is ShardState.HUNG else event)
 
 
 def _how(event: Exited) -> str:

@@ -8,6 +8,7 @@ from broker.core.effects import Effects, Emit, Log, Publish, Refuse, Reply
 from broker.core.events import Asked, Event, Exited, NodeRegistered, SupervisorHello
 from broker.core.fleet import Fleet, FleetState, Node, ShardRow
 from broker.core.inflight import Ref
+from broker.core.processes import speak_for
 from broker.core.states import NodeState
 from shard_node.wire.bodies import (
     ErrorBody,
@@ -22,14 +23,13 @@ from shard_node.wire.bodies import (
     Welcome,
 )
 from shard_node.wire.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_LOST_S
+from shard_node.wire.shard_states import CONNECTED, ShardEvent
 from shard_node.wire.topics import SHARD_DISCONNECT, SHARD_READY
 from store.records import Durable
 
 VERSION_MAX_CHARS: Final = 64
 TROUBLES_MAX: Final = 16
 TROUBLE_MAX_CHARS: Final = 64
-CONNECTED: Final = frozenset({ShardState.READY, ShardState.DRAINING})
-"""Said to be ready, and not said to have lost its connection since."""
 
 
 def troubles(body: Heartbeat) -> dict[str, int]:
@@ -208,13 +208,7 @@ class Membership:
         """A process has ended and cannot tell of its shards itself."""
         if node is None:
             return []
-        sender, count = f"{node.name}#{node.epoch}", self._fleet.num_shards
-        reason = f"node {node.name} ended"
-        return [
-            Publish(SHARD_DISCONNECT, ShardDisconnect(shard, count, 0, False, reason), sender)
-            for shard, row in node.rows.items()
-            if row.state in CONNECTED
-        ]
+        return speak_for(self._fleet, node, f"node {node.name} ended")
 
     def _shard_disconnect(self, ref: Ref, body: ShardDisconnect) -> Effects:
         node = self._fleet.nodes[ref.peer.name]
@@ -222,8 +216,8 @@ class Membership:
         if row is None:
             self._fleet.reject("shard")
             return []
-        if row.state is ShardState.READY:
-            row.move(ShardState.RESUMING if body.resumable else ShardState.QUEUED)
+        if row.state in CONNECTED:
+            row.on(ShardEvent.INTERRUPTED if body.resumable else ShardEvent.DISCONNECTED)
         text = f"shard {body.shard} of node {node.name} lost its connection ({body.code})"
         return [
             Log("INFO", text, {"reason": body.reason[:200], "resumable": body.resumable}),

@@ -23,7 +23,14 @@ class ShardState(enum.StrEnum):
     READY = "ready"
     DRAINING = "draining"
     LOST = "lost"
+    """Closed by the bot's author, or its node stays down."""
     GONE = "gone"
+    """Its process ended as it was asked to."""
+    ZOMBIE = "zombie"
+    DEAF = "deaf"
+    HUNG = "hung"
+    DEAD = "dead"
+    """Its process ended by itself."""
 
 
 class ErrorBody(Body, frozen=True):

@@ -29,7 +29,11 @@ _STYLES: Final = {
     "identifying": "cyan",
     "resuming": "cyan",
     "draining": "yellow",
+    "zombie": "red",
+    "deaf": "red",
     "lost": "bold red",
+    "hung": "bold red",
+    "dead": "bold red",
     "gone": "dim",
 }
 

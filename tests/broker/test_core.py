@@ -13,19 +13,13 @@ from broker.core import backoff, plan
 from broker.core.fleet import ShardRow
 from broker.core.inflight import InFlight, Ref
 from broker.core.ledger import MARGIN_S, USE_WITHIN_S, Ledger
-from broker.core.states import (
-    NODE_TRANSITIONS,
-    REPORTABLE,
-    SHARD_TRANSITIONS,
-    NodeState,
-    StateError,
-    step,
-)
+from broker.core.states import NODE_TRANSITIONS, NodeState, StateError, step
 from broker.core.table import Table
 from broker.services import planning
 from shard_node.wire.bodies import ShardReport, ShardState
 from shard_node.wire.identity import Peer, is_node_name
 from shard_node.wire.lanes import Lane
+from shard_node.wire.shard_states import TRANSITIONS, ShardEvent
 
 # --- plan
 
@@ -155,40 +149,39 @@ def test_answered_requests_leave_nothing_behind() -> None:
 # --- states
 
 
-def test_tables_name_every_state() -> None:
-    assert SHARD_TRANSITIONS.keys() == set(ShardState)
+def test_the_table_names_every_state() -> None:
     assert NODE_TRANSITIONS.keys() == set(NodeState)
 
 
-@pytest.mark.parametrize(
-    ("old", "new"), [(o, n) for o in ShardState for n in ShardState if o is not n]
-)
-def test_a_transition_outside_the_table_is_a_bug(old: ShardState, new: ShardState) -> None:
-    row = ShardRow(0, old)
-    if new in SHARD_TRANSITIONS[old]:
-        row.move(new)
-        assert row.state is new
+@pytest.mark.parametrize(("state", "event"), list(itertools.product(ShardState, ShardEvent)))
+def test_a_transition_outside_the_table_is_a_bug(state: ShardState, event: ShardEvent) -> None:
+    row = ShardRow(0, state)
+    if (state, event) in TRANSITIONS:
+        row.on(event)
+        assert row.state is TRANSITIONS[state, event]
     else:
         with pytest.raises(StateError):
-            row.move(new)
-        assert row.state is old
+            row.on(event)
+        assert row.state is state
 
 
 def test_a_node_never_runs_twice() -> None:
     for state in (NodeState.SPAWNING, NodeState.STARTING, NodeState.UP, NodeState.STOPPING):
         with pytest.raises(StateError):
-            step(NODE_TRANSITIONS, state, NodeState.SPAWNING, "node") if (
-                state is not NodeState.SPAWNING
-            ) else step(NODE_TRANSITIONS, state, NodeState.STORING, "node")
+            step(state, NodeState.SPAWNING, "node") if (state is not NodeState.SPAWNING) else step(
+                state, NodeState.STORING, "node"
+            )
 
 
 def test_a_report_may_skip_states_but_not_come_back_from_the_dead() -> None:
-    assert ShardState.READY in REPORTABLE[ShardState.QUEUED]
-    for ended in (ShardState.LOST, ShardState.GONE, ShardState.DRAINING):
-        assert ShardState.READY not in REPORTABLE[ended]
-    row = ShardRow(0, ShardState.DRAINING)
-    assert not row.observe(ShardReport(0, ShardState.READY, 5))
-    assert (row.state, row.guilds) == (ShardState.DRAINING, 0)
+    row = ShardRow(0)
+    assert row.observe(ShardReport(0, ShardState.ZOMBIE, 5))
+    assert (row.state, row.guilds) == (ShardState.ZOMBIE, 5)
+    ended = (ShardState.GONE, ShardState.DRAINING, ShardState.HUNG, ShardState.DEAD)
+    for state in ended:
+        row = ShardRow(0, state)
+        assert not row.observe(ShardReport(0, ShardState.READY, 5))
+        assert (row.state, row.guilds) == (state, 0)
 
 
 # --- ledger

@@ -34,6 +34,7 @@ from shard_node.wire.credit import Forwarded, Handled
 from shard_node.wire.header import Header, Kind, header
 from shard_node.wire.identity import client_id, node_id, operator_id
 from shard_node.wire.lanes import Lane
+from shard_node.wire.shard_states import ShardEvent
 from shard_node.wire.targets import ALL, BROKER, Guild, Node, Pool, Shard, Target, Topic
 from store.records import Durable
 
@@ -148,6 +149,14 @@ class Plane:
         self.now += seconds
         self.broker.on(Tick(), self.now)
         self.pump()
+
+    def come_back(self, name: str, epoch: int) -> None:
+        node = self.broker.fleet.nodes[name]
+        node.epoch = node.last_epoch = epoch
+        for row in node.rows.values():
+            row.on(ShardEvent.SPAWNED)
+        self.broker.on(Spawned(name, epoch, 5), self.now)
+        self.register(name, epoch)
 
     def die(self, name: str, epoch: int = 1) -> None:
         self.broker.on(Exited(name, epoch, 1, None, 9, 100.0), self.now)
@@ -521,9 +530,7 @@ def test_a_kept_frame_is_never_lost_in_silence(actions: list[tuple[str, int]]) -
             plane.die("b", node.epoch)
         elif action == "back" and not node.epoch:
             epoch += 1
-            node.epoch = node.last_epoch = epoch
-            plane.broker.on(Spawned("b", epoch, 5), plane.now)
-            plane.register("b", epoch)
+            plane.come_back("b", epoch)
         elif action == "wait":
             plane.wait(rng.choice([0.001, 0.01, 1.0]))
         elif action == "block":

@@ -308,4 +308,4 @@ def test_status_of_a_dead_node_says_why() -> None:
     world.exit("a", 3)
     node = world.status()["nodes"][0]
     assert (node["state"], node["pid"], node["reason"]) == ("backoff", None, "ended with 3")
-    assert [shard["state"] for shard in world.status()["shards"]][:2] == ["lost", "lost"]
+    assert [shard["state"] for shard in world.status()["shards"]][:2] == ["dead", "dead"]

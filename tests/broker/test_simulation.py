@@ -15,6 +15,7 @@ from broker.core.events import StopAsked
 from broker.core.fleet import FleetState, ShardRow
 from broker.core.states import NodeState
 from shard_node.wire.bodies import ShardState
+from shard_node.wire.shard_states import ShardEvent
 from store.records import PlanNode, PlanRecord
 from tests.support.fleet_sim import WINDOW_S, Sim
 
@@ -165,7 +166,7 @@ def test_a_fleet_that_ran_is_not_ended_by_its_last_crash_loop() -> None:
     """The gateway goes away first, so that no shard is ready when the nodes end."""
     sim = started(Sim(shards=4, nodes=2))
     for _, row in sim.broker.fleet.shard_rows():
-        row.move(ShardState.RESUMING)
+        row.on(ShardEvent.INTERRUPTED)
     sim.boot_code = lambda node: 1
     for node in sim.living():
         node.exit(1)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
-
-from shard_node.shards import TRANSITIONS, ShardTable
+from shard_node.shards import ShardTable
 from shard_node.wire.bodies import ShardReady, ShardReport, ShardState
 
 S = ShardState
@@ -97,8 +95,3 @@ def test_reports_fill_what_is_unknown() -> None:
         ShardReport(0, S.QUEUED),
         ShardReport(1, S.QUEUED, 5, 12.5, 77),
     )
-
-
-@pytest.mark.parametrize("event", ["permitted", "ready", "resumed", "disconnected", "interrupted"])
-def test_nothing_leaves_draining(event: str) -> None:
-    assert (S.DRAINING, event) not in TRANSITIONS
