@@ -41,6 +41,8 @@ class ShardRow:
     guilds: int = 0
     latency_ms: float = -1.0
     sequence: int = 0
+    trouble: str = ""
+    """Why its node is about to leave its connection."""
 
     def on(self, event: ShardEvent) -> None:
         """A transition of ours. Raises StateError outside the table."""
@@ -147,6 +149,8 @@ class Fleet:
     client_troubles: dict[str, dict[str, int]] = field(default_factory=dict)
     depths: Callable[[str, bytes], dict[str, Any]] = _no_depths
     shared: SharedState = field(default_factory=SharedState)
+    resumable: set[int] = field(default_factory=set)
+    """The shards whose journal has a session: they start without an IDENTIFY."""
 
     def resize(self, num_shards: int) -> None:
         """Sets the number of shards."""

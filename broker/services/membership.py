@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from broker.core.effects import Effects, Emit, Log, Publish, Refuse, Reply
 from broker.core.events import Asked, Event, Exited, NodeRegistered, SupervisorHello
 from broker.core.fleet import Fleet, FleetState, Node, ShardRow
@@ -218,6 +220,8 @@ class Membership:
             return []
         if row.state in CONNECTED:
             row.on(ShardEvent.INTERRUPTED if body.resumable else ShardEvent.DISCONNECTED)
+        if row.trouble:
+            body, row.trouble = msgspec.structs.replace(body, reason=row.trouble), ""
         text = f"shard {body.shard} of node {node.name} lost its connection ({body.code})"
         return [
             Log("INFO", text, {"reason": body.reason[:200], "resumable": body.resumable}),

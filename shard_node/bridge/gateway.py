@@ -12,6 +12,7 @@ from disnake.errors import ConnectionClosed
 from disnake.gateway import DiscordWebSocket, ReconnectWebSocket
 from disnake.shard import EventItem, EventType, Shard
 
+from shard_node.bridge import alive
 from shard_node.bridge.permits import Permit
 from shard_node.reconnect import FATAL
 
@@ -72,7 +73,10 @@ class NodeWebSocket(DiscordWebSocket):
         permit.sent()
 
     async def send_heartbeat(self, data: Any) -> None:
-        """Send a beat of the keep-alive thread."""
+        """Send a beat of the keep-alive thread, if the last one was acknowledged."""
+        if not await alive.answers(self):
+            await alive.give_up(hold_of(self._connection._get_client()), self)
+            return
         self.beat_at = time.perf_counter()
         await super().send_heartbeat(data)
 
