@@ -103,6 +103,11 @@ class Story:
         """``lasts`` as a record has them."""
         return b"".join(PAIR.pack(*last) for last in self.lasts.items())
 
+    def carried(self, seq: int) -> None:
+        """The session goes on in another segment: what is handled is in caches too."""
+        self.handled_seq = max(self.handled_seq, seq)
+        self.cache_seq = max(self.cache_seq, self.handled_seq)
+
     def headed(self, head: Head) -> None:
         """A segment begins; what ran in another process before was interrupted."""
         last, self.head = self.head, head
@@ -182,7 +187,8 @@ class Story:
                 if not session.carried or (self.session and self.session.id != session.id):
                     self.begin(session, seq)
                     return Piece(0, kind, segment, place, len(payload), seq)
-                self.session, self.handled_seq = session, max(self.handled_seq, seq)
+                self.session = session
+                self.carried(seq)
             case _:
                 self._take_rare(kind, payload)
         return None

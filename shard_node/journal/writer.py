@@ -295,6 +295,8 @@ class ShardJournal:
         records = [Record(Kind.HEAD, seq, _encode(told))]
         if session is not None:
             records.append(Record(Kind.SESSION, seq, _encode(session)))
+            if session.carried:
+                story.carried(seq)
         if story.running:
             records.append(Record(Kind.START, seq, _encode(list(story.running.values()))))
         kept = {Kind.WAITS: story.waits, Kind.PULSE: story.pulse, Kind.LASTS: story.lasts_plain()}
