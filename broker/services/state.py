@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections import deque
 from typing import Any, Final, NamedTuple
 
+import msgspec
+
 from broker.core.effects import Effects, Emit, KeepState, Log, Refuse, Reply, ResetState
 from broker.core.events import Asked, Event, Forgotten, StateCommitted, StateSettled
 from broker.core.fleet import Fleet
@@ -21,8 +23,7 @@ from broker.services.stopping import PANIC, given_up
 from broker.services.upward import ops_of, tx_of
 from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import StateError
-from shard_node.state.keys import BOOKKEEPING
-from shard_node.state.machine import Applied, Place, apply, read_tx
+from shard_node.state.machine import Place, apply, read_tx
 from shard_node.state.quick import quick
 from shard_node.state.tx import Actor, Tx
 from shard_node.wire.bodies import ErrorBody
@@ -47,6 +48,8 @@ NOTE: Final = 0
 OPERATOR: Final = "shardctl"
 """How the log names every command line."""
 _ACTOR_OF_ROLE: Final = {"operator": OPERATOR}
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Answer(NamedTuple):
@@ -239,7 +242,7 @@ class State:
                 self._group.forgotten.append(Forgetting(tx.ops[0].user, applied.lsn, 0))
             if self._deltas.wanted(applied.writes):
                 self._group.changes += self._deltas.of(applied)
-        own = _own_rows(applied) if rows and applied.entry is not None else None
+        own = _own_rows(applied.writes) if rows and applied.entry is not None else None
         return StateOutcome(applied.lsn, applied.results, rows=own)
 
     # --- commits
@@ -348,11 +351,10 @@ def at(shared: SharedState, now: float) -> StateAt:
     return StateAt(place.lsn, place.at_ms, first, now_ms, shared.era)
 
 
-def _own_rows(applied: Applied) -> tuple[tuple[bytes, bytes | None], ...] | None:
+def _own_rows(writes: dict[bytes, bytes | None]) -> bytes | None:
     """What a transaction wrote, for its sender; None where that is too much."""
-    rows = tuple([row for row in applied.writes.items() if row[0][1] not in BOOKKEEPING])
-    size_bytes = sum([len(row) for _, row in rows if row is not None])
-    return rows if size_bytes <= STATE_OWN_ROWS_MAX_BYTES else None
+    data = _encode(writes)
+    return data if len(data) <= STATE_OWN_ROWS_MAX_BYTES else None
 
 
 def body_of(error: StateError) -> ErrorBody:

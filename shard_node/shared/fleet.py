@@ -29,7 +29,6 @@ from shard_node.wire.state import (
     StateLog,
     StateLogged,
     StateMark,
-    StateOutcome,
     StateRead,
     StateRows,
     StateScan,
@@ -94,23 +93,22 @@ class FleetState:
     async def commit(self, tx: Submitted, *, timeout_s: float, quick: bool = False) -> Tx:
         """Returns once it is durable, and what it wrote can be read here."""
         outcome = await self._submitter.submit(tx, timeout_s=timeout_s, quick=quick)
-        if outcome.lsn:
-            await self._shown(outcome)
-        return Tx(outcome.lsn, outcome.results)
-
-    async def _shown(self, outcome: StateOutcome) -> None:
-        """What was written can be read here."""
-        own, rows = self._own, outcome.rows
-        if own is not None and rows is not None and not own.full:
-            own.add(outcome.lsn, rows)
+        lsn, rows, own = outcome.lsn, outcome.rows, self._own
+        if rows is not None and own is not None and not own.full:
+            own.add(lsn, rows)
             self.get = own.get  # type: ignore[method-assign]
-            return
+        elif lsn and (self._reader is not None or self._replica is not None):
+            await self._shown(lsn)
+        return Tx(lsn, outcome.results)
+
+    async def _shown(self, lsn: int) -> None:
+        """What was written can be read here."""
         try:
             if self._reader is None:
                 if self._replica is not None:
-                    await self._replica.reach(outcome.lsn, COPY_TIMEOUT_S)
-            elif self._reader.mark().lsn < outcome.lsn:
-                await self.where(outcome.lsn, COPY_TIMEOUT_S)
+                    await self._replica.reach(lsn, COPY_TIMEOUT_S)
+            elif self._reader.mark().lsn < lsn:
+                await self.where(lsn, COPY_TIMEOUT_S)
         except ShardNodeError as error:  # it is committed all the same
             _log.warning("%s", error)
 

@@ -24,15 +24,15 @@ class StateDo(Body, frozen=True):
 
 class StateOutcome(Body, frozen=True):
     """What became of one: its lsn and the results of its operations, or ``error`` (lsn 0).
-    ``cut``: results or the error's details did not fit into the reply. ``rows``: keys and rows
-    (None: deleted) that it wrote; None where they were not asked for, are too many, or were
-    written before."""
+    ``cut``: results or the error's details did not fit into the reply. ``rows``: the bytes of a map
+    of what it wrote, keys to rows (None: deleted), since few are ever read there; None where
+    they were not asked for, are too many, or were written before."""
 
     lsn: int
     results: tuple[Any, ...] = ()
     error: ErrorBody | None = None
     cut: bool = False
-    rows: tuple[tuple[bytes, bytes | None], ...] | None = None
+    rows: bytes | None = None
 
 
 class StateDone(Body, frozen=True):

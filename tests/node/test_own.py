@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,10 +61,14 @@ class Kept:
         self.emptied += 1
 
 
+def add(kept: Kept, lsn: int, rows: tuple[tuple[bytes, bytes | None], ...]) -> None:
+    kept.rows.add(lsn, msgspec.msgpack.encode(dict(rows)))
+
+
 @async_test
 async def test_what_was_written_is_read_until_the_file_shows_it() -> None:
     kept = Kept(a=b"old", b=b"there")
-    kept.rows.add(5, ((b"a", b"mine"), (b"b", None), (b"c", b"new")))
+    add(kept, 5, ((b"a", b"mine"), (b"b", None), (b"c", b"new")))
     assert [kept.rows.get(key) for key in (b"a", b"b", b"c", b"d")] == [b"mine", None, b"new", None]
     kept.file.show(4, a=b"before mine", d=b"other")
     assert [kept.rows.get(key) for key in (b"a", b"b", b"c", b"d")] == [
@@ -83,7 +88,7 @@ async def test_what_was_written_is_read_until_the_file_shows_it() -> None:
 async def test_the_newest_of_several_writes_is_read(order: tuple[int, int]) -> None:
     kept = Kept()
     for lsn in order:
-        kept.rows.add(lsn, ((b"a", b"of %d" % lsn),))
+        add(kept, lsn, ((b"a", b"of %d" % lsn),))
     assert kept.rows.get(b"a") == b"of 8"
     kept.file.show(7, a=b"of 7")
     assert kept.rows.get(b"a") == b"of 8"
@@ -93,7 +98,7 @@ async def test_the_newest_of_several_writes_is_read(order: tuple[int, int]) -> N
 @async_test
 async def test_a_scan_has_them_in_their_places() -> None:
     kept = Kept(ka=b"1", kc=b"1", ke=b"1", other=b"1")
-    kept.rows.add(3, ((b"kb", b"2"), (b"kc", None), (b"ke", b"2"), (b"kf", b"2"), (b"x", b"2")))
+    add(kept, 3, ((b"kb", b"2"), (b"kc", None), (b"ke", b"2"), (b"kf", b"2"), (b"x", b"2")))
     wanted = [(b"ka", b"1"), (b"kb", b"2"), (b"ke", b"2"), (b"kf", b"2")]
     assert list(kept.rows.scan(b"k")) == wanted
     assert list(kept.rows.scan(b"k", b"kb")) == wanted[2:]
@@ -104,16 +109,20 @@ async def test_a_scan_has_them_in_their_places() -> None:
 
 @async_test
 async def test_a_scan_bears_writes_that_come_meanwhile() -> None:
-    """A thread of the bot's scans while the loop's adds: here at each key that is looked at."""
+    """A thread of the bot's scans while the loop's adds, and another thread's read looks into
+    that: here at each key that is looked at."""
     kept = Kept()
     late = iter(range(100, 200))
 
     class Key(bytes):
         def startswith(self, *prefix: Any) -> bool:
-            kept.rows.add(2, ((b"k%d" % next(late), b"2"),))
+            add(kept, 2, ((b"k%d" % next(late), b"2"),))
+            assert kept.rows.get(b"other") is None
             return super().startswith(*prefix)
 
-    kept.rows.add(1, tuple((Key(b"k%d" % place), b"1") for place in range(9)))
+    add(kept, 1, ((b"first", b"1"),))
+    assert kept.rows.get(b"first") == b"1"
+    kept.rows._rows = {Key(b"k%d" % place): (1, b"1") for place in range(9)}
     assert [key for key, row in kept.rows.scan(b"k") if row == b"1"] == [
         b"k%d" % place for place in range(9)
     ]
@@ -133,8 +142,8 @@ async def test_the_word_that_the_file_has_caught_up_comes_then_and_once(
         return File.mark(kept.file)
 
     kept.file.mark = look  # type: ignore[method-assign]
-    kept.rows.add(2, ((b"a", b"1"),))
-    kept.rows.add(4, ((b"b", b"1"),))
+    add(kept, 2, ((b"a", b"1"),))
+    add(kept, 4, ((b"b", b"1"),))
     kept.file.show(2, a=b"1")
     await until(lambda: looks >= 3)
     assert kept.emptied == 0
@@ -142,10 +151,9 @@ async def test_the_word_that_the_file_has_caught_up_comes_then_and_once(
     kept.file.show(4, b=b"1")
     await until(lambda: kept.emptied)
     seen = looks
-    kept.rows.add(5, ())  # nothing to keep
     await asyncio.sleep(0.01)
     assert (kept.emptied, looks) == (1, seen)
-    kept.rows.add(6, ((b"a", b"2"),))
+    add(kept, 6, ((b"a", b"2"),))
     kept.file.show(6, a=b"2")
     await until(lambda: kept.emptied == 2)
 
@@ -155,17 +163,67 @@ async def test_of_another_file_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(own, "LOOKED_S", 0.001)
     monkeypatch.setattr(own, "KEPT_MAX", 2)
     kept = Kept(a=b"restored")
-    kept.rows.add(900, ((b"a", b"lost"), (b"b", b"lost")))
+    add(kept, 900, ((b"a", b"lost"), (b"b", b"lost")))
+    assert not kept.rows.full
+    assert kept.rows.get(b"a") == b"lost"  # it is looked into
+    assert kept.rows.full
+    kept.rows.clear()
+    add(kept, 901, ((b"a", b"lost"),))
+    add(kept, 902, ((b"a", b"lost"),))
     assert kept.rows.full
     kept.rows.clear()
     assert not kept.rows.full
     assert (kept.rows.get(b"a"), list(kept.rows.scan(b""))) == (b"restored", [(b"a", b"restored")])
     await asyncio.sleep(0.01)
     assert kept.emptied == 0  # whoever cleared it knows
-    kept.rows.add(2, ((b"a", b"mine"),))
+    add(kept, 2, ((b"a", b"mine"),))
     assert kept.rows.get(b"a") == b"mine"
     kept.file.show(2, a=b"mine")
     await until(lambda: kept.emptied == 1)
+
+
+@async_test
+async def test_of_what_was_read_and_what_was_not_the_newest_counts() -> None:
+    kept = Kept()
+    add(kept, 7, ((b"a", b"of 7"), (b"b", b"of 7")))
+    assert kept.rows.get(b"a") == b"of 7"
+    add(kept, 6, ((b"a", b"of 6"), (b"b", b"of 6")))
+    add(kept, 8, ((b"a", b"of 8"),))
+    assert [kept.rows.get(key) for key in (b"a", b"b")] == [b"of 8", b"of 7"]
+    kept.rows.close()
+
+
+@async_test
+async def test_rows_that_cannot_be_read_spoil_no_others() -> None:
+    kept = Kept(a=b"old")
+    kept.rows.add(1, b"\xc1")
+    add(kept, 2, ((b"b", b"mine"),))
+    assert [kept.rows.get(key) for key in (b"a", b"b")] == [b"old", b"mine"]
+    kept.rows.close()
+
+
+@async_test
+async def test_reads_of_many_threads_see_what_was_written() -> None:
+    """Each reads what was written before it began, whoever looks into the answers."""
+    kept, missing = Kept(), list[int]()
+    written = 0
+
+    def reads() -> None:
+        while (seen := written) < 2000:
+            row = kept.rows.get(b"a")
+            if int(row or b"0") < seen:
+                missing.append(seen)
+
+    threads = [threading.Thread(target=reads) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for lsn in range(1, 2001):
+        add(kept, lsn, ((b"a", b"%d" % lsn),))
+        written = lsn
+    for thread in threads:
+        thread.join(5.0)
+    assert not missing
+    kept.rows.close()
 
 
 # --- with a real broker, whose file shows nothing while the test holds it back
