@@ -100,8 +100,10 @@ def transaction(
     idempotency_key: str | None = None,
 ) -> Submitted:
     """A transaction to commit. The same ``idempotency_key`` makes it the same one."""
-    drawn = secrets.token_bytes(OP_ID_BYTES + SALT_BYTES)
-    op_id, salt = new_op_id(time.time_ns() // 1_000_000, drawn), drawn[OP_ID_BYTES:]
-    if idempotency_key is not None:
+    if idempotency_key is None:
+        drawn = secrets.token_bytes(OP_ID_BYTES + SALT_BYTES)
+        op_id, salt = new_op_id(time.time_ns() // 1_000_000, drawn), drawn[OP_ID_BYTES:]
+    else:
         op_id = hashlib.sha256(b"idempotency:" + idempotency_key.encode()).digest()[:OP_ID_BYTES]
+        salt = secrets.token_bytes(SALT_BYTES)
     return Submitted(op_id, salt, tuple(ops), Actor(backend.name, user, reason))

@@ -59,6 +59,37 @@ class _Waiting:
         self.data, self.deadline, self.future = data, deadline, future
 
 
+class _Deadlines:
+    """Ends each transaction of a request at its own deadline, by one timer for all."""
+
+    def __init__(self, items: list[_Waiting]) -> None:
+        self._loop, self._items = asyncio.get_running_loop(), items
+        self._timer: asyncio.TimerHandle | None = None
+        self._set()
+
+    def close(self) -> None:
+        """They have ended otherwise."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _set(self) -> None:
+        if self._items:
+            first = min([item.deadline for item in self._items])
+            self._timer = self._loop.call_at(first, self._ring, first)
+
+    def _ring(self, now: float) -> None:
+        """The loop's clock may be a little behind the deadline that it rings for."""
+        self._timer, items, self._items = None, self._items, []
+        for item in items:
+            if item.deadline <= now:
+                text = "no outcome before the deadline: nobody knows whether it was applied"
+                _fail(item, RequestTimeout(text))
+            elif not item.future.done():
+                self._items.append(item)
+        self._set()
+
+
 class Submitter:
     """Sends what was submitted in a turn of the loop at its end."""
 
@@ -94,13 +125,11 @@ class Submitter:
         self._queues[quick].append(item)
         if self._soon is None:
             self._soon = loop.call_soon(self._end_of_turn)
-        timer = loop.call_at(item.deadline, _too_late, item.future)
         self._count += 1
         try:
             return await item.future
         finally:
             self._count -= 1
-            timer.cancel()
 
     def close(self) -> None:
         """The loop ends: who waits hears that nobody knows."""
@@ -125,6 +154,7 @@ class Submitter:
     async def _carry(self, items: list[_Waiting]) -> None:
         """Send until each has its outcome or is late."""
         clock, wait_s = asyncio.get_running_loop().time, RETRY_FIRST_S
+        deadlines = _Deadlines(items)
         try:
             while True:
                 items = [item for item in items if not item.future.done()]
@@ -140,10 +170,12 @@ class Submitter:
                 _fail(item, lost)
             if not isinstance(error, Exception | asyncio.CancelledError):
                 raise
+        finally:
+            deadlines.close()
 
     async def _once(self, items: list[_Waiting], timeout_s: float) -> list[_Waiting]:
         """Send once. Returns those that are worth another try."""
-        body = StateDo(tuple(item.data for item in items), self.rows)
+        body = StateDo(tuple([item.data for item in items]), self.rows)
         try:
             reply: StateDone = await self._asks.ask(STATE_DO, body, timeout_s=timeout_s, renew=True)
         except RequestFailed as error:
@@ -155,8 +187,9 @@ class Submitter:
         again = []
         for item, outcome in zip(items, reply.outcomes, strict=True):
             if outcome.error is None:
-                if not item.future.done():
-                    item.future.set_result(outcome)
+                future = item.future
+                if not future.done():
+                    future.set_result(outcome)
             elif outcome.error.code == BUSY:
                 again.append(item)
             else:
@@ -188,12 +221,6 @@ def _frame(queue: deque[_Waiting]) -> list[_Waiting]:
 def _fail(item: _Waiting, error: BaseException) -> None:
     if not item.future.done():
         item.future.set_exception(error)
-
-
-def _too_late(future: asyncio.Future[StateOutcome]) -> None:
-    if not future.done():
-        text = "no outcome before the deadline: nobody knows whether it was applied"
-        future.set_exception(RequestTimeout(text))
 
 
 def _stopped(error: BaseException) -> ShardNodeError:
