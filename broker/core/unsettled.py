@@ -67,8 +67,8 @@ class Unsettled:
         self._settled = settled
         self._place = settled.place()
         self._groups: deque[_Group] = deque()
-        self._rows: dict[bytes, tuple[int, bytes | None]] = {}
-        """The newest of each row, and the token of the group that wrote it."""
+        self._rows: dict[bytes, _Group] = {}
+        """Which group wrote the newest of each row."""
 
     @property
     def view(self) -> Unsettled:
@@ -77,14 +77,16 @@ class Unsettled:
 
     def get(self, key: bytes) -> bytes | None:
         """The row's bytes."""
-        mine = self._rows.get(key)
-        return self._settled.view.get(key) if mine is None else mine[1]
+        group = self._rows.get(key)
+        return self._settled.view.get(key) if group is None else group.writes[key]
 
     def scan(self, prefix: bytes, after: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
         """In order. Nothing may be added meanwhile."""
         if not self._rows:
             return self._settled.view.scan(prefix, after)
-        writes = {key: row for key, (_, row) in self._rows.items() if key.startswith(prefix)}
+        writes = {
+            key: group.writes[key] for key, group in self._rows.items() if key.startswith(prefix)
+        }
         return merged(self._settled.view, writes, prefix, after)
 
     def place(self) -> Place:
@@ -136,9 +138,9 @@ class Unsettled:
         place: Place,
     ) -> None:
         """A group is durable. Its rows and records must not be changed later."""
-        self._groups.append(_Group(token, writes, entries))
-        for key, row in writes.items():
-            self._rows[key] = (token, row)
+        group = _Group(token, writes, entries)
+        self._groups.append(group)
+        self._rows.update(dict.fromkeys(writes, group))
         self._place = place
 
     def settle(self, token: int) -> None:
@@ -147,6 +149,6 @@ class Unsettled:
         while self._groups and self._groups[0].token <= token:
             group = self._groups.popleft()
             for key in group.writes:
-                if rows[key][0] == group.token:
+                if rows[key] is group:
                     del rows[key]
             # a later group wrote the others, and goes later

@@ -51,8 +51,7 @@ class Deltas:
         """Whether anybody may want to hear of one of these rows."""
         if self._version != self._fleet.table.version:
             self._look()
-        heard = self._heard
-        return any(key[1] in heard for key in writes)
+        return not self._heard.isdisjoint([key[1] for key in writes])
 
     def of(self, applied: Applied) -> list[Change]:
         """The changes that are told once they are durable."""
