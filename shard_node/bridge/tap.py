@@ -90,7 +90,7 @@ class Tap:
             if event == "READY":
                 self._keeping.new_session(shard, seq, _session(data))
             elif event in MUTATING and (event != _CHUNK or self._is_cached(data)):
-                journal.event(seq, event, raw, guild_of(event, data))
+                self._keep_change(journal, seq, event, raw, data)
             elif event == "MESSAGE_CREATE" and "guild_id" in data and data.get("type") != _STARTER:
                 journal.last(seq, int(data["channel_id"]), int(data["id"]))
             else:
@@ -100,6 +100,16 @@ class Tap:
             self._keeping.give_up(shard)
 
     def _is_cached(self, data: Any) -> bool:
+    def _keep_change(
+        self, journal: ShardJournal, seq: int, event: str, raw: str, data: Any
+    ) -> None:
+        try:
+            guild = guild_of(event, data)
+        except (AttributeError, TypeError, ValueError):
+            journal.seen(seq)  # nor can its parser read it
+        else:
+            journal.event(seq, event, raw, guild)
+
         """Whether somebody asked for these members to keep them."""
         requests = self._keeping.client._connection._chunk_requests.values()
         nonce = data.get("nonce")

@@ -1,0 +1,187 @@
+"""A process that starts goes on where the one before was: caches, session, `ready` once."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shard_node.bridge import keeping
+from shard_node.wire import topics
+from tests.node.fake_broker import FakeBroker
+from tests.node.held import Held, held
+from tests.node.processes import BOTS, NodeProcess, node
+from tests.node.test_tap import World
+from tests.support import caches
+from tests.support.sandbox import call, core_client, identify_data, sandbox_process
+from tests.support.waiting import wait_for
+
+SANDBOX = (
+    "--guilds", "8", "--shards", "2", "--max-concurrency", "2", "--identify-window-s", "0.2",
+)  # fmt: skip
+
+
+async def live(process: Held, world: World) -> None:
+    assert await process.begin(world.user) is None
+    await process.receive(*world.first)
+    await process.receive(world.message(), world.role(), world.role(), world.message())
+    process.keeping.journals[0].flush()
+
+
+def kept(folder: Path, name: str = "killed") -> Path:
+    """The journal as a process leaves it that is killed now."""
+    other = folder.with_name(name)
+    shutil.copytree(folder, other)
+    return other
+
+
+def test_a_killed_process_is_gone_on_with_object_by_object(tmp_path: Path) -> None:
+    world = World()
+
+    async def play() -> None:
+        async with held(tmp_path / "a") as one:
+            await live(one, world)
+            async with held(kept(tmp_path / "a"), 2) as two:
+                past = await two.begin(world.user)
+                assert past is not None
+                assert (past.session_id, past.sequence) == (one.ws.session_id, world.seq)
+                assert past.resume_gateway == one.ws.resume_gateway
+                assert caches.compare(one.state, two.state) == []
+                assert two.dispatched == []
+                assert two.state.application_id == one.state.application_id
+                two.state._guilds.popitem()  # the comparison is no ornament
+                assert caches.compare(one.state, two.state) != []
+
+    asyncio.run(play())
+
+
+def test_it_equals_a_fresh_identify(tmp_path: Path) -> None:
+    """Of the sandbox as it is after changes that came as events."""
+    world = World()
+
+    async def play() -> None:
+        async with held(tmp_path / "a") as one:
+            assert await one.begin(world.user) is None
+            await one.receive(*world.first)
+            one.keeping.journals[0].flush()
+            fresh = core_client(world.state, now=100.0)  # past the window of IDENTIFYs
+            payloads = fresh.send(2, identify_data(world.state, (0, 1))) + fresh.pump()
+            async with (
+                held(kept(tmp_path / "a"), 2) as warm,
+                held(tmp_path / "fresh", 3) as cold,
+            ):
+                await warm.begin(world.user)
+                await cold.begin(world.user)
+                await cold.receive(*payloads)
+                assert caches.compare(warm.state, cold.state) == []
+
+    asyncio.run(play())
+
+
+def test_a_guild_that_never_came_is_there_and_unavailable(tmp_path: Path) -> None:
+    world = World()
+
+    async def play() -> None:
+        async with held(tmp_path / "a") as one:
+            assert await one.begin(world.user) is None
+            await one.receive(*world.first[:-1])
+            one.keeping.journals[0].flush()
+            async with held(kept(tmp_path / "a"), 2) as two:
+                await two.begin(world.user)
+                absent = two.bot.get_guild(int(world.first[-1]["d"]["id"]))
+                assert absent.unavailable
+                assert caches.compare(one.state, two.state) == []
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("what", ["old", "another boot", "another bot", "damaged", "ended"])
+def test_what_cannot_be_resumed_identifies(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+
+    async def play() -> None:
+        async with held(tmp_path / "a") as one:
+            await live(one, world)
+            if what == "ended":
+                one.keeping.ended(0)
+            folder = kept(tmp_path / "a")
+            if what == "another boot":
+                monkeypatch.setattr(keeping, "_boot_id", lambda: "another")
+            if what == "another bot":
+                monkeypatch.setattr("tests.node.held.TOKEN", "OTk5.token.token")
+            for path in folder.glob("*/*.seg"):
+                data = bytearray(path.read_bytes())
+                data[len(data) // 2] ^= what == "damaged"
+                path.write_bytes(data)
+            async with held(folder, 2) as two:
+                two.keeping._resume_max_s = -1.0 if what == "old" else 600.0
+                assert await two.begin(world.user) is None
+                assert two.state._guilds == {}
+                await two.receive(*world.first)  # and its journal is whole again
+                two.keeping.journals[0].flush()
+                assert two.story().session is not None
+
+    asyncio.run(play())
+
+
+# --- real processes
+
+
+@pytest.fixture
+def info() -> Iterator[dict[str, Any]]:
+    with sandbox_process(*SANDBOX) as found:
+        yield found
+
+
+@pytest.fixture
+def broker(tmp_path: Path) -> Iterator[FakeBroker]:
+    with FakeBroker(f"ipc://{tmp_path}/b.sock") as made:
+        yield made
+
+
+def ready(broker: FakeBroker) -> None:
+    wait_for("ready", lambda: broker.shard_states("a") == {0: "ready", 1: "ready"}, 20)
+
+
+def said(process: NodeProcess, folder: Path, kind: str) -> int:
+    lines = (folder / "record.txt").read_text().splitlines()
+    return sum(line.split()[:2] == [str(process.popen.pid), kind] for line in lines)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("refused", [False, True], ids=["resumed", "refused"])
+def test_a_killed_node_is_ready_again_once(
+    info: dict[str, Any], broker: FakeBroker, tmp_path: Path, refused: bool
+) -> None:
+    folder = tmp_path / "bot"
+    folder.mkdir()
+    shutil.copy(BOTS / "recorder.py", folder / "main.py")
+    journal = {"SHARDCTL_JOURNAL_DIR": str(tmp_path / "journal")}
+    with node(broker, folder, info=info, **journal) as first:
+        ready(broker)
+        wait_for("ready", lambda: said(first, folder, "ready"))
+        first.popen.kill()
+        first.popen.wait()
+    if refused:
+        call(info, "/trouble", {"kind": "refuse_resume", "count": 2})
+    with node(broker, folder, info=info, SHARDCTL_EPOCH="8", **journal) as second:
+        wait_for("ready", lambda: said(second, folder, "ready"), 20)
+        ready(broker)
+        told = broker.wait(topics.NODE_RECOVERED, 2)
+        assert sorted((one.body.shard, one.body.resumed) for one in told) == [
+            (0, not refused),
+            (1, not refused),
+        ]
+        call(info, "/play", {"kind": "message", "count": 5})
+        wait_for("messages", lambda: said(second, folder, "message") == 5)
+        assert said(second, folder, "ready") == 1
+        assert said(second, folder, "join") == said(second, folder, "remove") == 0
+    audit = call(info, "/audit")
+    assert audit["identifies"] == (4 if refused else 2)
+    assert audit["resumes"] == (0 if refused else 2)
