@@ -118,7 +118,7 @@ def show(state: State, wanted: StateLog, as_json: bool) -> int:
     if filtered and wanted.newest and len(entries) < wanted.limit and read_to - first > LOOKED_BACK:
         text = f"of the newest {LOOKED_BACK} records; `--after {first - 1}` begins at the oldest"
         click.echo(text, err=True)
-    to_its_end = len(entries) < wanted.limit if wanted.newest else wanted.after < first
+    to_its_end = len(entries) < wanted.limit if wanted.newest else wanted.after + 1 < first
     return first if to_its_end else 0
 
 
