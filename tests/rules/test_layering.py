@@ -57,6 +57,12 @@ ALLOWED: dict[str, set[str]] = {
 
 PURE = ("broker.core", "broker.services", "shard_node.wire", "shard_node.state")
 PURE_MODULES = (
+    "shard_node.journal.frames",
+    "shard_node.journal.index",
+    "shard_node.journal.merge",
+    "shard_node.journal.records",
+    "shard_node.journal.story",
+    "shard_node.journal.tables",
     "shard_node.peer.addresses",
     "shard_node.peer.answers",
     "shard_node.peer.asks",
