@@ -99,7 +99,6 @@ class Tap:
             _log.exception("shard %d: an event could not be written into the journal", shard)
             self._keeping.give_up(shard)
 
-    def _is_cached(self, data: Any) -> bool:
     def _keep_change(
         self, journal: ShardJournal, seq: int, event: str, raw: str, data: Any
     ) -> None:
@@ -110,6 +109,7 @@ class Tap:
         else:
             journal.event(seq, event, raw, guild)
 
+    def _is_cached(self, data: Any) -> bool:
         """Whether somebody asked for these members to keep them."""
         requests = self._keeping.client._connection._chunk_requests.values()
         nonce = data.get("nonce")
