@@ -3,8 +3,9 @@
     python tests/bench/node_cost.py [--pairs 10] [--seconds 4] [--events-per-s 600]
 
 Runs the same bot plain and as a node (off the sandbox's witness, its journal on, as in
-production) in interleaved pairs, the order turned round each time, each on a sandbox of its own. Memory is
-RssAnon after the load, CPU is user and system time over the load. Exits 1 over the limits.
+production) in interleaved pairs, the order turned round each time, each on a sandbox of its
+own. Memory is RssAnon after the load, CPU is user and system time over the load. Exits 1 over
+the limits.
 """
 
 from __future__ import annotations
