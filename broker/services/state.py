@@ -25,6 +25,7 @@ from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import StateError
 from shard_node.state.machine import Place, apply, read_tx
 from shard_node.state.quick import quick
+from shard_node.state.sweeping import Sweep
 from shard_node.state.tx import Actor, Tx
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.categories import GuildSync, StateUpdate
@@ -160,7 +161,7 @@ class State:
         actor = _ACTOR_OF_ROLE.get(ref.peer.role, ref.peer.name)
         at_ms = self._shared.clock.at_ms(now)
         self._read = read
-        outcomes, effects = self._apply_all(body, actor, at_ms)
+        outcomes, effects = self._apply_all(body, actor, at_ms, own=not ref.routing_id)
         if self._overlay.unread != self._unread:
             effects += self._lost()
         group = self._group
@@ -204,8 +205,9 @@ class State:
         return None
 
     def _apply_all(
-        self, body: StateDo, actor: str, at_ms: int
+        self, body: StateDo, actor: str, at_ms: int, *, own: bool
     ) -> tuple[list[StateOutcome], Effects]:
+        """``own``: asked by the broker itself."""
         outcomes: list[StateOutcome] = []
         effects: Effects = []
         ops_left = STATE_OPS_MAX
@@ -215,6 +217,8 @@ class State:
                 ops_left -= len(tx.ops)
                 if ops_left < 0:
                     outcomes.append(_TOO_MANY)
+                elif not own and tx.ops and type(tx.ops[0]) is Sweep:
+                    outcomes.append(_NOT_YOURS)
                 else:
                     outcomes.append(self._apply(tx, actor, at_ms, rows=body.rows))
             except StateError as error:
@@ -239,7 +243,9 @@ class State:
             overlay.add(applied)
             self._group.full = True
             if type(tx.ops[0]) is ForgetUser:  # it is alone in its transaction
-                self._group.forgotten.append(Forgetting(tx.ops[0].user, applied.lsn, 0))
+                forgetting = Forgetting(tx.ops[0].user, applied.lsn, 0)
+                self._group.forgotten.append(forgetting)
+                self._shared.forgetting_soon.append(forgetting)
             if self._deltas.wanted(applied.writes):
                 self._group.changes += self._deltas.of(applied)
         own = _own_rows(applied.writes) if rows and applied.entry is not None else None
@@ -259,8 +265,8 @@ class State:
         layer = group.layer
         mark = self._shared.clock.mark(now)._replace(at_ms=layer.entries[-1].at_ms)
         shared = self._shared
-        shared.forgetting_soon += group.forgotten
-        left = (*shared.forgetting, *shared.forgetting_soon) if group.forgotten else None
+        soon = [one for one in shared.forgetting_soon if one.up_to <= group.place.lsn]
+        left = (*shared.forgetting, *soon) if group.forgotten else None
         return [KeepState(group.token, layer.writes, layer.entries, mark, left)]
 
     def _seal(self) -> None:
@@ -331,7 +337,7 @@ class State:
             self._shared.waiting -= group.txs
             self._waiting_bytes -= group.size_bytes
             effects += [Refuse(ref, error) for ref, _ in group.answers]
-            for one in group.forgotten if group.token else ():
+            for one in group.forgotten:
                 self._shared.forgetting_soon.remove(one)
         return effects + given_up(event)
 
@@ -363,6 +369,9 @@ def body_of(error: StateError) -> ErrorBody:
     return ErrorBody(error.code, str(error), error.hint or "", error.retryable, details)
 
 
+_NOT_YOURS: Final = StateOutcome(
+    0, error=ErrorBody("E_BAD_VALUE", "rows are swept by the broker itself, once no log needs them")
+)
 _TOO_MANY: Final = StateOutcome(
     0,
     error=ErrorBody(

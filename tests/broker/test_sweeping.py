@@ -18,6 +18,7 @@ from shard_node.state.errors import StateError
 from shard_node.state.keys import PARTITIONS, Table, partition_of
 from shard_node.state.members import DeleteMember, UpdateMember
 from shard_node.state.moderation import BanUser
+from shard_node.state.sweeping import Sweep
 from shard_node.state.traces import mentions
 from shard_node.state.values import DeleteValue, SetValue
 from shard_node.wire import topics
@@ -224,6 +225,25 @@ def test_other_commits_and_requests_go_on_between_the_pieces(world: Swept) -> No
         answers.append(world.done(SetValue("v", len(answers))).lsn)
         world.give(StateCommitted(0))
     assert len(answers) >= NAMES // SWEPT
+
+
+def test_nobody_else_may_sweep(world: Swept) -> None:
+    """It would take away what tells that a transaction was rolled back."""
+    before = world.tables()
+    refused = world.outcome(Sweep(1, ((Table.GONE, ("n1",)),)))
+    assert (refused.lsn, refused.error.code) == (0, "E_BAD_VALUE")
+    assert world.tables() == before
+
+
+def test_a_person_is_being_forgotten_also_behind_a_commit_that_runs() -> None:
+    world = Swept()
+    world.auto = False
+    first = world.do(world.tx(SetValue("v", 1)))
+    world.do(world.tx(ForgetUser(USER)))
+    assert len(world.keeps) == 1 and [one.user for one in world.shared.forgetting_soon] == [USER]
+    world.durable()
+    assert world.answer(first).outcomes[0].error is None
+    assert world.keeps[0].forgetting
 
 
 USER = 80351110224678912
