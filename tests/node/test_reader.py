@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import lmdb
+import msgspec
 import pytest
 
 import shard_node
@@ -177,7 +178,7 @@ async def test_in_another_era_nothing_of_the_last_one_is_read(
             if era == "one":
                 assert state._own is not None
                 mine = Value(version=9, lsn=900, origin=900, value="mine")
-                state._own.add(900, ((KEY, rows.write(mine)),))
+                state._own.add(900, msgspec.msgpack.encode({KEY: rows.write(mine)}))
                 state.get = state._own.get  # type: ignore[method-assign]
                 state.registered(0, era)  # the same file, and the same era: it will show it
             assert value_of(state) == wanted
