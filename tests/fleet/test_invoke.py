@@ -140,7 +140,7 @@ async def _heard(fleet: Fleet, guild: str) -> None:
             lost = ShardDisconnect(shard, 4, 0, False, "node b ended")
             assert await _next(events) == ("b", lost)
         for shard in (2, 3):
-            assert await _next(events) == ("b", ShardReady(shard, 4, 5))
+            assert await _next(events) == ("b", ShardReady(shard, 4, 5, resumed=True))
 
 
 async def _next(events: asyncio.Queue[tuple[str, Any]]) -> tuple[str, Any]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import math
 import os
 import sys
 import time
@@ -99,8 +100,9 @@ class Heart(shard_node.heartbeat.HeartbeatThread):
         on_orphaned: Callable[[], None],
         lifeline_fd: int | None = None,
         interval_s: float = 1.0,
+        hang_s: float = math.inf,
     ) -> None:
-        del on_orphaned, lifeline_fd
+        del on_orphaned, lifeline_fd, hang_s  # its loops turn, or their process stands still
         self._context, self._endpoint, self._identity = context, endpoint, identity
         self.vitals = vitals
         self._on_ack, self._ask_touch, self._interval_s = on_ack, ask_touch, interval_s
