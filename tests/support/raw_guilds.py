@@ -212,7 +212,7 @@ CHANGES: dict[str, list[Payload]] = {
     "THREAD_MEMBER_UPDATE": [_ids(**thread_member(200, OWN)), _ids(**thread_member(999, OWN))],
     "THREAD_UPDATE": [
         thread(200, 100, name="other", rate_limit_per_user=9, applied_tags=["1"], message_count=9),
-        thread(205, 100), {"id": "201", "guild_id": str(GUILD), "flags": 2},
+        thread(205, 100), thread(201, 100, flags=2),
     ],
     "VOICE_STATE_UPDATE": [
         voice(20, None), voice(20, 106, self_mute=True), voice(22, 102), voice(29, 102),
