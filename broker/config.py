@@ -21,6 +21,7 @@ from broker.errors import ByHand, ConfigError
 from broker.ports import journals
 from shard_node.wire.identity import application_key, is_node_name
 from shard_node.wire.lanes import Lane
+from shard_node.wire.lifecycle import RESUME_MAX_S
 from shard_node.wire.limits import ROUTES_MAX, SHARDS_MAX, TOPIC_MAX_CHARS
 
 RECORD_SCHEMA: Final = 1
@@ -129,7 +130,7 @@ class Config:
             lifecycle=LifecycleLimits(**msgspec.structs.asdict(record.lifecycle)),
             seed=int.from_bytes(os.urandom(8), "big"),
             incarnation=max(1, int(time.time())),
-            journals=partial(journals.resumable, folder, boot_id, application),
+            journals=partial(journals.resumable, folder, boot_id, application, RESUME_MAX_S),
         )
 
 

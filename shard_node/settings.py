@@ -7,15 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shard_node.wire.identity import is_node_name
+from shard_node.wire.lifecycle import RESUME_MAX_S
 from shard_node.wire.limits import HEARTBEAT_LOST_S, SHARDS_MAX
 
 TOKEN_ENV = "DISCORD_TOKEN"
 _PREFIX = "SHARDCTL_"
 _NEEDED = ("ENDPOINT", "NODE", "EPOCH", "SHARDS", "NUM_SHARDS", "BOT_FOLDER", "BOT_TARGET")
 DRAIN_DEFAULT_S = 8.0
-RESUME_MAX_DEFAULT_S = 600.0
-"""How old a session may be that is RESUMEd: what the gateway's documentation does not say, and
-practice shows, is some minutes."""
 
 
 class NotANode(Exception):
@@ -49,7 +47,7 @@ class NodeSettings:
     """An event loop that does not turn for so long makes the broker kill the node."""
     journal_dir: Path | None = None
     """The folder of the shards' journals; None: none is written, each start IDENTIFYs."""
-    resume_max_s: float = RESUME_MAX_DEFAULT_S
+    resume_max_s: float = RESUME_MAX_S
 
 
 def read_settings(env: Mapping[str, str]) -> NodeSettings:
@@ -82,7 +80,7 @@ def read_settings(env: Mapping[str, str]) -> NodeSettings:
         hang_s=_seconds(env, "HANG_S", HEARTBEAT_LOST_S),
         state_dir=_folder(env, "STATE_DIR"),
         journal_dir=_folder(env, "JOURNAL_DIR"),
-        resume_max_s=_seconds(env, "RESUME_MAX_S", RESUME_MAX_DEFAULT_S),
+        resume_max_s=_seconds(env, "RESUME_MAX_S", RESUME_MAX_S),
     )
 
 

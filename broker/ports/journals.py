@@ -19,23 +19,23 @@ from shard_node.journal.records import SCHEMA, Head, Kind
 
 FOLDER: Final = "journal"
 """In the data folder; the launcher gives nodes the same."""
-RESUME_MAX_S: Final = 600.0
-"""As long as nodes RESUME a session (shard_node.settings)."""
 _LOOKED_AT_BYTES: Final = 4096
 _head: Final = msgspec.msgpack.Decoder(Head)
 
 
-def resumable(folder: Path, boot_id: str, application: str) -> dict[int, frozenset[int]]:
+def resumable(
+    folder: Path, boot_id: str, application: str, max_age_s: float
+) -> dict[int, frozenset[int]]:
     """By shard count: the shards of this application that have a session to RESUME."""
     found: dict[int, set[int]] = {}
     for path in sorted(folder.glob("*-*")):
-        head = _newest(path)
+        head = _newest(path, max_age_s)
         if head is not None and (head.boot_id, head.application) == (boot_id, application):
             found.setdefault(head.num_shards, set()).add(head.shard)
     return {count: frozenset(shards) for count, shards in found.items()}
 
 
-def _newest(folder: Path) -> Head | None:
+def _newest(folder: Path, max_age_s: float) -> Head | None:
     """Who wrote a journal's newest segment, if it is young and has a session."""
     try:
         path = max(folder.iterdir(), key=generation, default=None)
@@ -44,7 +44,7 @@ def _newest(folder: Path) -> Head | None:
         with path.open("rb") as file:
             age_s = time.time() - os.fstat(file.fileno()).st_mtime
             data = file.read(_LOOKED_AT_BYTES)
-        return _session_of(data) if age_s <= RESUME_MAX_S else None
+        return _session_of(data) if age_s <= max_age_s else None
     except (OSError, msgspec.MsgspecError, ValueError):
         return None
 

@@ -3,19 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Final
 
 from broker.core.effects import Effects, Log
 from broker.core.events import Asked, Event
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
 from shard_node.wire.bodies import ShardDisconnect, ShardReady
-from shard_node.wire.lifecycle import INTERRUPTED_MAX, Interrupted, Recovered
+from shard_node.wire.lifecycle import INTERRUPTED_MAX, RESUME_MAX_S, Recovered
 from store.records import Durable
-
-RESUME_MAX_S: Final = 600.0
-"""A process that was heard of longer ago has left no session that lives."""
-KEY_MAX_CHARS: Final = 64
 
 
 class Resuming:
@@ -49,7 +44,7 @@ class Resuming:
         if not count:
             return []
         self._fleet.counts["handlers_interrupted"] += count
-        said = "; ".join(_said(one) for one in body.interrupted[:INTERRUPTED_MAX])
+        said = "; ".join(one.words() for one in body.interrupted[:INTERRUPTED_MAX])
         more = f" and {body.more} more" if body.more > 0 else ""
         text = f"shard {body.shard}: not handled to the end, and not again: {said}{more}"
         node.reason = f"{node.reason}; {text}" if node.reason else text
@@ -65,9 +60,3 @@ def _resumes(fleet: Fleet, shard: int, now: float) -> bool:
     node = fleet.holder(shard)
     heard = node is None or now - node.heard_at <= RESUME_MAX_S
     return heard and shard in fleet.resumable
-
-
-def _said(one: Interrupted) -> str:
-    guild = f" of guild {one.guild}" if one.guild else ""
-    key = f" ({one.key[:KEY_MAX_CHARS]})" if one.key else ""
-    return f"{one.event[:KEY_MAX_CHARS]} {one.seq}{guild}{key}"

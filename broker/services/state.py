@@ -265,8 +265,10 @@ class State:
         layer = group.layer
         mark = self._shared.clock.mark(now)._replace(at_ms=layer.entries[-1].at_ms)
         shared = self._shared
-        soon = [one for one in shared.forgetting_soon if one.up_to <= group.place.lsn]
-        left = (*shared.forgetting, *soon) if group.forgotten else None
+        left = None
+        if group.forgotten:
+            soon = [one for one in shared.forgetting_soon if one.up_to <= group.place.lsn]
+            left = (*shared.forgetting, *soon)
         return [KeepState(group.token, layer.writes, layer.entries, mark, left)]
 
     def _seal(self) -> None:

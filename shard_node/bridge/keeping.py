@@ -13,10 +13,11 @@ from shard_node.bridge.tracking import Line, Tracking
 from shard_node.bridge.warm import Feeder
 from shard_node.gate import Gate
 from shard_node.journal.follow import Follower
-from shard_node.journal.place import Place
+from shard_node.journal.place import Place, generation
 from shard_node.journal.records import Head, Session, Started
 from shard_node.journal.story import Story
 from shard_node.journal.writer import ShardJournal
+from shard_node.shared.clock import this_boot
 from shard_node.wire.identity import application_key
 from shard_node.wire.lifecycle import INTERRUPTED_MAX, Interrupted, Recovered
 from shard_node.wire.topics import NODE_RECOVERED
@@ -32,7 +33,6 @@ ALIVE_EVERY_S: Final = 30.0
 """A journal's age is that of its last write; a shard without events is touched."""
 CLEAN_BUDGET_S: Final = 0.003
 CLEAN_EVERY_S: Final = 0.05
-_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 
 
 class Past:
@@ -129,7 +129,7 @@ class Keeping:
                 node.name,
                 node.epoch,
                 os.getpid(),
-                int(path.name.partition("-")[0]),
+                generation(path),
                 time.time(),
             )
             self.journals[shard] = ShardJournal(path, head, story, asyncio.get_running_loop())
@@ -237,17 +237,10 @@ def _said(shard: int, problem: str) -> tuple[Any, ...]:
 
 def _boot_id() -> str:
     """What changes with each boot; where the system has none, no journal outlives the process."""
-    try:
-        return _BOOT_ID.read_text().strip()
-    except OSError:
-        return f"process-{os.getpid()}"
+    return this_boot() or f"process-{os.getpid()}"
 
 
 def _named(body: Recovered) -> str:
-    said = [
-        f"{one.event} {one.seq}"
-        + (f" of guild {one.guild}" if one.guild else "")
-        + (f" ({one.key})" if one.key else "")
-        for one in body.interrupted
-    ]
-    return ", ".join(said) + (f" and {body.more} more" if body.more else "")
+    return ", ".join(one.words() for one in body.interrupted) + (
+        f" and {body.more} more" if body.more else ""
+    )

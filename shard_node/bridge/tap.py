@@ -16,7 +16,6 @@ from shard_node.journal.records import MUTATING, Session, guild_of
 if TYPE_CHECKING:
     from shard_node.bridge.gateway import NodeWebSocket
     from shard_node.bridge.keeping import Keeping
-    from shard_node.bridge.tracking import Line
     from shard_node.journal.writer import ShardJournal
 
 _log = logging.getLogger(__name__)
@@ -34,13 +33,12 @@ class Tap:
     An event that disnake does not know is handled by nobody, and still counts.
     """
 
-    __slots__ = ("_event", "_gate", "_keeping", "_line", "_parsers", "_tracking", "_ws")
+    __slots__ = ("_event", "_gate", "_keeping", "_parsers", "_tracking", "_ws")
 
     def __init__(self, keeping: Keeping, ws: NodeWebSocket, parsers: Mapping[str, Parser]) -> None:
         self._keeping, self._ws, self._parsers = keeping, ws, parsers
         self._gate, self._tracking = keeping.gate, keeping.tracking
         self._event = ""
-        self._line: Line | None = None
 
     def __getitem__(self, event: str) -> Parser:
         self._event = event
@@ -64,9 +62,7 @@ class Tap:
         if event in ("READY", "RESUMED"):
             self._parse(event, data)
             return
-        line = self._line
-        if line is None or not line.alive or line.journal is not journal:
-            line = self._line = self._keeping.line(self._ws.shard_id or 0, journal)
+        line = self._keeping.line(self._ws.shard_id or 0, journal)
         self._tracking.begin(line, seq, event, data)
         try:
             self._parse(event, data)

@@ -6,8 +6,12 @@ from typing import Final
 
 from shard_node.wire.bodies import Body
 
+RESUME_MAX_S: Final = 600.0
+"""How old a session may be that is RESUMEd: what the gateway's documentation does not say, and
+practice shows, is some minutes."""
 INTERRUPTED_MAX: Final = 20
 """So many events are named; the rest is counted."""
+KEY_MAX_CHARS: Final = 64
 
 
 class Interrupted(Body, frozen=True):
@@ -18,6 +22,12 @@ class Interrupted(Body, frozen=True):
     event: str
     guild: int = 0
     key: str = ""
+
+    def words(self) -> str:
+        """For people."""
+        guild = f" of guild {self.guild}" if self.guild else ""
+        key = f" ({self.key[:KEY_MAX_CHARS]})" if self.key else ""
+        return f"{self.event[:KEY_MAX_CHARS]} {self.seq}{guild}{key}"
 
 
 class Recovered(Body, frozen=True):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import pytest
 from shard_node.wire import bodies, topics
 from tests.node.fake_broker import FakeBroker, Seen
 from tests.node.processes import BOTS, node
-from tests.support.sandbox import call, sandbox_process
+from tests.support.sandbox import call
 from tests.support.waiting import wait_for
 
 pytestmark = pytest.mark.slow
@@ -20,18 +19,6 @@ pytestmark = pytest.mark.slow
 SANDBOX = (
     "--guilds", "8", "--shards", "2", "--max-concurrency", "2", "--identify-window-s", "0.2",
 )  # fmt: skip
-
-
-@pytest.fixture
-def info() -> Iterator[dict[str, Any]]:
-    with sandbox_process(*SANDBOX) as found:
-        yield found
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[FakeBroker]:
-    with FakeBroker(f"ipc://{tmp_path}/b.sock") as made:
-        yield made
 
 
 def sessions(info: dict[str, Any]) -> list[dict[str, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from tests.node.held import Held, held
 from tests.node.processes import BOTS, NodeProcess, node
 from tests.node.test_tap import World
 from tests.support import caches
-from tests.support.sandbox import call, core_client, identify_data, sandbox_process
+from tests.support.sandbox import call, core_client, identify_data
 from tests.support.waiting import wait_for
 
 SANDBOX = (
@@ -131,18 +130,6 @@ def test_what_cannot_be_resumed_identifies(
 
 
 # --- real processes
-
-
-@pytest.fixture
-def info() -> Iterator[dict[str, Any]]:
-    with sandbox_process(*SANDBOX) as found:
-        yield found
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[FakeBroker]:
-    with FakeBroker(f"ipc://{tmp_path}/b.sock") as made:
-        yield made
 
 
 def ready(broker: FakeBroker) -> None:

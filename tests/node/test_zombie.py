@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,7 +14,7 @@ from shard_node.bridge.gateway import NodeWebSocket
 from shard_node.wire import topics
 from tests.node.fake_broker import FakeBroker
 from tests.node.processes import BOTS, node
-from tests.support.sandbox import call, sandbox_process
+from tests.support.sandbox import call
 from tests.support.waiting import wait_for
 
 INTERVAL_S = 0.8
@@ -66,18 +64,6 @@ def test_a_late_acknowledgement_has_a_moment_more(ack_s: float | None, alike: bo
 
     asyncio.run(beat())
     assert asyncio.run(beat()) is alike
-
-
-@pytest.fixture
-def info() -> Iterator[dict[str, Any]]:
-    with sandbox_process(*SANDBOX) as found:
-        yield found
-
-
-@pytest.fixture
-def broker(tmp_path: Path) -> Iterator[FakeBroker]:
-    with FakeBroker(f"ipc://{tmp_path}/b.sock") as made:
-        yield made
 
 
 @pytest.mark.slow
