@@ -17,7 +17,7 @@ test: $(STAMP)
 # What takes too long for every day: the bank (112,000 transfers, the broker killed 50 times,
 # nodes 20 times), messages over 20 deaths of the broker, a broker on a log of 10,000,000 records
 # (7 GB of disk), with their figures; 20 kills and 20 power cuts of the store, 2,000 seeds of the
-# simulation. Some 25 minutes.
+# simulation. Some 15 minutes.
 soak: $(STAMP)
 	@SHARDCTL_BANK=full SHARDCTL_KILLS=20 SHARDCTL_RECORDS=10000000 SHARDCTL_SEEDS=2000 \
 		$(BIN)/python -m pytest -q -s \

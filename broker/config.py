@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from broker.core.keeping import Keeping
+from broker.core.limits import LifecycleLimits
 from broker.core.rules import NOBODY, POOL, Rule
 from broker.core.settings import Settings
 from broker.errors import ByHand, ConfigError
-from shard_node.wire.identity import is_node_name
+from broker.ports import journals
+from shard_node.wire.identity import application_key, is_node_name
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import ROUTES_MAX, SHARDS_MAX, TOPIC_MAX_CHARS
 
@@ -32,8 +34,10 @@ ROUTE_FORM: Final = (
 STATE_FORM: Final = (
     "no number in it may be negative, backups must be 1 or more, and folder an absolute path"
 )
+LIFECYCLE_FORM: Final = "hang_s must be more than lag_s, and lag_s more than 0"
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _KEPT: Final = Keeping()
+_LIMITS: Final = LifecycleLimits()
 _KEY: Final = re.compile(r"`\$\.([^`]*)`")
 
 
@@ -55,6 +59,13 @@ class StateEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str = ""
 
 
+class LifecycleEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """When a node is given up: ``broker.core.limits.LifecycleLimits``."""
+
+    hang_s: float = _LIMITS.hang_s
+    lag_s: float = _LIMITS.lag_s
+
+
 class LaunchRecord(msgspec.Struct, frozen=True):
     """`fleet.json`, as far as the broker reads it. Unknown keys are let be."""
 
@@ -74,6 +85,7 @@ class LaunchRecord(msgspec.Struct, frozen=True):
     token_env: str = "DISCORD_TOKEN"
     routes: list[RouteEntry] = []
     state: StateEntry = StateEntry()
+    lifecycle: LifecycleEntry = LifecycleEntry()
 
 
 @dataclass(frozen=True)
@@ -99,9 +111,11 @@ class Config:
         """What the pure core needs of it."""
         record = self.record
         boot_id = _boot_id()
+        application = application_key(self.api_base, self.token)
+        folder = self.data_dir / journals.FOLDER
         return Settings(
             fleet=record.fleet,
-            application=application_key(self.api_base, self.token),
+            application=application,
             boot_id=boot_id,
             broker_pid=os.getpid(),
             shards=_count(record.shards),
@@ -112,8 +126,10 @@ class Config:
             drain_s=record.drain_s,
             routes=tuple(_rule(entry) for entry in record.routes),
             keeping=Keeping(**msgspec.structs.asdict(record.state)),
+            lifecycle=LifecycleLimits(**msgspec.structs.asdict(record.lifecycle)),
             seed=int.from_bytes(os.urandom(8), "big"),
             incarnation=max(1, int(time.time())),
+            journals=partial(journals.resumable, folder, boot_id, application),
         )
 
 
@@ -155,12 +171,6 @@ def read_record(path: Path) -> LaunchRecord:
     return record
 
 
-def application_key(api_base: str, token: str) -> str:
-    """A name for the application behind a token (its first segment) at an API."""
-    public = token.partition(".")[0]
-    return hashlib.sha256(f"{api_base}\0{public}".encode()).hexdigest()[:32]
-
-
 def _problem(record: LaunchRecord) -> str:
     checks = (
         (record.schema == RECORD_SCHEMA, "schema", f"must be {RECORD_SCHEMA}"),
@@ -173,6 +183,7 @@ def _problem(record: LaunchRecord) -> str:
         (len(record.routes) <= ROUTES_MAX, "routes", f"must be at most {ROUTES_MAX} rules"),
         (all(map(_is_rule, record.routes)), "routes", ROUTE_FORM),
         (_is_kept(record.state), "state", STATE_FORM),
+        (0 < record.lifecycle.lag_s < record.lifecycle.hang_s, "lifecycle", LIFECYCLE_FORM),
         (record.endpoint.startswith("ipc://"), "endpoint", "must begin with ipc://"),
         (record.data_dir.startswith("/"), "data_dir", "must be an absolute path"),
         (record.run_dir.startswith("/"), "run_dir", "must be an absolute path"),

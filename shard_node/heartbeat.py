@@ -71,6 +71,7 @@ class HeartbeatThread:
 
     ``on_ack`` gets each answer, ``ask_touch`` asks the loop to set ``vitals.touched_at``
     (and returns whether there is a loop), ``on_orphaned`` says that the supervisor is gone.
+    ``hang_s``: a loop that does not turn for so long is told of at once.
     """
 
     def __init__(
@@ -85,12 +86,13 @@ class HeartbeatThread:
         on_orphaned: Callable[[], None],
         lifeline_fd: int | None = None,
         interval_s: float = HEARTBEAT_INTERVAL_S,
+        hang_s: float = math.inf,
     ) -> None:
         self._context, self._endpoint, self._identity = context, endpoint, identity
         self.vitals = vitals
         self._on_ack, self._ask_touch, self._on_orphaned = on_ack, ask_touch, on_orphaned
         self._lifeline_fd = lifeline_fd
-        self._interval_s = interval_s
+        self._interval_s, self._hang_s = interval_s, hang_s
         self._counter = 0
         self._wake_out, self._wake_in = os.pipe()
         self._thread = threading.Thread(target=self._run, name="shardctl-heartbeat", daemon=True)
@@ -127,6 +129,7 @@ class HeartbeatThread:
             if now >= beat_at:
                 beat_at = max(beat_at + self._interval_s, now)
                 self._beat(socket, now)
+                beat_at = self._sooner(beat_at, now)
             ready = dict(poller.poll(max(0, math.ceil((beat_at - now) * 1000))))
             if self._wake_out in ready:
                 return
@@ -134,6 +137,13 @@ class HeartbeatThread:
                 self._take_acks(socket)
             if self._lifeline_fd in ready:
                 self._look_at_lifeline(poller)
+
+    def _sooner(self, beat_at: float, now: float) -> float:
+        """The next beat: where the loop does not turn, the very moment when that is a hang."""
+        vitals = self.vitals
+        hung_at = vitals.asked_at + self._hang_s
+        waiting = vitals.touched_at < vitals.asked_at
+        return hung_at if waiting and now < hung_at < beat_at else beat_at
 
     def _beat(self, socket: zmq.Socket[bytes], now: float) -> None:
         self._counter += 1

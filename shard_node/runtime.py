@@ -87,6 +87,7 @@ class Node(Peer):
             ask_touch=self._ask_touch_from_thread,
             on_orphaned=self._orphaned_from_thread,
             lifeline_fd=settings.lifeline_fd,
+            hang_s=settings.hang_s,
         )
 
     @property

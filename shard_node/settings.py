@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from shard_node.wire.identity import is_node_name
-from shard_node.wire.limits import SHARDS_MAX
+from shard_node.wire.limits import HEARTBEAT_LOST_S, SHARDS_MAX
 
 TOKEN_ENV = "DISCORD_TOKEN"
 _PREFIX = "SHARDCTL_"
 _NEEDED = ("ENDPOINT", "NODE", "EPOCH", "SHARDS", "NUM_SHARDS", "BOT_FOLDER", "BOT_TARGET")
 DRAIN_DEFAULT_S = 8.0
+RESUME_MAX_DEFAULT_S = 600.0
+"""How old a session may be that is RESUMEd: what the gateway's documentation does not say, and
+practice shows, is some minutes."""
 
 
 class NotANode(Exception):
@@ -42,6 +45,11 @@ class NodeSettings:
     debug: bool = False
     state_dir: Path | None = None
     """The folder of the shared state's file."""
+    hang_s: float = HEARTBEAT_LOST_S
+    """An event loop that does not turn for so long makes the broker kill the node."""
+    journal_dir: Path | None = None
+    """The folder of the shards' journals; None: none is written, each start IDENTIFYs."""
+    resume_max_s: float = RESUME_MAX_DEFAULT_S
 
 
 def read_settings(env: Mapping[str, str]) -> NodeSettings:
@@ -71,12 +79,20 @@ def read_settings(env: Mapping[str, str]) -> NodeSettings:
         drain_s=_seconds(env, "DRAIN_S", DRAIN_DEFAULT_S),
         lifeline_fd=None if lifeline < 0 else lifeline,
         debug=_flag(env, "DEBUG"),
-        state_dir=Path(env["SHARDCTL_STATE_DIR"]) if env.get("SHARDCTL_STATE_DIR") else None,
+        hang_s=_seconds(env, "HANG_S", HEARTBEAT_LOST_S),
+        state_dir=_folder(env, "STATE_DIR"),
+        journal_dir=_folder(env, "JOURNAL_DIR"),
+        resume_max_s=_seconds(env, "RESUME_MAX_S", RESUME_MAX_DEFAULT_S),
     )
 
 
 def _flag(env: Mapping[str, str], name: str) -> bool:
     return env.get(_PREFIX + name, "0") == "1"
+
+
+def _folder(env: Mapping[str, str], name: str) -> Path | None:
+    text = env.get(_PREFIX + name)
+    return Path(text) if text else None
 
 
 def _number(

@@ -43,6 +43,10 @@ class ShardTable:
         event = ShardEvent.INTERRUPTED if resumable else ShardEvent.DISCONNECTED
         self._move(shard, event)
 
+    def zombie(self, shard: int) -> None:
+        """The gateway acknowledges no heartbeats."""
+        self._move(shard, ShardEvent.ZOMBIE)
+
     def closed(self, shard: int) -> None:
         """The bot's author disconnected the shard."""
         self._shards[shard].quiet_at = None

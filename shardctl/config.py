@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from shardctl import keeping
+from shardctl import keeping, lifecycles
 from shardctl.errors import ConfigError
 from shardctl.launch import LOG_LEVELS
 from shardctl.paths import FLEET_NAME_RULE, is_fleet_name
@@ -71,6 +71,17 @@ KEYS: Final[dict[str, Key]] = {
     "sandbox": Key("a table", lambda v: isinstance(v, dict)),
     "routes": Key("tables [[routes]]", lambda v: isinstance(v, list)),
     "state": Key("a table", lambda v: isinstance(v, dict)),
+    "lifecycle": Key("a table", lambda v: isinstance(v, dict)),
+}
+LIFECYCLE_KEYS: Final[dict[str, Key]] = {
+    "hang_s": Key(
+        f"seconds from {lifecycles.HANG_MIN_S:g} to {lifecycles.HANG_MAX_S:g}",
+        _between(lifecycles.HANG_MIN_S, lifecycles.HANG_MAX_S, float),
+    ),
+    "lag_s": Key(
+        f"seconds from {lifecycles.LAG_MIN_S:g} to less than hang_s",
+        _between(lifecycles.LAG_MIN_S, lifecycles.HANG_MAX_S, float),
+    ),
 }
 STATE_KEYS: Final[dict[str, Key]] = {
     "keep_log": Key('a length such as "90d", or "forever"', keeping.is_age),
@@ -95,14 +106,15 @@ SANDBOX_KEYS: Final[dict[str, Key]] = {
 
 @dataclass(frozen=True)
 class FileConfig:
-    """What a file says. ``sandbox`` and ``state`` hold the keys of their sub-tables, ``routes``
-    the rules as the launch record has them. ``path``: which file."""
+    """What a file says. ``sandbox``, ``state`` and ``lifecycle`` hold the keys of their
+    sub-tables, ``routes`` the rules as the launch record has them. ``path``: which file."""
 
     path: Path | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
     sandbox: Mapping[str, Any] = field(default_factory=dict)
     routes: tuple[Mapping[str, Any], ...] = ()
     state: Mapping[str, Any] = field(default_factory=dict)
+    lifecycle: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, key: str) -> Any:
         """The value of a key of the table; None where the file has none."""
@@ -171,9 +183,19 @@ def _checked(path: Path, text: str, table: Any, under: tuple[str, ...]) -> FileC
     _check(path, text, sandbox, SANDBOX_KEYS, (*under, "sandbox"))
     state = table.get("state", {})
     _check(path, text, state, STATE_KEYS, (*under, "state"))
+    lifecycle = table.get("lifecycle", {})
+    _check(path, text, lifecycle, LIFECYCLE_KEYS, (*under, "lifecycle"))
+    problem = lifecycles.problem(lifecycle)
+    if problem:
+        where = f"{path}:{find_line(text, (*under, 'lifecycle'))}"
+        raise ConfigError(
+            f"{where}: [lifecycle] {problem}.",
+            consequence="A loop is called degraded before it is called hung. Nothing was done.",
+        )
     rules = read_rules(path, text, table.get("routes", []), under)
-    values = {k: v for k, v in table.items() if k not in ("sandbox", "routes", "state")}
-    return FileConfig(path, values, sandbox, rules, state)
+    tables = ("sandbox", "routes", "state", "lifecycle")
+    values = {k: v for k, v in table.items() if k not in tables}
+    return FileConfig(path, values, sandbox, rules, state, lifecycle)
 
 
 def _check(

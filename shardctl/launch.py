@@ -27,6 +27,10 @@ DRAIN_S: Final = 8.0
 """Handlers get this long at a stop; a container gives 10 s in all."""
 STATE_FOLDER: Final = "state"
 """Of the shared state's file, in the data folder."""
+JOURNAL_FOLDER: Final = "journal"
+"""Of the shards' journals, in the data folder."""
+HANG_S: Final = 15.0
+"""A node that hangs for so long is killed."""
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _KEPT_VARIABLES: Final = frozenset({"SHARDCTL_DEBUG"})
 
@@ -63,7 +67,8 @@ class Record:
 
     ``nodes_max`` is what this machine bears (shardctl.machine), for ``nodes`` "auto".
     ``routes`` are the operator's routing rules (shardctl.routes), ``state`` how long the state's
-    log is kept (shardctl.keeping). ``debug``: who asked gets
+    log is kept (shardctl.keeping), ``lifecycle`` when a node is given up (shardctl.lifecycles).
+    ``debug``: who asked gets
     the traceback of what a node's handler raised.
     """
 
@@ -85,6 +90,7 @@ class Record:
     token_env: str = TOKEN_VARIABLE
     routes: tuple[Mapping[str, Any], ...] = ()
     state: Mapping[str, Any] = field(default_factory=dict)
+    lifecycle: Mapping[str, Any] = field(default_factory=dict)
     schema: int = RECORD_SCHEMA
 
     @property
@@ -219,7 +225,9 @@ def node_command(
         "SHARDCTL_DRAIN_S": str(record.drain_s),
         "SHARDCTL_SANDBOX": str(int(info is not None)),
         "SHARDCTL_DEBUG": str(int(record.debug)),
+        "SHARDCTL_HANG_S": str(record.lifecycle.get("hang_s", HANG_S)),
         "SHARDCTL_STATE_DIR": str(Path(record.data_dir) / STATE_FOLDER),
+        "SHARDCTL_JOURNAL_DIR": str(Path(record.data_dir) / JOURNAL_FOLDER),
     }
     # The last words of a bot that dies must be in its log.
     env.setdefault("PYTHONUNBUFFERED", "1")

@@ -212,6 +212,15 @@ class StopWanted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class Hung(Event):
+    """The event loop of a node's process does not turn, says its heartbeat."""
+
+    name: str
+    epoch: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeRegistered(Event):
     """A node's process has registered; ``again``: it had before."""
 

@@ -10,7 +10,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any
 
 from broker.core.letters import Letters
 from broker.core.settings import Settings
@@ -20,8 +20,6 @@ from broker.core.table import Table
 from shard_node.wire.bodies import ShardReport, ShardState
 from shard_node.wire.limits import TOPIC_MAX_CHARS, TOPICS_PER_NODE_MAX
 from shard_node.wire.shard_states import REPORTABLE, ShardEvent, after
-
-LOOP_LAG_DEGRADED_MS: Final = 1000.0
 
 
 class FleetState(enum.StrEnum):
@@ -41,6 +39,8 @@ class ShardRow:
     guilds: int = 0
     latency_ms: float = -1.0
     sequence: int = 0
+    trouble: str = ""
+    """Why its node is about to leave its connection."""
 
     def on(self, event: ShardEvent) -> None:
         """A transition of ours. Raises StateError outside the table."""
@@ -88,6 +88,8 @@ class Node:
     rss_bytes: int = 0
     queue: int = 0
     loop_lag_ms: float = 0.0
+    degraded_ms: float = 1000.0
+    """A loop that lags more makes the node `degraded`."""
     troubles: dict[str, int] = field(default_factory=dict)
     disnake: str = ""
     reason: str = ""
@@ -100,8 +102,8 @@ class Node:
 
     @property
     def shown_state(self) -> str:
-        """The state for people: a node whose event loop hangs is `degraded`."""
-        if self.state is NodeState.UP and self.loop_lag_ms > LOOP_LAG_DEGRADED_MS:
+        """The state for people: a node whose event loop lags is `degraded`."""
+        if self.state is NodeState.UP and self.loop_lag_ms > self.degraded_ms:
             return "degraded"
         return self.state.value
 
@@ -147,6 +149,8 @@ class Fleet:
     client_troubles: dict[str, dict[str, int]] = field(default_factory=dict)
     depths: Callable[[str, bytes], dict[str, Any]] = _no_depths
     shared: SharedState = field(default_factory=SharedState)
+    resumable: set[int] = field(default_factory=set)
+    """The shards whose journal has a session: they start without an IDENTIFY."""
 
     def resize(self, num_shards: int) -> None:
         """Sets the number of shards."""
@@ -156,7 +160,9 @@ class Fleet:
     def add(self, name: str, place: int, shards: tuple[int, ...]) -> Node:
         """Puts a node into the plan."""
         rows = {shard: ShardRow(shard) for shard in shards}
-        node = self.nodes[name] = Node(name, place, shards, rows)
+        degraded_ms = self.settings.lifecycle.lag_s * 1000
+        node = Node(name, place, shards, rows, degraded_ms=degraded_ms)
+        self.nodes[name] = node
         return node
 
     def current(self, name: str, epoch: int) -> Node | None:

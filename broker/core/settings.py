@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 
 from broker.core.keeping import Keeping
+from broker.core.limits import LifecycleLimits
 from broker.core.rules import Rule
 
 
@@ -32,3 +34,6 @@ class Settings:
     incarnation: int = 1
     routes: tuple[Rule, ...] = ()
     keeping: Keeping | None = None
+    lifecycle: LifecycleLimits = field(default_factory=LifecycleLimits)
+    journals: Callable[[], Mapping[int, frozenset[int]]] = dict
+    """Looks which shards can RESUME, by the shard count that they were started with."""

@@ -1,12 +1,14 @@
 """The processes of nodes: started, watched, given up, started again.
 
 An exit other than 0 waits with a backoff; 5 in 10 minutes are a crash loop, and the node
-stays down while the others stay up. A node whose heartbeat thread is silent is killed, and
-started again once its exit is reported: its shards are never held twice.
+stays down while the others stay up. A node that hangs, its heartbeat thread silent or its event
+loop blocked, is killed, and started again once its exit is reported: its shards are never held
+twice.
 """
 
 from __future__ import annotations
 
+from itertools import chain
 from typing import Final
 
 from broker.core.backoff import delay_s
@@ -16,6 +18,7 @@ from broker.core.events import (
     EpochStored,
     Event,
     Exited,
+    Hung,
     NodeGone,
     Spawned,
     SpawnFailed,
@@ -29,8 +32,8 @@ from broker.core.last_words import bot_error
 from broker.core.processes import ask_stop, kill
 from broker.core.states import ALIVE, NodeState
 from broker.services.planning import budget_problem
+from broker.services.resuming import starts_needed
 from shard_node.wire.bodies import ErrorBody, RespawnReply, RespawnRequest, ShardState
-from shard_node.wire.limits import HEARTBEAT_LOST_S
 from shard_node.wire.shard_states import ShardEvent
 from store.records import Durable, EpochRecord
 
@@ -38,6 +41,8 @@ REGISTER_LOST_S: Final = 60.0
 """From the spawn to the first sign of life: importing a bot can take long."""
 CLEAN_RESTART_S: Final = 1.0
 """A node that ends by itself with 0 is started at most once in this."""
+STEADY_S: Final = 30.0
+"""A process that lived so long is started again at once, the first time."""
 CRASHES_MAX: Final = 5
 CRASHES_WITHIN_S: Final = 600.0
 EXIT_CONFIG: Final = 78
@@ -57,6 +62,7 @@ class Lifecycle:
         self._ticked_at = self._ran_at = fleet.started_at
         self._draws = 0
         self._was_ready = False
+        self._hang_s = fleet.settings.lifecycle.hang_s
 
     def on(self, event: Event, now: float) -> Effects:
         gap, self._ran_at = now - self._ran_at, now
@@ -71,6 +77,10 @@ class Lifecycle:
                 self._spawned(event, now)
             case SpawnFailed(name=name, epoch=epoch, error=error):
                 return self._exited(Exited(name, epoch, 0, 1, None, 0.0, (error,)), now)
+            case Hung(name=name, epoch=epoch, reason=reason):
+                node = self._fleet.current(name, epoch)
+                if node is not None and node.state is NodeState.UP:
+                    return self._hangs(node, reason, now)
             case Exited():
                 return self._exited(event, now)
             case Asked(ref=ref, body=RespawnRequest() as body):
@@ -78,11 +88,12 @@ class Lifecycle:
         return []
 
     def next_deadline(self) -> float | None:
-        """When a state has lasted long enough, or the next look at the heartbeats."""
+        """When a state has lasted long enough, a node was silent for too long, or the next look."""
         nodes = self._fleet.nodes.values()
         times = [node.due_at for node in nodes if node.due_at is not None]
         if any(node.state in ALIVE for node in nodes):
             times.append(self._ticked_at + TICK_S)
+        times += [node.heard_at + self._hang_s for node in nodes if node.state is NodeState.UP]
         return min(times, default=None)
 
     # --- time
@@ -97,8 +108,8 @@ class Lifecycle:
         return effects
 
     def _overdue(self, node: Node, now: float) -> Effects:
-        if node.state is NodeState.UP and now - node.heard_at >= HEARTBEAT_LOST_S:
-            return self._give_up(node, f"silent for {HEARTBEAT_LOST_S:.0f} s", now)
+        if node.state is NodeState.UP and now >= node.heard_at + self._hang_s:
+            return self._hangs(node, f"silent for {self._hang_s:g} s", now)
         if node.due_at is None or node.due_at > now:
             return []
         match node.state:
@@ -110,6 +121,10 @@ class Lifecycle:
                 reason = node.reason if node.given_up else "did not end in time"
                 return kill(self._fleet, node, reason, now)
         return []
+
+    def _hangs(self, node: Node, reason: str, now: float) -> Effects:
+        self._fleet.counts["shard_hung"] += len(node.rows)
+        return self._give_up(node, f"hangs: {reason}", now)
 
     def _give_up(self, node: Node, reason: str, now: float) -> Effects:
         node.given_up = True
@@ -208,7 +223,8 @@ class Lifecycle:
             # The gateway may have gone away first, so that no shard was ready at the exits.
             self._was_ready |= self._fleet.state is FleetState.RUNNING
             return self._fail(node, f"ended {CRASHES_MAX} times in 10 min")
-        if given_up and len(node.failures) == 1:
+        steady = now - node.spawned_at >= STEADY_S
+        if len(node.failures) == 1 and (given_up or steady):
             return self._later(node, now, now)
         return self._later(node, now + self._delay_s(node), now)
 
@@ -277,8 +293,9 @@ class Lifecycle:
             exists = [row.id for _, row in fleet.shard_rows()]
             text = f"no shard {', '.join(map(str, unknown))} in the fleet"
             return ErrorBody("E_NOT_FOUND", text, details={"exists": exists})
-        names = {node.name: len(node.shards) for node in nodes.values() if node is not None}
-        return budget_problem(fleet, sum(names.values()), now)
+        names = {node.name: node.shards for node in nodes.values() if node is not None}
+        needed = starts_needed(fleet, chain.from_iterable(names.values()), now)
+        return budget_problem(fleet, needed, now)
 
     def _restart(self, node: Node, now: float) -> Effects:
         node.failures.clear()

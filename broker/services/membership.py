@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from broker.core.effects import Effects, Emit, Log, Publish, Refuse, Reply
-from broker.core.events import Asked, Event, Exited, NodeRegistered, SupervisorHello
+from broker.core.events import Asked, Event, Exited, Hung, NodeRegistered, SupervisorHello
 from broker.core.fleet import Fleet, FleetState, Node, ShardRow
 from broker.core.inflight import Ref
 from broker.core.processes import speak_for
@@ -28,6 +30,8 @@ from shard_node.wire.topics import SHARD_DISCONNECT, SHARD_READY
 from store.records import Durable
 
 VERSION_MAX_CHARS: Final = 64
+LAG_ROUNDED_MS: Final = 1.0
+"""A node beats at the very moment; what it measures may be a hair less."""
 TROUBLES_MAX: Final = 16
 TROUBLE_MAX_CHARS: Final = 64
 
@@ -151,7 +155,14 @@ class Membership:
         registered = owner is not None and owner.epoch == node.epoch
         if registered:
             self._observe(node, body.shards)
-        return [self._ack(ref, body, registered=registered)]
+        return [self._ack(ref, body, registered=registered), *self._hangs(node)]
+
+    def _hangs(self, node: Node) -> Effects:
+        hang_ms = self._fleet.settings.lifecycle.hang_s * 1000
+        if node.loop_lag_ms < hang_ms - LAG_ROUNDED_MS:
+            return []
+        reason = f"its event loop did not turn for {node.loop_lag_ms / 1000:.1f} s"
+        return [Emit(Hung(node.name, node.epoch, reason))]
 
     def _ack(self, ref: Ref, body: Heartbeat, *, registered: bool) -> Reply:
         ack = HeartbeatAck(
@@ -218,6 +229,8 @@ class Membership:
             return []
         if row.state in CONNECTED:
             row.on(ShardEvent.INTERRUPTED if body.resumable else ShardEvent.DISCONNECTED)
+        if row.trouble:
+            body, row.trouble = msgspec.structs.replace(body, reason=row.trouble), ""
         text = f"shard {body.shard} of node {node.name} lost its connection ({body.code})"
         return [
             Log("INFO", text, {"reason": body.reason[:200], "resumable": body.resumable}),

@@ -24,6 +24,7 @@ from broker.core.events import (
 from broker.core.fleet import Fleet, FleetState, Node
 from broker.core.processes import signal
 from broker.core.states import NodeState
+from broker.services.resuming import starts_needed
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.sizing import node_count
 from store.records import Durable, EpochRecord, PlanNode, PlanRecord
@@ -114,8 +115,12 @@ class Planning:
     def _start(self, info: GatewayInfo, now: float) -> Effects:
         if self._fleet.state is FleetState.STOPPING:
             return []
-        shards = self._fleet.settings.shards or info.shards
-        problem = budget_problem(self._fleet, shards, now)
+        fleet = self._fleet
+        journals = fleet.settings.journals()
+        kept = max(journals, key=lambda count: len(journals[count]), default=None)
+        shards = fleet.settings.shards or kept or info.shards
+        fleet.resumable = set(journals.get(shards, ()))
+        problem = budget_problem(fleet, starts_needed(fleet, range(shards), now), now)
         if problem is not None:
             text = f"{problem.code}: {problem.message} hint: {problem.hint}"
             return [Emit(StopWanted(text, 1))]
@@ -126,7 +131,10 @@ class Planning:
             node.restarts = 0
         self._compare(info)
         self._plan = record
-        return [Log("INFO", f"{shards} shards on {len(record.nodes)} nodes"), *self._store()]
+        text = f"{shards} shards on {len(record.nodes)} nodes"
+        if fleet.resumable:
+            text += f", {len(fleet.resumable)} of them with a session to resume"
+        return [Log("INFO", text), *self._store()]
 
     def _store(self) -> Effects:
         """No node is started before its plan is durable: the next broker would have another,

@@ -18,6 +18,8 @@ from broker.services.lifecycle import Lifecycle
 from broker.services.membership import Membership
 from broker.services.operators import Operators
 from broker.services.planning import Planning
+from broker.services.recovery import Recovery
+from broker.services.resuming import Resuming
 from broker.services.retention import Retention
 from broker.services.state import State
 from broker.services.statereads import StateReads
@@ -43,6 +45,8 @@ class Service(Protocol):
 SERVICES: Final[dict[str, type[Service]]] = {
     # Each event goes through in this order: who is there, what may be spent, what to do.
     "membership": Membership,
+    "recovery": Recovery,
+    "resuming": Resuming,
     "clients": Clients,
     "identify": Identify,
     "planning": Planning,
@@ -72,6 +76,8 @@ SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.SUBSCRIBE: ("membership", Served(_NODE | _CLIENT)),
     topics.SHARD_READY: ("membership", Served(_NODE)),
     topics.SHARD_DISCONNECT: ("membership", Served(_NODE)),
+    topics.SHARD_HEALTH: ("recovery", Served(_NODE)),
+    topics.NODE_RECOVERED: ("resuming", Served(_NODE)),
     topics.FATAL: ("stopping", Served(_NODE)),
     topics.PERMIT: ("identify", Served(_NODE)),
     topics.IDENTIFY_SENT: ("identify", Served(_NODE)),

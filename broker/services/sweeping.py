@@ -7,6 +7,7 @@ much waits for the disk or the broker ends, is found behind the next backup.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from hashlib import blake2b
 from itertools import islice, product
 from typing import Final
@@ -17,7 +18,7 @@ from broker.core.inflight import Ref
 from broker.core.stateport import SharedState
 from shard_node.state.errors import StateError
 from shard_node.state.files import UNREADABLE
-from shard_node.state.keys import PARTITIONS, Part, Table
+from shard_node.state.keys import PARTITIONS, Part, Table, key_of
 from shard_node.state.machine import encode_tx
 from shard_node.state.sweeping import TABLES, Sweep, goes, name_of
 from shard_node.state.tx import SALT_BYTES, Tx, new_op_id
@@ -63,10 +64,12 @@ class Sweeper:
         while self._places and left > 0 and len(self._found) < SWEPT:
             left -= self._look_at(*self._places[-1], left, effects)
         self.due = now + PIECE_S
+        if self._shared.forgetting_soon:
+            return effects  # it is not known yet which rows are that person's
         if len(self._found) >= SWEPT or (self._found and not self._places):
-            rows, self._found = self._found[:SWEPT], self._found[SWEPT:]
+            rows, self._found = self._there(self._found[:SWEPT]), self._found[SWEPT:]
             self._count += len(rows)
-            effects.append(self._sweep(rows, now))
+            effects += [self._sweep(rows, now)] if rows else []
         if not (self._places or self._found):
             self.due = None
             if self._count:
@@ -90,6 +93,18 @@ class Sweeper:
         self._after = b""
         self._places.pop()
         return len(rows) + BEGINNING
+
+    def _there(self, names: list[tuple[Part, ...]]) -> list[tuple[Part, ...]]:
+        """Those that may go still. A look takes a while, and the file is behind what is durable:
+        of a person who was forgotten meanwhile no later record must tell."""
+        view, found = self._shared.port.view, list[tuple[Part, ...]]()
+        for name in names:
+            key = key_of(Table(int(name[0])), *name[1:])
+            with suppress(StateError, *UNREADABLE):
+                row = view.get(key)
+                if row is not None and goes(key, row, self._first):
+                    found.append(name)
+        return found
 
     def _sweep(self, rows: list[tuple[Part, ...]], now: float) -> Emit:
         """Nobody waits for the answer."""

@@ -138,6 +138,8 @@ class Adoption:
         self._stopper = Stopper(hold)
         self._stopper.install_signals(loop)
         self.node.on_stop = self._stopper.ask
+        if self.node.settings.journal_dir is not None:
+            hold.keep(self.node.settings.journal_dir, secret)
         commands.disarm(client)
         self._start_witness(client)
         self.node.refresh()
@@ -195,7 +197,7 @@ class Adoption:
             await self.node.flush()
         if self._witness is not None:
             await self._witness.close()
-        hold.reports.close()
+        hold.leave()
         self.node.on_stop = None
         self.node.detach()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final
 
@@ -12,7 +13,9 @@ from disnake.errors import ConnectionClosed
 from disnake.gateway import DiscordWebSocket, ReconnectWebSocket
 from disnake.shard import EventItem, EventType, Shard
 
+from shard_node.bridge import alive
 from shard_node.bridge.permits import Permit
+from shard_node.bridge.tap import Tap
 from shard_node.reconnect import FATAL
 
 if TYPE_CHECKING:
@@ -54,10 +57,32 @@ class NodeWebSocket(DiscordWebSocket):
     def __init__(self, socket: Any, *, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(socket, loop=loop)
         self.discard_session = False
+        self.raw = ""
+        """The text of the frame that came last, until it is parsed."""
         self.beat_at = time.perf_counter()
         self._attempt = attempt_now.get()
         if self._attempt is not None:
             self._attempt.ws = self
+
+    @property  # type: ignore[override]
+    def _discord_parsers(self) -> Mapping[str, Any] | Tap:
+        return self._parsers
+
+    @_discord_parsers.setter
+    def _discord_parsers(self, parsers: Mapping[str, Any]) -> None:
+        """disnake sets them when it makes the connection."""
+        hold = hold_of(self._connection._get_client())
+        keeping = None if hold is None else hold.keeping
+        self._parsers = parsers if keeping is None else Tap(keeping, self, parsers)
+
+    def log_receive(self, data: str, /) -> None:
+        """What came, before disnake reads it."""
+        self.raw = data
+
+    def debug_log_receive(self, data: str, /) -> None:
+        """The same, where the bot has debug events."""
+        self.raw = data
+        super().debug_log_receive(data)
 
     async def send_as_json(self, data: Any) -> None:
         """Send; of an IDENTIFY, tell the permit."""
@@ -72,7 +97,10 @@ class NodeWebSocket(DiscordWebSocket):
         permit.sent()
 
     async def send_heartbeat(self, data: Any) -> None:
-        """Send a beat of the keep-alive thread."""
+        """Send a beat of the keep-alive thread, if the last one was acknowledged."""
+        if not await alive.answers(self):
+            await alive.give_up(hold_of(self._connection._get_client()), self)
+            return
         self.beat_at = time.perf_counter()
         await super().send_heartbeat(data)
 

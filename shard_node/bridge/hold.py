@@ -4,37 +4,25 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
-import time
-from typing import Final
+from pathlib import Path
 
-import aiohttp
-import disnake
 from disnake.client import SessionStartLimit
-from disnake.errors import ConnectionClosed
-from disnake.gateway import ReconnectWebSocket
 from disnake.shard import AutoShardedClient, EventItem, EventType
 
-from shard_node.bridge import permits
+from shard_node.bridge.connecting import Connecting, Last
 from shard_node.bridge.feeds import Feeds
-from shard_node.bridge.gateway import (
-    HOLD_KEY,
-    Attempt,
-    NodeShard,
-    NodeWebSocket,
-    attempt_now,
-)
+from shard_node.bridge.gateway import HOLD_KEY, NodeShard
+from shard_node.bridge.keeping import Keeping
+from shard_node.bridge.mute import Mute
 from shard_node.bridge.reports import Reports
-from shard_node.reconnect import FATAL, IDENTIFY_AFTER, ReconnectPlan, Way
+from shard_node.bridge.tracking import Tracking
+from shard_node.bridge.warm import Start
+from shard_node.reconnect import FATAL, IDENTIFY_AFTER
 from shard_node.runtime import Node
 from shard_node.wire.bodies import ShardDisconnect
 from shard_node.wire.topics import SHARD_DISCONNECT
 
 _log = logging.getLogger(__name__)
-
-IDENTIFY_TIMEOUT_S: Final = 60.0
-"""From opening the connection to the IDENTIFY sent, the author's hook included."""
-RESUME_TIMEOUT_S: Final = 15.0
 
 
 class Hold:
@@ -44,12 +32,21 @@ class Hold:
         self.node = node
         self.client = client
         self.stopping = False
-        self._gateway: str | None = None
-        self._plans = {shard: ReconnectPlan() for shard in node.shards}
+        self._discard = False
+        self._connecting = Connecting(self)
         self._tasks: dict[int, asyncio.Task[None]] = {}
         self._launching: asyncio.Task[None] | None = None
         self._assign()
         client.__dict__[HOLD_KEY] = self
+        state = client._connection
+        self.stock = dict(state.parsers)
+        """disnake's parsers, before anybody stands in for them."""
+        self.mute = Mute(state.dispatch)
+        vars(state)["dispatch"] = self.mute
+        self.tracking = Tracking()
+        self.keeping: Keeping | None = None
+        """The journals; None where the node has none."""
+        self.start = Start(self)
         self.reports = Reports(self)
         self.feeds = Feeds(self.node, client._connection)
 
@@ -67,6 +64,13 @@ class Hold:
 
     # --- starting
 
+    def keep(self, folder: Path, token: str) -> None:
+        """Write journals in ``folder``. Without it the node works, but cannot be RESUMEd."""
+        try:
+            self.keeping = Keeping(self, folder, token)
+        except OSError as error:
+            _log.warning("no journal in %s, so each start IDENTIFYs: %s", folder, error)
+
     async def launch(self) -> None:
         """Ask for the gateway, then connect all shards at once, each when it is permitted.
 
@@ -74,7 +78,7 @@ class Hold:
         is lost while another still waits for its permit.
         """
         client = self.client
-        _, self._gateway, limit = await client.http.get_bot_gateway(
+        _, self._connecting.gateway, limit = await client.http.get_bot_gateway(
             encoding=client.gateway_params.encoding, zlib=client.gateway_params.zlib
         )
         client.session_start_limit = SessionStartLimit(limit)
@@ -90,7 +94,11 @@ class Hold:
             self.client._connection.shards_launched.set()
 
     async def _launch_one(self, shard_id: int) -> None:
-        ws = await self._connected(shard_id, None)
+        past = None if self.keeping is None else await self.keeping.take(shard_id)
+        if past is not None:
+            self.node.table.disconnected(shard_id, resumable=True)
+            self.reports.changed()
+        ws = await self._connecting.connected(shard_id, past)
         if ws is None:
             return
         shard = NodeShard(ws, self.client, self._queue.put_nowait)
@@ -108,7 +116,7 @@ class Hold:
             return running
         shard._cancel_task()
         self._tell_disconnected(shard, resume=resume)
-        self._plans[shard.id].connection_ended(time.monotonic())
+        self._connecting.ended(shard.id)
         task = asyncio.create_task(self._reopen(shard), name=f"shardctl: shard {shard.id}")
         self._tasks[shard.id] = task
         return task
@@ -116,7 +124,7 @@ class Hold:
     def _tell_disconnected(self, shard: NodeShard, *, resume: bool) -> None:
         ws, code = shard.ws, shard.ws.code
         if not resume or code in IDENTIFY_AFTER:
-            ws.forget_session()
+            self.forget(shard.id, ws)
         resumable = ws.session_id is not None
         self.node.table.disconnected(shard.id, resumable=resumable)
         self.node.refresh()
@@ -128,7 +136,7 @@ class Hold:
     async def _reopen(self, shard: NodeShard) -> None:
         try:
             await shard.ws.abandon()
-            ws = await self._connected(shard.id, shard.ws)
+            ws = await self._connecting.connected(shard.id, shard.ws)
         except Exception as error:
             self._terminate(error)
             return
@@ -136,75 +144,23 @@ class Hold:
             shard.ws = ws
             shard.launch()
 
-    async def _connected(self, shard_id: int, last: NodeWebSocket | None) -> NodeWebSocket | None:
-        """A connection of the shard: tries as its plan says, until one is made.
-
-        None once the node stops. Raises what no further try can mend.
-        """
-        plan = self._plans[shard_id]
-        while not self.stopping:
-            has_session = last is not None and last.session_id is not None
-            attempt = plan.next(has_session=has_session, spread=random.random())
-            if attempt.delay_s:
-                await asyncio.sleep(attempt.delay_s)
-            if attempt.way is Way.IDENTIFY and last is not None:
-                last.forget_session()
-                self.node.table.disconnected(shard_id, resumable=False)
-            try:
-                return await self._open(shard_id, attempt.way, last)
-            except ReconnectWebSocket as error:
-                if not error.resume and last is not None:
-                    last.forget_session()
-            except ConnectionClosed as error:
-                if error.code in FATAL:
-                    self.fatal(shard_id, error.code)
-                    raise
-                _log.warning("shard %d: %s", shard_id, error)
-            except _PASSING as error:
-                _log.warning("shard %d could not %s: %r", shard_id, attempt.way.value, error)
-            plan.failed()
-        return None
-
-    async def _open(self, shard_id: int, way: Way, last: NodeWebSocket | None) -> NodeWebSocket:
-        permit = None
-        if way is Way.IDENTIFY:
-            permit = await permits.take(self.node, shard_id)
-            self.node.table.permitted(shard_id)
-            self.node.refresh()
-        attempt = Attempt(permit)
-        token = attempt_now.set(attempt)
-        timeout_s = RESUME_TIMEOUT_S if permit is None else IDENTIFY_TIMEOUT_S
-        try:
-            return await asyncio.wait_for(self._from_client(shard_id, way, last), timeout_s)
-        except BaseException:
-            await attempt.abandon()
-            raise
-        finally:
-            attempt_now.reset(token)
-            if permit is not None:
-                permit.close()
-
-    async def _from_client(
-        self, shard_id: int, way: Way, last: NodeWebSocket | None
-    ) -> NodeWebSocket:
-        if way is Way.IDENTIFY or last is None:
-            return await NodeWebSocket.from_client(
-                self.client, initial=last is None, gateway=self._gateway, shard_id=shard_id
-            )
-        return await NodeWebSocket.from_client(
-            self.client,
-            gateway=last.resume_gateway if way is Way.RESUME else self._gateway,
-            shard_id=shard_id,
-            session=last.session_id,
-            sequence=last.sequence,
-            resume=True,
-        )
-
     # --- what happens to a shard
 
-    def settled(self, shard_id: int) -> None:
+    def settled(self, shard_id: int, *, resumed: bool) -> None:
         """READY or RESUMED came."""
-        self._plans[shard_id].succeeded(time.monotonic())
+        self._connecting.settled(shard_id)
+        if resumed:
+            self.start.resumed(shard_id)
+        else:
+            self.start.identified(shard_id)
+        if self.keeping is not None:
+            self.keeping.settled(shard_id, resumed=resumed)
+
+    def forget(self, shard_id: int, last: Last) -> None:
+        """The shard's session is over."""
+        last.forget_session()
+        if self.keeping is not None:
+            self.keeping.ended(shard_id)
 
     def shard_closed(self, shard: NodeShard) -> None:
         """A shard was disconnected on purpose."""
@@ -223,6 +179,7 @@ class Hold:
     def begin_stop(self, *, discard_sessions: bool = False) -> None:
         """No shard connects any more; the node's shards drain."""
         self.stopping = True
+        self._discard = discard_sessions
         self.node.table.drain()
         self.node.refresh()
         for task in (self._launching, *self._tasks.values()):
@@ -230,6 +187,13 @@ class Hold:
                 task.cancel()
         for shard in self.shards.values():
             shard.ws.discard_session = discard_sessions
+
+    def leave(self) -> None:
+        """The bot is closed and its handlers have ended: others may have the shards."""
+        self.reports.close()
+        self.start.close()
+        if self.keeping is not None:
+            self.keeping.close(discard=self._discard)
 
     @property
     def _queue(self) -> asyncio.PriorityQueue[EventItem]:
@@ -239,12 +203,3 @@ class Hold:
     def _terminate(self, error: Exception) -> None:
         """End the client's ``connect`` with ``error``, as stock disnake does."""
         self._queue.put_nowait(EventItem(EventType.terminate, None, error))
-
-
-_PASSING: tuple[type[Exception], ...] = (
-    OSError,
-    disnake.HTTPException,
-    disnake.GatewayNotFound,
-    aiohttp.ClientError,
-    asyncio.TimeoutError,
-)

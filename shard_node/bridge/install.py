@@ -16,7 +16,7 @@ from disnake.http import HTTPClient, Route
 from disnake.shard import AutoShardedClient
 from disnake.webhook.async_ import AsyncWebhookAdapter
 
-from shard_node.bridge import cogs, commands, origin, replies
+from shard_node.bridge import cogs, commands, origin, replies, tracking
 from shard_node.bridge.adopt import Adoption
 from shard_node.bridge.alive import NodeKeepAlive
 from shard_node.bridge.execute import Executor
@@ -35,6 +35,8 @@ def install(node: Node) -> Adoption:
     _hold_connecting(adoption)
     _hold_commands(adoption)
     cogs.install(node)
+    if node.settings.journal_dir is not None:
+        tracking.install()
     hold_runs()
     node.serve(COMMAND_EXEC, Executor(adoption).serve)
     if node.settings.sandbox:

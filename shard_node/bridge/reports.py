@@ -46,6 +46,10 @@ class Reports:
             {shard: held.ws.sequence or 0 for shard, held in shards.items()},
         )
 
+    def changed(self) -> None:
+        """Guilds came or went unseen."""
+        self._dirty = True
+
     def close(self) -> None:
         """No timer outlives the loop."""
         if self._timer is not None:
@@ -65,7 +69,7 @@ class Reports:
 
     def _ready(self, data: Any) -> None:
         shard = data["__shard_id__"]
-        self._hold.settled(shard)
+        self._hold.settled(shard, resumed=False)
         self._dirty = True
         self._purge(shard, {int(guild["id"]) for guild in data["guilds"]})
         awaited = [int(guild["id"]) for guild in data["guilds"] if guild.get("unavailable")]
@@ -74,7 +78,7 @@ class Reports:
 
     def _resumed(self, data: Any) -> None:
         shard = data["__shard_id__"]
-        self._hold.settled(shard)
+        self._hold.settled(shard, resumed=True)
         self._tell(self._node.table.resumed(shard))
 
     def _guild_created(self, data: Any) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+from typing import Final
 
 from shard_node.journal.frames import Damaged, read
 from shard_node.journal.place import Place, generation
 from shard_node.journal.records import SCHEMA, Head, Kind, Piece
 from shard_node.journal.story import Story
+
+_COPIES: Final = frozenset({Kind.GUILD, Kind.REST})
 
 
 class Follower:
@@ -24,7 +27,7 @@ class Follower:
         self._place, self._shard = place, shard
         self._files = dict[int, int]()
         self._last = self._at = 0
-        self._begun = self._missed = False
+        self._begun = self._missed = self._copied = False
 
     def more(self) -> list[Piece]:
         """What is new since the last call, in order of feeding; the first call: all of it.
@@ -58,6 +61,9 @@ class Follower:
         # Listed before the newest one that we know is read to its end: its writer is through
         # with it when the next one exists.
         segments = self._place.segments(self._shard)
+        if self._last and (not segments or generation(segments[-1]) < self._last):
+            text = "its journal is gone: the session is over, or events could not be written"
+            raise Damaged(text)
         if self._last:
             self._read(self._last, news)
         for path in segments:
@@ -79,11 +85,12 @@ class Follower:
             return
         records, end = read(os.pread(file, size, self._at))
         for record, place in records:
-            known = record.kind == Kind.GUILD and record.seq in self.story.guilds
+            if record.kind == Kind.GUILD:
+                self._copied = record.seq in self.story.guilds and not self._missed
             piece = self.story.take(number, self._at + place, record)
             if record.kind == Kind.HEAD:
                 self._check(self.story.head)
-            if piece is not None and (self._missed or not known):
+            if piece is not None and not (self._copied and record.kind in _COPIES):
                 news.append(piece)
         self._at += end
         self.story.end = (number, self._at)

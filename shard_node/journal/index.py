@@ -17,26 +17,25 @@ _PLACE_MASK = (1 << _SEGMENT_SHIFT) - 1
 
 
 class _Guild:
-    """``as_of``: what has this sequence number or a smaller one is in the snapshot."""
+    """``as_of``: what has this sequence number or a smaller one is in the snapshot. ``bytes``:
+    of the snapshot and of what is beside it."""
 
-    __slots__ = ("as_of", "kind", "places", "seqs", "sizes")
+    __slots__ = ("as_of", "bytes", "kind", "places", "seqs", "sizes")
 
     def __init__(self, kind: int, place: int, size: int, as_of: int) -> None:
-        self.kind, self.as_of = kind, as_of
-        self.places, self.sizes, self.seqs = (
-            array("Q", [place]),
-            array("I", [size]),
-            array("Q", [as_of]),
-        )
+        self.kind, self.as_of, self.bytes = kind, as_of, RECORD.size + size
+        self.places, self.sizes = array("Q", [place]), array("I", [size])
+        self.seqs = array("Q", [as_of])
 
 
 class Index:
-    """Live pieces by guild, and live bytes by segment. A guild's first place is its snapshot."""
+    """The places that are needed, by guild; the first one of a guild is its snapshot."""
 
     def __init__(self) -> None:
         self._guilds = dict[int, _Guild]()
-        self._live = dict[int, int]()
+        self._needed = dict[int, int]()
         self.live_bytes = 0
+        """Of snapshots and what is beside them: changes can be brought into these."""
 
     def __contains__(self, guild: int) -> bool:
         return guild in self._guilds
@@ -50,45 +49,44 @@ class Index:
     def event(self, guild: int, segment: int, place: int, size: int, seq: int) -> None:
         """The text of an event: a change of a guild that is known, else its first state."""
         found = self._guilds.get(guild)
-        where = segment << _SEGMENT_SHIFT | place
         if found is None:
-            self._guilds[guild] = _Guild(Kind.EVENT, where, size, seq)
-        elif seq <= found.as_of:
+            self._first(guild, Kind.EVENT, segment << _SEGMENT_SHIFT | place, size, seq)
             return
-        else:
-            found.places.append(where)
-            found.sizes.append(size)
-            found.seqs.append(seq)
-        size += RECORD.size
-        self._live[segment] = self._live.get(segment, 0) + size
-        self.live_bytes += size
+        found.places.append(segment << _SEGMENT_SHIFT | place)
+        found.sizes.append(size)
+        found.seqs.append(seq)
+        self._need(segment, RECORD.size + size)
 
     def snapshot(self, guild: int, segment: int, place: int, size: int, as_of: int) -> None:
         """A whole guild: what is not newer than ``as_of`` is dead."""
-        found = self._guilds.pop(guild, None)
-        made = self._guilds[guild] = _Guild(
-            Kind.GUILD, segment << _SEGMENT_SHIFT | place, size, as_of
-        )
-        self._count(segment, size + RECORD.size)
-        for where, length, seq in (
-            zip(found.places, found.sizes, found.seqs, strict=True) if found else ()
-        ):
+        found = self._guilds.get(guild)
+        self.gone(guild)
+        self._first(guild, Kind.GUILD, segment << _SEGMENT_SHIFT | place, size, as_of)
+        changes = zip(found.places, found.sizes, found.seqs, strict=True) if found else ()
+        for where, length, seq in changes:
             if seq > as_of:
-                made.places.append(where)
-                made.sizes.append(length)
-                made.seqs.append(seq)
-            else:
-                self._count(where >> _SEGMENT_SHIFT, -length - RECORD.size)
+                at = where >> _SEGMENT_SHIFT
+                self.event(guild, at, where & _PLACE_MASK, length, seq)
+
+    def rest(self, guild: int, segment: int, place: int, size: int) -> Piece:
+        """The text of an event that belongs beside a snapshot that was just taken."""
+        found = self._guilds[guild]
+        self.event(guild, segment, place, size, found.as_of)
+        found.bytes += RECORD.size + size
+        self.live_bytes += RECORD.size + size
+        return Piece(guild, Kind.EVENT, segment, place, size, found.as_of)
 
     def gone(self, guild: int) -> None:
         """All of it is dead."""
         found = self._guilds.pop(guild, None)
-        for where, length in zip(found.places, found.sizes, strict=True) if found else ():
-            self._count(where >> _SEGMENT_SHIFT, -length - RECORD.size)
+        if found is not None:
+            self.live_bytes -= found.bytes
+            for where, size in zip(found.places, found.sizes, strict=True):
+                self._need(where >> _SEGMENT_SHIFT, -RECORD.size - size)
 
-    def live(self, segment: int) -> int:
-        """Bytes of a segment that are needed."""
-        return self._live.get(segment, 0)
+    def needed(self, segment: int) -> int:
+        """Bytes of a segment that are in no other."""
+        return self._needed.get(segment, 0)
 
     def of(self, guild: int) -> list[Piece]:
         """A guild's snapshot and the changes after it, in their order."""
@@ -114,11 +112,17 @@ class Index:
         )
         yield from sorted(changes, key=lambda piece: piece.seq)
 
-    def _count(self, segment: int, size: int) -> None:
-        self._live[segment] = self._live.get(segment, 0) + size
-        self.live_bytes += size
-        if not self._live[segment]:
-            del self._live[segment]
+    def _first(self, guild: int, kind: int, where: int, size: int, as_of: int) -> None:
+        self._guilds[guild] = _Guild(kind, where, size, as_of)
+        self.live_bytes += RECORD.size + size
+        self._need(where >> _SEGMENT_SHIFT, RECORD.size + size)
+
+    def _need(self, segment: int, size: int) -> None:
+        needed = self._needed.get(segment, 0) + size
+        if needed:
+            self._needed[segment] = needed
+        else:
+            del self._needed[segment]
 
 
 def _pieces(guild: int, found: _Guild) -> Iterator[Piece]:

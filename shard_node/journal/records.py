@@ -44,6 +44,10 @@ class Kind(enum.IntEnum):
     """Rates of the shard's events; the last one counts."""
     ENDED = 12
     """The session is over: no RESUME."""
+    REST = 13
+    """The text of an event that is fed after the GUILD before it; the number is the guild's id."""
+    LASTS = 14
+    """``PAIR`` after ``PAIR``: what LAST has told, at the beginning of a segment."""
 
 
 class Record(NamedTuple):
@@ -55,6 +59,7 @@ class Record(NamedTuple):
 
 
 SEQ: Final = struct.Struct("<Q")
+
 PAIR: Final = struct.Struct("<QQ")
 
 
@@ -62,7 +67,7 @@ class _Body(msgspec.Struct, frozen=True, array_like=True):
     """Grows at its end, by fields that have defaults."""
 
 
-class Head(_Body):
+class Head(_Body, frozen=True):
     """Who writes a segment. ``before`` is the segment that it follows, ``before_bytes`` how
     much of that one its writer had read or written. ``at`` is seconds since the epoch."""
 
@@ -80,7 +85,7 @@ class Head(_Body):
     before_bytes: int = 0
 
 
-class Session(_Body):
+class Session(_Body, frozen=True):
     """A gateway session as READY told it; ``user`` and ``application`` as they came.
     ``carried``: a copy at the beginning of a later segment, nothing is dead by it."""
 
@@ -92,7 +97,7 @@ class Session(_Body):
     carried: bool = False
 
 
-class Started(_Body):
+class Started(_Body, frozen=True):
     """An event whose handlers have started. ``key``: id of its interaction or message."""
 
     seq: int
@@ -101,7 +106,7 @@ class Started(_Body):
     key: str = ""
 
 
-class Released(_Body):
+class Released(_Body, frozen=True):
     """Given up in order. ``at`` and ``last_at`` (last start of a handler): monotonic, s."""
 
     to: str

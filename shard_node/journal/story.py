@@ -97,7 +97,16 @@ class Story:
     def needs(self, segment: int) -> bool:
         """Whether something in a segment is in no later one."""
         user = self.user
-        return bool(self.guilds.live(segment)) or (user is not None and user.segment == segment)
+        return self.guilds.needed(segment) > 0 or (user is not None and user.segment == segment)
+
+    def lasts_plain(self) -> bytes:
+        """``lasts`` as a record has them."""
+        return b"".join(PAIR.pack(*last) for last in self.lasts.items())
+
+    def carried(self, seq: int) -> None:
+        """The session goes on in another segment: what is handled is in caches too."""
+        self.handled_seq = max(self.handled_seq, seq)
+        self.cache_seq = max(self.cache_seq, self.handled_seq)
 
     def headed(self, head: Head) -> None:
         """A segment begins; what ran in another process before was interrupted."""
@@ -111,17 +120,19 @@ class Story:
         self.released = None
 
     def changed(self, piece: Piece, event: str, raw: bytes | str) -> None:
-        """An event that changes caches, whose text is at this piece."""
+        """An event that changes caches, whose text is at this piece; newer than any before."""
         seq = piece.seq
         self.cache_seq = max(self.cache_seq, seq)
         self.handled_seq = max(self.handled_seq, seq)
-        if piece.guild:
-            self.guilds.event(piece.guild, piece.segment, piece.place, piece.length, seq)
-            if event == "GUILD_DELETE" and leaves(raw):
-                self.guilds.gone(piece.guild)
-                self._left(piece.guild)
-        elif event == "USER_UPDATE":
-            self.user = piece
+        guild = piece.guild
+        if not guild:
+            if event == "USER_UPDATE" and (self.user is None or seq >= self.user.seq):
+                self.user = piece
+        elif event == "GUILD_DELETE" and leaves(raw):
+            self.guilds.gone(guild)
+            self._left(guild)
+        elif event == "GUILD_CREATE" or guild in self.guilds:  # else the library drops it too
+            self.guilds.event(guild, piece.segment, piece.place, piece.length, seq)
 
     def pieces(self) -> Iterator[Piece]:
         """What caches are fed with, in this order: the bot's own user, guilds, changes. Then
@@ -147,11 +158,13 @@ class Story:
         match kind:
             case Kind.EVENT:
                 told = _told.decode(payload)
+                if seq <= self.cache_seq and told.t != "USER_UPDATE":
+                    return None
                 ids = {"id": told.d.id, "guild_id": told.d.guild_id}
                 guild = guild_of(told.t, ids) or 0
                 piece = Piece(guild, kind, segment, place, len(payload), seq)
                 self.changed(piece, told.t, payload)
-                return piece if guild or told.t == "USER_UPDATE" else None
+                return piece if guild or piece is self.user else None
             case Kind.SEEN:
                 self.handled_seq = max(self.handled_seq, seq)
             case Kind.LAST:
@@ -162,6 +175,8 @@ class Story:
                 (as_of,) = SEQ.unpack_from(payload)
                 self.guilds.snapshot(seq, segment, place, len(payload), as_of)
                 return Piece(seq, kind, segment, place, len(payload), as_of)
+            case Kind.REST:
+                return self.guilds.rest(seq, segment, place, len(payload))
             case Kind.START:
                 self.running.update((one.seq, one) for one in _started.decode(payload))
             case Kind.DONE:
@@ -172,7 +187,8 @@ class Story:
                 if not session.carried or (self.session and self.session.id != session.id):
                     self.begin(session, seq)
                     return Piece(0, kind, segment, place, len(payload), seq)
-                self.session, self.handled_seq = session, max(self.handled_seq, seq)
+                self.session = session
+                self.carried(seq)
             case _:
                 self._take_rare(kind, payload)
         return None
@@ -181,6 +197,9 @@ class Story:
         match kind:
             case Kind.HEAD:
                 self.headed(_head.decode(payload))
+            case Kind.LASTS:
+                for channel, message in PAIR.iter_unpack(payload):
+                    self.lasts[channel] = max(self.lasts.get(channel, 0), message)
             case Kind.WAITS:
                 self.waits = payload
             case Kind.PULSE:

@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import time
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import msgspec
 
+from shard_node.journal.cleaning import Cleaner
 from shard_node.journal.frames import FRAME_HEAD_BYTES, RECORD, frame, sealed
 from shard_node.journal.place import generation, segment_name
 from shard_node.journal.records import (
+    MUTATING,
     PAIR,
     Head,
     Kind,
@@ -28,6 +31,8 @@ from shard_node.journal.records import (
 )
 from shard_node.journal.segment import Segment
 from shard_node.journal.story import Story
+
+_log = logging.getLogger(__name__)
 
 SEGMENT_BYTES: Final = 8 << 20
 """A segment that is longer is left for the next one."""
@@ -56,17 +61,20 @@ class ShardJournal:
         self.story, self.broken = story, ""
         self._folder, self._head, self._loop = path.parent, head, loop
         self._number = 0
-        self._segment: Segment | None = None
+        self._segment = cast("Segment | None", None)
         self._parts = list[bytes]()
         self._size = self._count = self._seen = 0
         self._lasts = dict[int, tuple[int, int]]()
         self._started = list[Started]()
         self._done = list[int]()
+        self._cleaner = Cleaner(story)
         self._soon = False
         self._later: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self._closed = False
         self._open(generation(path), story.kept_session())
+        if self._segment is not None and not self._segment.pending:
+            self._unlink_dead()
 
     # -- What is told
 
@@ -75,11 +83,16 @@ class ShardJournal:
         self.close()
         self.story.begin(session, seq)
         self._open(self._number + 1, session)
+        self._unlink_dead()
 
     def event(self, seq: int, event: str, raw: str, guild: int | None) -> None:
-        """An event of ``MUTATING`` as it came; ``guild`` as ``guild_of`` says."""
-        if self._closed:
+        """An event as it came; ``guild`` as ``guild_of`` says. Of one that is not in
+        ``MUTATING`` nothing is kept: interactions have tokens."""
+        if event not in MUTATING:
+            self.seen(seq)
             return
+        if self._closed or seq <= self.story.cache_seq:
+            return  # what a predecessor has written is not told twice
         data = raw.encode()
         place = self._put(Kind.EVENT, seq, data)
         piece = Piece(guild or 0, Kind.EVENT, self._number, place, len(data), seq)
@@ -167,8 +180,35 @@ class ShardJournal:
         self._soon = False
 
     def clean(self, budget_s: float) -> bool:
-        """Bring what is live in the oldest segment into the newest. True: there is more."""
-        return budget_s < 0
+        """Bring what is live in the oldest segment into the newest, for about so long, a guild
+        at least. True: there is more to do."""
+        self.flush()
+        segment = self._segment
+        if self._closed or segment is None or segment.pending:
+            return False
+        try:
+            return self._clean(time.perf_counter() + budget_s)
+        except OSError as error:
+            _log.warning("shard %d: its journal is not cleaned: %s", self._head.shard, error)
+            return False
+
+    def _clean(self, until: float) -> bool:
+        paths = self._segments()
+        if not self._cleaner.wanted(paths):
+            return False
+        self._cleaner.choose(generation(paths[0]))
+        for records in self._cleaner.copies(paths):
+            self._put_copies(records)
+            if time.perf_counter() >= until:
+                self.flush()
+                return True
+        self.flush()
+        self._unlink_dead()
+        return self._cleaner.wanted(self._segments())
+
+    def _put_copies(self, records: list[Record]) -> None:
+        for record in records:
+            self.story.take(self._number, self._put(*record), record)
 
     def _put(self, kind: int, seq: int, payload: bytes) -> int:
         """The place of the payload in the segment."""
@@ -234,14 +274,12 @@ class ShardJournal:
             segment.close()
 
     def _open(self, number: int, session: Session | None) -> None:
-        """The first segment that this process or session has."""
+        """The first segment of this process, or of a session."""
         self.broken, self._closed = "", False
         try:
             self._begin(number, session)
         except OSError as error:
             self._break(error.strerror or str(error))
-        else:
-            self._unlink_dead()
 
     def _begin(self, number: int, session: Session | None) -> None:
         """A segment and its first frame: whose it is, and all that is of no guild, so that
@@ -257,24 +295,25 @@ class ShardJournal:
         records = [Record(Kind.HEAD, seq, _encode(told))]
         if session is not None:
             records.append(Record(Kind.SESSION, seq, _encode(session)))
+            if session.carried:
+                story.carried(seq)
         if story.running:
             records.append(Record(Kind.START, seq, _encode(list(story.running.values()))))
-        for kind, payload in ((Kind.WAITS, story.waits), (Kind.PULSE, story.pulse)):
-            if payload:
-                records.append(Record(kind, seq, payload))
+        kept = {Kind.WAITS: story.waits, Kind.PULSE: story.pulse, Kind.LASTS: story.lasts_plain()}
+        records += (Record(kind, seq, payload) for kind, payload in kept.items() if payload)
         self._segment, self._number = segment, number
         self._write(frame(records))
 
     def _unlink_dead(self) -> None:
         """The oldest segments, as long as nothing in them is needed."""
-        for path in self._older():
+        for path in self._segments()[:-1]:
             if self.story.needs(generation(path)):
                 return
             with contextlib.suppress(OSError):
                 path.unlink()
 
-    def _older(self) -> list[Path]:
-        found = [path for path in self._folder.iterdir() if 0 < generation(path) < self._number]
+    def _segments(self) -> list[Path]:
+        found = [path for path in self._folder.iterdir() if 0 < generation(path) <= self._number]
         return sorted(found, key=generation)
 
     def _break(self, why: str) -> None:
@@ -285,6 +324,7 @@ class ShardJournal:
         """No segment stays, so that nobody RESUMEs from what is not all."""
         self.close()
         self.story.forget()
+        self._cleaner = Cleaner(self.story)
         with contextlib.suppress(OSError):
-            for path in self._older():
+            for path in self._segments():
                 path.unlink()

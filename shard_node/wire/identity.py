@@ -12,6 +12,7 @@ A dead letter that is tried again has the sender ``dl-<number>#1``, which no soc
 
 from __future__ import annotations
 
+import hashlib
 import re
 from typing import NamedTuple
 
@@ -104,3 +105,9 @@ def parse_peer(routing_id: bytes) -> Peer | None:
     if not is_node_name(name) or not epoch.isdecimal() or len(epoch) > 18:
         return None
     return Peer(role, name, int(epoch))
+
+
+def application_key(api_base: str, token: str) -> str:
+    """A name for the application behind a token (its first segment) at an API."""
+    public = token.partition(".")[0]
+    return hashlib.sha256(f"{api_base}\0{public}".encode()).hexdigest()[:32]

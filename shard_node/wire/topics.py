@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from shard_node.wire import bodies, categories, state
+from shard_node.wire import bodies, categories, health, lifecycle, state
 from shard_node.wire.header import Kind
 from shard_node.wire.lanes import Lane
 
@@ -32,7 +32,9 @@ HEARTBEAT: Final = "node.heartbeat"
 FATAL: Final = "node.fatal"
 NODE_STOP: Final = "node.stop"
 NODE_GONE: Final = "node.gone"
+NODE_RECOVERED: Final = "node.recovered"
 SUBSCRIBE: Final = "node.subscribe"
+SHARD_HEALTH: Final = "shard.health"
 PERMIT: Final = "identify.permit"
 IDENTIFY_SENT: Final = "identify.sent"
 PERMIT_RETURN: Final = "identify.return"
@@ -97,7 +99,9 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     FATAL: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.NodeFatal),
     NODE_STOP: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.NodeStop),
     NODE_GONE: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.NodeGone),
+    NODE_RECOVERED: TopicSpec(Kind.EVENT, Lane.CONTROL, lifecycle.Recovered),
     SUBSCRIBE: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.Subscribe),
+    SHARD_HEALTH: TopicSpec(Kind.EVENT, Lane.CONTROL, health.ShardHealth),
     PERMIT: TopicSpec(Kind.REQUEST, Lane.CONTROL, bodies.PermitRequest, bodies.PermitGrant),
     IDENTIFY_SENT: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.IdentifySent),
     PERMIT_RETURN: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.PermitReturn),

@@ -137,6 +137,7 @@ def settle(
         api_base=_api_base(),
         token_env=token_env,
         routes=config.routes,
+        lifecycle=config.lifecycle,
         state=recorded(config.state, fleet, config.path.parent if config.path else folder),
     )
     secrets = {} if sandbox else _secrets(folder, token_env, config, target)

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from broker.config import application_key, read_config, read_record
+from broker.config import read_config, read_record
 from broker.core.events import (
     Exited,
     GatewayFailed,
@@ -38,6 +38,7 @@ from broker.ports.folders import (
 from broker.ports.gateway_info import fetch, read_answer
 from broker.ports.supervisor import LineError, SupervisorPort, read_line
 from broker.ports.wake import Wake
+from shard_node.wire.identity import application_key
 from tests.support.broker_rig import TOKEN, FakeApi
 
 RECORD: dict[str, Any] = {

@@ -13,9 +13,12 @@ from broker.core.stateport import MemoryPort, SharedState
 from broker.services import sweeping
 from broker.services.sweeping import PIECE, PIECE_S, SWEPT, Sweeper
 from shard_node.state.economy import RECENT_MAX, Deposit
+from shard_node.state.erasing import ForgetUser
 from shard_node.state.errors import StateError
 from shard_node.state.keys import PARTITIONS, Table, partition_of
+from shard_node.state.members import DeleteMember, UpdateMember
 from shard_node.state.moderation import BanUser
+from shard_node.state.traces import mentions
 from shard_node.state.values import DeleteValue, SetValue
 from shard_node.wire import topics
 from shard_node.wire.state import StateOutcome, StateTrim
@@ -221,3 +224,48 @@ def test_other_commits_and_requests_go_on_between_the_pieces(world: Swept) -> No
         answers.append(world.done(SetValue("v", len(answers))).lsn)
         world.give(StateCommitted(0))
     assert len(answers) >= NAMES // SWEPT
+
+
+USER = 80351110224678912
+GUILD = next(guild for guild in range(1, 9999) if partition_of(guild) == PARTITIONS - 1)
+"""What is found of it is found first, and swept when all else was looked at."""
+
+
+def test_no_record_tells_of_a_person_who_was_forgotten_while_rows_were_looked_at() -> None:
+    world = Swept()
+    world.done(UpdateMember(GUILD, USER, fields={"x": 1}))
+    world.done(DeleteMember(GUILD, USER))
+    world.done(SetValue("w", 1))
+    world.done(DeleteValue("w"))
+    for _ in range(40):
+        world.done(SetValue("v", 1))
+    world.trim()
+    sweeper = world.broker._services["retention"]._sweeper
+    world.tick(PIECE_S)
+    assert any(USER in name for name in sweeper._found) and sweeper._places
+    world.auto = False
+    number = world.do(world.tx(ForgetUser(USER)))
+    assert world.shared.forgetting_soon
+    for _ in range(100):  # all is looked at; the commit is under way
+        world.tick(PIECE_S)
+    assert not sweeper._places and sweeper._found and len(world.keeps) == 1
+    durable = [world.durable()]  # which the file does not show
+    assert world.answer(number).outcomes[0].error is None
+    for _ in range(100):
+        world.tick(PIECE_S)
+        while world.keeps:
+            durable.append(world.durable())
+    for keep in durable:
+        world.settle(keep)
+    while world.erases:
+        world.erase()
+        world.tick(PIECE_S)
+    world.auto = True
+    world.sweep()
+    told = [
+        entry.kinds
+        for entry in world.port.entries(0, 1000)
+        if (payload := entry.payload()) and mentions(payload, USER)
+    ]
+    assert told == [("ForgetUser",)]
+    assert world.tables()[Table.GONE] == 0 and not world.shared.forgetting

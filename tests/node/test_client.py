@@ -314,6 +314,22 @@ def test_a_blocked_loop_shows_as_lag(context: zmq.Context, endpoint: str) -> Non
         )
 
 
+def test_a_hang_is_told_of_at_its_very_moment(context: zmq.Context, endpoint: str) -> None:
+    """Not at the beat after it: here the beats are 10 s apart."""
+    with FakeBroker(endpoint) as broker, Beating(context, endpoint) as beating:
+        broker.wait(topics.HEARTBEAT, 2)
+        beating.thread._hang_s = 0.5
+        beating.touch = False
+        beats = len(broker.of(topics.HEARTBEAT))
+        wait_for("a question", lambda: beating.vitals.asked_at > beating.vitals.touched_at)
+        beating.thread._interval_s = 10.0
+        asked_at = beating.vitals.asked_at
+        seen = broker.wait(topics.HEARTBEAT, beats + 3)[-1]
+        lags = [b.body.loop_lag_ms for b in broker.of(topics.HEARTBEAT)]
+        assert any(500 - 1 <= lag < 900 for lag in lags), lags
+        assert seen.at - asked_at < 2.0
+
+
 def test_without_a_broker_it_queues_nothing(context: zmq.Context, endpoint: str) -> None:
     with Beating(context, endpoint) as beating:
         wait_for("some beats", lambda: beating.thread._counter >= 6)

@@ -33,6 +33,8 @@ ALLOWED: dict[str, set[str]] = {
         "store.records",
     },
     "broker": {"broker", "shard_node.wire", "shard_node.state", "store", "msgspec"},
+    # Looks which journals of nodes can be resumed.
+    "broker.ports.journals": {"broker", "shard_node.journal", "msgspec"},
     "shardctl.supervisor": {"shardctl.supervisor", "shardctl.launch", "shardctl.paths"},
     "shardctl.cli.sandbox": {"shardctl", "shard_node.sandbox", "click", "rich"},
     # Asks as a program of a bot's author does.

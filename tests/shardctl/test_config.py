@@ -49,6 +49,8 @@ def test_both_files_mean_the_same(tmp_path: Path) -> None:
         ("sandbox = {guilds = 'x'}\n", 1, ["guilds = 'x'"]),
         ('shards = 4\nfleet = "A B"\n', 2, ["fleet = 'A B'", "at most 64 of a-z 0-9 _ -"]),
         ("sandbox = 4\n", 1, ["a table"]),
+        ("[lifecycle]\nhang_s = 1\n", 2, ["hang_s = 1", "seconds from 2 to 3600"]),
+        ("[lifecycle]\nhang = 9\n", 2, ["'hang'", "did you mean 'hang_s'"]),
         ('token = "abc"\n', 1, ["token_file"]),
     ],
 )
@@ -63,6 +65,15 @@ def test_a_bad_value_is_named_by_line_and_key(
     assert caught.value.exit_code == 78
     for word in words:
         assert word in shown
+
+
+def test_a_loop_must_lag_before_it_hangs(tmp_path: Path) -> None:
+    write(tmp_path, "shards = 4\n[lifecycle]\nhang_s = 5\nlag_s = 0.5\n")
+    assert config.load(tmp_path).lifecycle == {"hang_s": 5, "lag_s": 0.5}
+    path = write(tmp_path, "shards = 4\n[lifecycle]\nlag_s = 20\n")
+    with pytest.raises(ConfigError) as caught:
+        config.load(tmp_path)
+    assert f"{path}:2: [lifecycle] lag_s = 20 must be less than hang_s = 15." in str(caught.value)
 
 
 def test_the_line_is_found_inside_a_project_file(tmp_path: Path) -> None:

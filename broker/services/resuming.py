@@ -1,0 +1,73 @@
+"""What costs no session start: shards whose journal can be resumed, and how that went."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from broker.core.effects import Effects, Log
+from broker.core.events import Asked, Event
+from broker.core.fleet import Fleet
+from broker.core.inflight import Ref
+from shard_node.wire.bodies import ShardDisconnect, ShardReady
+from shard_node.wire.lifecycle import INTERRUPTED_MAX, Interrupted, Recovered
+from store.records import Durable
+
+RESUME_MAX_S: Final = 600.0
+"""A process that was heard of longer ago has left no session that lives."""
+KEY_MAX_CHARS: Final = 64
+
+
+class Resuming:
+    """Writes ``Fleet.resumable``: the shards that have a session in a journal."""
+
+    def __init__(self, fleet: Fleet, _durable: Durable) -> None:
+        self._fleet = fleet
+
+    def on(self, event: Event, _now: float) -> Effects:
+        match event:
+            case Asked(body=ShardReady(shard=shard)):
+                self._fleet.resumable.add(shard)
+            case Asked(body=ShardDisconnect(shard=shard, resumable=False)):
+                self._fleet.resumable.discard(shard)
+            case Asked(ref=ref, body=Recovered() as body):
+                return self._recovered(ref, body)
+        return []
+
+    def next_deadline(self) -> float | None:
+        """None: nothing waits here."""
+        return None
+
+    def _recovered(self, ref: Ref, body: Recovered) -> Effects:
+        node = self._fleet.nodes[ref.peer.name]
+        if body.shard not in node.rows:
+            self._fleet.reject("shard")
+            return []
+        how = "resumed" if body.resumed else "identified_again"
+        self._fleet.counts[f"shard_{how}"] += 1
+        count = len(body.interrupted) + max(0, body.more)
+        if not count:
+            return []
+        self._fleet.counts["handlers_interrupted"] += count
+        said = "; ".join(_said(one) for one in body.interrupted[:INTERRUPTED_MAX])
+        more = f" and {body.more} more" if body.more > 0 else ""
+        text = f"shard {body.shard}: not handled to the end, and not again: {said}{more}"
+        node.reason = f"{node.reason}; {text}" if node.reason else text
+        return [Log("WARNING", f"node {node.name}#{node.epoch}, {text}")]
+
+
+def starts_needed(fleet: Fleet, shards: Iterable[int], now: float) -> int:
+    """How many of these shards cannot RESUME, so that a start of theirs is an IDENTIFY."""
+    return sum(not _resumes(fleet, shard, now) for shard in shards)
+
+
+def _resumes(fleet: Fleet, shard: int, now: float) -> bool:
+    node = fleet.holder(shard)
+    heard = node is None or now - node.heard_at <= RESUME_MAX_S
+    return heard and shard in fleet.resumable
+
+
+def _said(one: Interrupted) -> str:
+    guild = f" of guild {one.guild}" if one.guild else ""
+    key = f" ({one.key[:KEY_MAX_CHARS]})" if one.key else ""
+    return f"{one.event[:KEY_MAX_CHARS]} {one.seq}{guild}{key}"

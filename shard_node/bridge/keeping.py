@@ -1,0 +1,253 @@
+"""The journals of this process's shards: begun, written, given up; what predecessors left."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from shard_node.bridge.tracking import Line, Tracking
+from shard_node.bridge.warm import Feeder
+from shard_node.gate import Gate
+from shard_node.journal.follow import Follower
+from shard_node.journal.place import Place
+from shard_node.journal.records import Head, Session, Started
+from shard_node.journal.story import Story
+from shard_node.journal.writer import ShardJournal
+from shard_node.wire.identity import application_key
+from shard_node.wire.lifecycle import INTERRUPTED_MAX, Interrupted, Recovered
+from shard_node.wire.topics import NODE_RECOVERED
+
+if TYPE_CHECKING:
+    from shard_node.bridge.hold import Hold
+
+_log = logging.getLogger(__name__)
+
+LOCK_WARNING_S: Final = 5.0
+"""How often a shard that another process still holds is complained of."""
+ALIVE_EVERY_S: Final = 30.0
+"""A journal's age is that of its last write; a shard without events is touched."""
+CLEAN_BUDGET_S: Final = 0.003
+CLEAN_EVERY_S: Final = 0.05
+_BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+
+
+class Past:
+    """What a predecessor left of a shard's session; stands in for its last connection."""
+
+    def __init__(self, session: Session, sequence: int) -> None:
+        self.session_id: str | None = session.id
+        self.sequence: int | None = sequence
+        self.resume_gateway: str | None = session.url
+
+    def forget_session(self) -> None:
+        """The next connection IDENTIFYs."""
+        self.session_id = self.sequence = self.resume_gateway = None
+
+
+class Was(NamedTuple):
+    """Where the process before was when it ended."""
+
+    handled_seq: int
+    running: tuple[Started, ...]
+
+
+class Keeping:
+    """Of one bot. ``journals`` are those that are written now, by shard."""
+
+    def __init__(self, hold: Hold, folder: Path, token: str) -> None:
+        """Raises OSError where the folder cannot be used."""
+        settings = hold.node.settings
+        self.client = hold.client
+        self.gate = Gate()
+        self.tracking: Tracking = hold.tracking
+        self.feeder = Feeder(hold.client._connection, hold.mute, hold.stock)
+        self.journals: dict[int, ShardJournal] = {}
+        self._node = hold.node
+        self._resume_max_s = settings.resume_max_s
+        self._boot_id = _boot_id()
+        key = application_key(settings.api_base, token)
+        self.place = Place(folder, settings.num_shards, self._boot_id, key)
+        self._lines: dict[int, Line] = {}
+        self._paths: dict[int, Path] = {}
+        self._was: dict[int, Was] = {}
+        self._tasks = [
+            asyncio.create_task(self._stay_young(), name="shardctl: journals' age"),
+            asyncio.create_task(self._clean(), name="shardctl: journals' cleaning"),
+        ]
+
+    # --- what predecessors left
+
+    async def take(self, shard: int) -> Past | None:
+        """Wait for the shard's lock, feed the caches from its journal and begin to write it.
+        None: there is nothing to RESUME."""
+        while not await self.place.wait(shard, LOCK_WARNING_S):
+            _log.warning("shard %d is still held by another process; waiting", shard)
+        story, past = Story(), None
+        follower = Follower(self.place, shard)
+        try:
+            pieces = follower.more()
+            if follower.story.head is not None:
+                read = follower.story
+                self._was[shard] = Was(read.handled_seq, tuple(read.running.values()))
+            problem = follower.problem or self._unusable(shard, follower.story)
+            if problem:
+                _log.log(*_said(shard, problem))
+            elif follower.story.session is not None:
+                self.feeder.feed(follower, pieces)
+                story = follower.story
+                past = Past(follower.story.session, story.handled_seq)
+        except Exception:
+            _log.exception("shard %d: its journal could not be read; it IDENTIFYs", shard)
+            story, past = Story(), None
+        finally:
+            follower.close()
+        self._begin(shard, story)
+        return past
+
+    def _unusable(self, shard: int, story: Story) -> str:
+        if story.session is None:
+            return "nothing"
+        segments = self.place.segments(shard)
+        age_s = time.time() - segments[-1].stat().st_mtime
+        if age_s > self._resume_max_s:
+            return f"its journal is {age_s:.0f} s old, sessions live {self._resume_max_s:.0f} s"
+        return ""
+
+    def _begin(self, shard: int, story: Story) -> None:
+        node = self._node
+        try:
+            path = self.place.next_segment(shard, node.name, node.epoch)
+            head = Head(
+                self._boot_id,
+                self.place.application,
+                node.num_shards,
+                shard,
+                node.name,
+                node.epoch,
+                os.getpid(),
+                int(path.name.partition("-")[0]),
+                time.time(),
+            )
+            self.journals[shard] = ShardJournal(path, head, story, asyncio.get_running_loop())
+        except OSError as error:
+            _log.warning("shard %d has no journal, a respawn IDENTIFYs: %s", shard, error)
+
+    # --- what the tap tells
+
+    def line(self, shard: int, journal: ShardJournal) -> Line:
+        """The session whose events come now."""
+        line = self._lines.get(shard)
+        if line is None or not line.alive or line.journal is not journal:
+            line = self._lines[shard] = Line(journal)
+        return line
+
+    def new_session(self, shard: int, seq: int, session: Session) -> None:
+        """READY came."""
+        self._end_line(shard)
+        self.gate.fresh(shard)
+        self.journals[shard].session(seq, session)
+
+    def ended(self, shard: int) -> None:
+        """The session is over: nobody can RESUME it."""
+        self._end_line(shard)
+        journal = self.journals.get(shard)
+        if journal is not None:
+            journal.ended()
+
+    def give_up(self, shard: int) -> None:
+        """No journal is better than one with a hole."""
+        self.ended(shard)
+        self.journals.pop(shard, None)
+
+    def _end_line(self, shard: int) -> None:
+        line = self._lines.pop(shard, None)
+        if line is not None:
+            line.alive = False
+
+    # --- what is told of it
+
+    def settled(self, shard: int, *, resumed: bool) -> None:
+        """The first READY or RESUMED of a process: what its predecessor did not finish."""
+        was = self._was.pop(shard, None)
+        if was is None:
+            return
+        named = tuple(Interrupted(one.seq, one.event, one.guild, one.key) for one in was.running)
+        more = max(0, len(named) - INTERRUPTED_MAX)
+        body = Recovered(
+            shard,
+            self._node.num_shards,
+            was.handled_seq,
+            resumed,
+            named[:INTERRUPTED_MAX],
+            more,
+        )
+        if named:
+            _log.warning("shard %d: not handled to the end, and not again: %s", shard, _named(body))
+        self._node.send_event(NODE_RECOVERED, body)
+
+    # --- the end
+
+    def close(self, *, discard: bool = False) -> None:
+        """The process gives its shards up in order. ``discard``: their sessions with them."""
+        for task in self._tasks:
+            task.cancel()
+        for shard, journal in self.journals.items():
+            if discard:
+                self.ended(shard)
+            else:
+                journal.release("", time.monotonic(), "stop")
+        self.journals.clear()
+        self.place.close()
+
+    # --- in the background
+
+    async def _stay_young(self) -> None:
+        while True:
+            await asyncio.sleep(ALIVE_EVERY_S)
+            for shard in list(self.journals):
+                segments = self.place.segments(shard)
+                if segments:
+                    _touch(segments[-1])
+
+    async def _clean(self) -> None:
+        while True:
+            more = False
+            for journal in list(self.journals.values()):
+                more |= journal.clean(CLEAN_BUDGET_S)
+                await asyncio.sleep(0)
+            await asyncio.sleep(CLEAN_EVERY_S if more else 1.0)
+
+
+def _touch(path: Path) -> None:
+    try:
+        os.utime(path)
+    except OSError as error:
+        _log.debug("%s: %s", path, error)
+
+
+def _said(shard: int, problem: str) -> tuple[Any, ...]:
+    if problem == "nothing":
+        return (logging.DEBUG, "shard %d has no journal; it IDENTIFYs", shard)
+    return (logging.WARNING, "shard %d IDENTIFYs: %s", shard, problem)
+
+
+def _boot_id() -> str:
+    """What changes with each boot; where the system has none, no journal outlives the process."""
+    try:
+        return _BOOT_ID.read_text().strip()
+    except OSError:
+        return f"process-{os.getpid()}"
+
+
+def _named(body: Recovered) -> str:
+    said = [
+        f"{one.event} {one.seq}"
+        + (f" of guild {one.guild}" if one.guild else "")
+        + (f" ({one.key})" if one.key else "")
+        for one in body.interrupted
+    ]
+    return ", ".join(said) + (f" and {body.more} more" if body.more else "")

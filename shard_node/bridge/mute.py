@@ -1,0 +1,38 @@
+"""disnake's ``dispatch`` of one bot, which can be silent: caches are fed without handlers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+
+class Mute:
+    """Stands in for ``ConnectionState.dispatch``.
+
+    ``ready`` passes once a process: a shard that IDENTIFYs again is not the bot's start.
+    """
+
+    def __init__(self, dispatch: Callable[..., Any]) -> None:
+        self._dispatch = dispatch
+        self._silent = 0
+        self._was_ready = False
+
+    def __call__(self, event: str, *args: Any) -> None:
+        """What disnake's parsers call."""
+        if self._silent:
+            return
+        if event == "ready":
+            if self._was_ready:
+                return
+            self._was_ready = True
+        self._dispatch(event, *args)
+
+    @contextmanager
+    def silence(self) -> Iterator[None]:
+        """Nothing is dispatched meanwhile."""
+        self._silent += 1
+        try:
+            yield
+        finally:
+            self._silent -= 1
