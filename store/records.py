@@ -88,6 +88,37 @@ class LeaseRecord(Record, frozen=True):
     boot_id: str
 
 
+class StepRecord(Record, frozen=True):
+    """One process's part of an operation. ``target``: the node that gets the shards, which
+    is ``node`` itself where it is replaced; the epochs are those of the two processes.
+    ``flipped``: the shards are the target's; ``undone``: it was cancelled and goes back."""
+
+    node: str
+    shards: tuple[int, ...]
+    state: str = "waiting"
+    old_epoch: int = 0
+    new_epoch: int = 0
+    target: str = ""
+    target_epoch: int = 0
+    reason: str = ""
+    flipped: bool = False
+    undone: bool = False
+
+
+class OperationRecord(Record, frozen=True):
+    """Something that takes long: a respawn, a move. ``id`` is ``op-`` and the number."""
+
+    id: str
+    kind: str
+    state: str
+    args: dict[str, Any]
+    steps: tuple[StepRecord, ...]
+    number: int
+    started_ms: int
+    boot_id: str
+    reason: str = ""
+
+
 class Forget(NamedTuple):
     """Removes the record of this type and name."""
 
@@ -111,6 +142,7 @@ TABLES: Final[dict[type[Record], Table]] = {
     LedgerRecord: Table(b"ledger", None),
     CommandsRecord: Table(b"commands/", lambda record: record.application),
     LeaseRecord: Table(b"lease/", lambda record: record.name),
+    OperationRecord: Table(b"operation/", lambda record: record.id),
 }
 
 
@@ -123,6 +155,7 @@ class Durable:
     ledger: LedgerRecord | None = None
     digests: dict[str, str] = field(default_factory=dict)
     leases: dict[str, LeaseRecord] = field(default_factory=dict)
+    operations: dict[str, OperationRecord] = field(default_factory=dict)
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -168,6 +201,8 @@ def collect(durable: Durable, record: Record) -> None:
             durable.digests[record.application] = record.digest
         case LeaseRecord():
             durable.leases[record.name] = record
+        case OperationRecord():
+            durable.operations[record.id] = record
         case _:
             msg = f"no place for {type(record).__name__}"
             raise TypeError(msg)

@@ -1,4 +1,5 @@
-"""How long the processes of nodes may take: ``[lifecycle]`` of the settings."""
+"""How long the processes of nodes may take, and the steps of a hand-over between two of them:
+``[lifecycle]`` of the settings."""
 
 from __future__ import annotations
 
@@ -10,7 +11,24 @@ from shard_node.wire.limits import HEARTBEAT_LOST_S
 @dataclass(frozen=True, slots=True)
 class LifecycleLimits:
     """``hang_s``: a node whose heartbeat thread is silent for so long, or whose event loop does
-    not turn for so long, is killed; ``lag_s``: from here on a loop that lags is `degraded`."""
+    not turn for so long, is killed; ``lag_s``: from here on a loop that lags is `degraded`.
+
+    ``ready_s`` from a successor's spawn to its being warm, ``ready_max_s`` with the
+    heartbeats of one that still imports its bot. ``retake_s``: how long a shard that was given
+    up is nobody's before its old process takes it back. ``settle_s``: how long a successor has
+    to live with its shards before the old process gives up for good. ``spare_bytes`` stay
+    free beside a second process.
+    """
 
     hang_s: float = HEARTBEAT_LOST_S
     lag_s: float = 1.0
+    ready_s: float = 60.0
+    ready_max_s: float = 300.0
+    arm_s: float = 10.0
+    release_s: float = 5.0
+    retake_s: float = 1.0
+    take_s: float = 15.0
+    settle_s: float = 3.0
+    linger_s: float = 900.0
+    spare_bytes: int = 64 << 20
+    told_again_s: float = 1.0

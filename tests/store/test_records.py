@@ -12,10 +12,12 @@ from store.records import (
     Forget,
     LeaseRecord,
     LedgerRecord,
+    OperationRecord,
     PermitRecord,
     PlanNode,
     PlanRecord,
     Record,
+    StepRecord,
     collect,
     key_of,
     read_record,
@@ -30,6 +32,9 @@ SAMPLES: tuple[Record, ...] = (
     ),
     CommandsRecord("app", "digest"),
     LeaseRecord("daily", "a", 7, 99.0, "boot"),
+    OperationRecord(
+        "op-3", "respawn", "running", {}, (StepRecord("a", (0, 1), "running", 5, 6),), 3, 9, "boot"
+    ),
 )
 
 
@@ -56,6 +61,7 @@ def test_collect_puts_each_in_its_place() -> None:
     assert durable.ledger == SAMPLES[2]
     assert durable.digests == {"app": "digest"}
     assert durable.leases["daily"].node == "a"
+    assert durable.operations == {"op-3": SAMPLES[5]}
 
 
 def test_a_strange_key_is_not_ours_and_a_strange_value_is_refused() -> None:
