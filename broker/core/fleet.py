@@ -13,11 +13,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from broker.core.letters import Letters
+from broker.core.procs import Proc
 from broker.core.settings import Settings
 from broker.core.stateport import SharedState
 from broker.core.states import NodeState, StateError, step
 from broker.core.table import Table
 from shard_node.wire.bodies import ShardReport, ShardState
+from shard_node.wire.handover import Phase
 from shard_node.wire.limits import TOPIC_MAX_CHARS, TOPICS_PER_NODE_MAX
 from shard_node.wire.shard_states import REPORTABLE, ShardEvent, after
 
@@ -41,6 +43,8 @@ class ShardRow:
     sequence: int = 0
     trouble: str = ""
     """Why its node is about to leave its connection."""
+    events_per_s: float = 0.0
+    voice: int = 0
 
     def on(self, event: ShardEvent) -> None:
         """A transition of ours. Raises StateError outside the table."""
@@ -58,6 +62,8 @@ class ShardRow:
         self.guilds = report.guilds
         self.latency_ms = report.latency_ms
         self.sequence = report.sequence
+        self.events_per_s = report.events_per_s
+        self.voice = report.voice
         return True
 
 
@@ -90,6 +96,12 @@ class Node:
     loop_lag_ms: float = 0.0
     degraded_ms: float = 1000.0
     """A loop that lags more makes the node `degraded`."""
+    cpu_s: float = 0.0
+    phases: dict[int, Phase] = field(default_factory=dict)
+    """By shard, as its process reports them for the operation ``op``."""
+    op: str = ""
+    reported: bool = False
+    """Whether its process has registered with this broker."""
     troubles: dict[str, int] = field(default_factory=dict)
     disnake: str = ""
     reason: str = ""
@@ -151,6 +163,8 @@ class Fleet:
     shared: SharedState = field(default_factory=SharedState)
     resumable: set[int] = field(default_factory=set)
     """The shards whose journal has a session: they start without an IDENTIFY."""
+    procs: dict[tuple[str, int], Proc] = field(default_factory=dict)
+    """Living processes beside the current ones of their nodes."""
 
     def resize(self, num_shards: int) -> None:
         """Sets the number of shards."""
@@ -169,6 +183,10 @@ class Fleet:
         """The node of this name, if this epoch is that of its process."""
         node = self.nodes.get(name)
         return node if node is not None and node.epoch == epoch > 0 else None
+
+    def lives(self, name: str, epoch: int) -> bool:
+        """Whether this is a living process of ours, the current one of its node or not."""
+        return self.current(name, epoch) is not None or (name, epoch) in self.procs
 
     def holder(self, shard: int) -> Node | None:
         """The node in whose plan a shard is."""

@@ -47,13 +47,19 @@ class ErrorBody(Body, frozen=True):
 
 
 class ShardReport(Body, frozen=True):
-    """One shard as its node sees it. ``latency_ms`` is -1 before the first ACK."""
+    """One shard as its node sees it. ``latency_ms`` is -1 before the first ACK. ``phase`` is
+    how far it is in the hand-over ``op`` (see shard_node.wire.handover); ``events_per_s`` what
+    came of late; ``voice`` counts voice clients."""
 
     id: int
     state: ShardState
     guilds: int = 0
     latency_ms: float = -1.0
     sequence: int = 0
+    phase: str = ""
+    op: str = ""
+    events_per_s: float = 0.0
+    voice: int = 0
 
 
 class Register(Body, frozen=True):
@@ -91,7 +97,9 @@ class Heartbeat(Body, frozen=True):
 
     ``loop_lag_ms`` is how long the event loop has not turned; the memory is the resident
     set; ``queue`` counts what waits in the node's outbox; ``troubles`` counts what it has
-    dropped and refused since it began, by names of its own.
+    dropped and refused since it began, by names of its own; ``cpu_s`` is the processor time
+    since then; ``lingers`` counts what waits in a process that has given its shards up: views,
+    modals, waiters, handlers.
     """
 
     counter: int
@@ -100,6 +108,8 @@ class Heartbeat(Body, frozen=True):
     queue: int
     shards: tuple[ShardReport, ...]
     troubles: dict[str, int] = {}
+    cpu_s: float = 0.0
+    lingers: int = 0
 
 
 class HeartbeatAck(Body, frozen=True):
@@ -255,16 +265,31 @@ class StatusRequest(Body, frozen=True):
 
 
 class RespawnRequest(Body, frozen=True):
-    """Start again the processes that hold these shards."""
+    """Replace the processes that hold these shards, these ``nodes``, or ``everything``.
+
+    ``max_unavailable`` at a time; with ``abort_on_fail`` no more after one that failed.
+    ``in_sequence``: the old one ends before the new one starts; ``queue``: wait for an
+    operation that has the same shards, instead of being refused.
+    """
 
     shards: tuple[int, ...]
     dry_run: bool = False
+    nodes: tuple[str, ...] = ()
+    everything: bool = False
+    max_unavailable: int = 1
+    abort_on_fail: bool = False
+    drain_voice_s: float = 0.0
+    in_sequence: bool = False
+    queue: bool = False
 
 
 class RespawnReply(Body, frozen=True):
-    """``nodes`` maps each node that is started again to all the shards it holds."""
+    """``nodes`` maps each node that is replaced to all the shards it holds. ``op`` is the
+    operation, empty for a dry run; ``plan`` what is known before (see OpReply)."""
 
     nodes: dict[str, tuple[int, ...]]
+    op: str = ""
+    plan: dict[str, Any] = {}
 
 
 class StopRequest(Body, frozen=True):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from shard_node.wire import bodies, categories, health, lifecycle, state
+from shard_node.wire import bodies, categories, handover, health, lifecycle, operations, state
 from shard_node.wire.header import Kind
 from shard_node.wire.lanes import Lane
 
@@ -35,6 +35,14 @@ NODE_GONE: Final = "node.gone"
 NODE_RECOVERED: Final = "node.recovered"
 SUBSCRIBE: Final = "node.subscribe"
 SHARD_HEALTH: Final = "shard.health"
+SHARD_ARM: Final = "shard.arm"
+SHARD_RELEASE: Final = "shard.release"
+SHARD_DISARM: Final = "shard.disarm"
+SHARD_SETTLE: Final = "shard.settle"
+SHARD_MOVED: Final = "shard.moved"
+SHARD_RECONNECT: Final = "shard.reconnect"
+NODE_RELOAD: Final = "node.reload"
+FLEET_READY: Final = "node.fleet-ready"
 PERMIT: Final = "identify.permit"
 IDENTIFY_SENT: Final = "identify.sent"
 PERMIT_RETURN: Final = "identify.return"
@@ -44,6 +52,14 @@ STATUS: Final = "fleet.status"
 NODES: Final = "fleet.nodes"
 RESPAWN: Final = "fleet.respawn"
 STOP: Final = "fleet.stop"
+MOVE: Final = "fleet.move"
+BALANCE: Final = "fleet.balance"
+SCALE: Final = "fleet.scale"
+RECONNECT: Final = "fleet.reconnect"
+RELOAD: Final = "fleet.reload"
+OP_SHOW: Final = "op.show"
+OPS: Final = "op.list"
+OP_CANCEL: Final = "op.cancel"
 WHERE: Final = "fleet.where"
 GUILD_HELD: Final = "node.guild"
 CLIENT_REGISTER: Final = "client.register"
@@ -102,6 +118,14 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     NODE_RECOVERED: TopicSpec(Kind.EVENT, Lane.CONTROL, lifecycle.Recovered),
     SUBSCRIBE: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.Subscribe),
     SHARD_HEALTH: TopicSpec(Kind.EVENT, Lane.CONTROL, health.ShardHealth),
+    SHARD_ARM: TopicSpec(Kind.EVENT, Lane.CONTROL, handover.ShardArm),
+    SHARD_RELEASE: TopicSpec(Kind.EVENT, Lane.CONTROL, handover.ShardRelease),
+    SHARD_DISARM: TopicSpec(Kind.EVENT, Lane.CONTROL, handover.ShardDisarm),
+    SHARD_SETTLE: TopicSpec(Kind.EVENT, Lane.CONTROL, handover.ShardSettle),
+    SHARD_MOVED: TopicSpec(Kind.EVENT, Lane.CONTROL, handover.ShardMoved),
+    SHARD_RECONNECT: TopicSpec(Kind.EVENT, Lane.CONTROL, operations.ShardReconnect),
+    NODE_RELOAD: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.NodeReload, operations.NodeReloaded),
+    FLEET_READY: TopicSpec(Kind.EVENT, Lane.CONTROL, operations.FleetReady),
     PERMIT: TopicSpec(Kind.REQUEST, Lane.CONTROL, bodies.PermitRequest, bodies.PermitGrant),
     IDENTIFY_SENT: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.IdentifySent),
     PERMIT_RETURN: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.PermitReturn),
@@ -111,6 +135,14 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     NODES: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.NodesRequest, bodies.NodesReply),
     RESPAWN: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.RespawnRequest, bodies.RespawnReply),
     STOP: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.StopRequest, bodies.StopReply),
+    MOVE: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.MoveRequest, operations.OpReply),
+    BALANCE: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.BalanceRequest, operations.OpReply),
+    SCALE: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.ScaleRequest, operations.OpReply),
+    RECONNECT: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.ReconnectRequest, operations.OpReply),
+    RELOAD: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.ReloadRequest, dict),
+    OP_SHOW: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.OpRequest, dict),
+    OPS: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.OpsRequest, dict),
+    OP_CANCEL: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.OpRequest, dict),
     WHERE: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.WhereRequest, bodies.WhereReply),
     CLIENT_REGISTER: TopicSpec(Kind.REQUEST, Lane.CONTROL, bodies.ClientRegister, bodies.Welcome),
     ROUTES: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.RoutesRequest, dict),
