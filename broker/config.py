@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import time
@@ -13,6 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
+from broker.core.balance import EVERY_MIN_S as BALANCE_EVERY_MIN_S
+from broker.core.balance import Balancing
 from broker.core.keeping import Keeping
 from broker.core.limits import LifecycleLimits
 from broker.core.rules import NOBODY, POOL, Rule
@@ -21,7 +24,6 @@ from broker.errors import ByHand, ConfigError
 from broker.ports import journals
 from shard_node.wire.identity import application_key, is_node_name
 from shard_node.wire.lanes import Lane
-from shard_node.wire.lifecycle import RESUME_MAX_S
 from shard_node.wire.limits import ROUTES_MAX, SHARDS_MAX, TOPIC_MAX_CHARS
 
 RECORD_SCHEMA: Final = 1
@@ -36,9 +38,12 @@ STATE_FORM: Final = (
     "no number in it may be negative, backups must be 1 or more, and folder an absolute path"
 )
 LIFECYCLE_FORM: Final = "hang_s must be more than lag_s, and lag_s more than 0"
+TIMES_FORM: Final = "ready_s and release_s must be more than 0, linger_s and resume_max_s not less"
+BALANCE_FORM: Final = f"every_s must be {BALANCE_EVERY_MIN_S:g} seconds or more"
 BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
 _KEPT: Final = Keeping()
 _LIMITS: Final = LifecycleLimits()
+_BALANCING: Final = Balancing()
 _KEY: Final = re.compile(r"`\$\.([^`]*)`")
 
 
@@ -61,10 +66,21 @@ class StateEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class LifecycleEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """When a node is given up: ``broker.core.limits.LifecycleLimits``."""
+    """How long processes may take: ``broker.core.limits.LifecycleLimits``."""
 
     hang_s: float = _LIMITS.hang_s
     lag_s: float = _LIMITS.lag_s
+    ready_s: float = _LIMITS.ready_s
+    release_s: float = _LIMITS.release_s
+    linger_s: float = _LIMITS.linger_s
+    resume_max_s: float = _LIMITS.resume_max_s
+
+
+class BalanceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Whether shards move by themselves, and how often: ``broker.core.balance.Balancing``."""
+
+    auto: bool = _BALANCING.auto
+    every_s: float = _BALANCING.every_s
 
 
 class LaunchRecord(msgspec.Struct, frozen=True):
@@ -87,6 +103,7 @@ class LaunchRecord(msgspec.Struct, frozen=True):
     routes: list[RouteEntry] = []
     state: StateEntry = StateEntry()
     lifecycle: LifecycleEntry = LifecycleEntry()
+    balance: BalanceEntry = BalanceEntry()
 
 
 @dataclass(frozen=True)
@@ -127,10 +144,13 @@ class Config:
             drain_s=record.drain_s,
             routes=tuple(_rule(entry) for entry in record.routes),
             keeping=Keeping(**msgspec.structs.asdict(record.state)),
-            lifecycle=LifecycleLimits(**msgspec.structs.asdict(record.lifecycle)),
+            lifecycle=_limits(record.lifecycle),
+            balancing=Balancing(record.balance.auto, record.balance.every_s),
             seed=int.from_bytes(os.urandom(8), "big"),
             incarnation=max(1, int(time.time())),
-            journals=partial(journals.resumable, folder, boot_id, application, RESUME_MAX_S),
+            journals=partial(
+                journals.resumable, folder, boot_id, application, record.lifecycle.resume_max_s
+            ),
         )
 
 
@@ -185,6 +205,8 @@ def _problem(record: LaunchRecord) -> str:
         (all(map(_is_rule, record.routes)), "routes", ROUTE_FORM),
         (_is_kept(record.state), "state", STATE_FORM),
         (0 < record.lifecycle.lag_s < record.lifecycle.hang_s, "lifecycle", LIFECYCLE_FORM),
+        (_are_times(record.lifecycle), "lifecycle", TIMES_FORM),
+        (record.balance.every_s >= BALANCE_EVERY_MIN_S, "balance", BALANCE_FORM),
         (record.endpoint.startswith("ipc://"), "endpoint", "must begin with ipc://"),
         (record.data_dir.startswith("/"), "data_dir", "must be an absolute path"),
         (record.run_dir.startswith("/"), "run_dir", "must be an absolute path"),
@@ -208,6 +230,16 @@ def _is_rule(entry: RouteEntry) -> bool:
 def _is_kept(entry: StateEntry) -> bool:
     whole = min(entry.log_ms, entry.records, entry.backup_every_s) >= 0
     return whole and entry.backups >= 1 and entry.folder[:1] in ("", "/")
+
+
+def _are_times(entry: LifecycleEntry) -> bool:
+    return min(entry.ready_s, entry.release_s) > 0 <= min(entry.linger_s, entry.resume_max_s)
+
+
+def _limits(entry: LifecycleEntry) -> LifecycleLimits:
+    """A process that may take longer to be warm than others at most, may take that at most."""
+    found = LifecycleLimits(**msgspec.structs.asdict(entry))
+    return dataclasses.replace(found, ready_max_s=max(found.ready_s, found.ready_max_s))
 
 
 def _rule(entry: RouteEntry) -> Rule:

@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Final
 
+_SLOT: Final = re.compile(r"\.\d+$")
 BLOCK_BYTES: Final = 1 << 16
 LINE_MAX_BYTES: Final = 1 << 16
 READ_MAX_BYTES: Final = 1 << 20
 """Read of one file at one look; what is more waits for the next."""
+
+
+def process_of(log: Path) -> str:
+    """Whose log it is. A further living process of a name writes into one of its own.
+
+    >>> process_of(Path("node-a.log")), process_of(Path("node-a.2.log"))
+    ('node-a', 'node-a')
+    """
+    return _SLOT.sub("", log.stem)
+
+
+def newest_log(folder: Path, process: str) -> Path:
+    """That of the logs of ``process`` which was written last; its first where there is none."""
+    first = folder / f"{process}.log"
+    found = [path for path in folder.glob(f"{process}.*log") if process_of(path) == process]
+    return max(found, key=lambda path: path.stat().st_mtime, default=first)
 
 
 def last_lines(path: Path, count: int) -> tuple[list[str], int]:

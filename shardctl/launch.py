@@ -31,6 +31,10 @@ JOURNAL_FOLDER: Final = "journal"
 """Of the shards' journals, in the data folder."""
 HANG_S: Final = 15.0
 """A node that hangs for so long is killed."""
+RESUME_MAX_S: Final = 600.0
+"""A session that nobody had for longer is not RESUMEd (shard_node.wire.lifecycle)."""
+LINGER_S: Final = 900.0
+"""A process that was replaced answers its buttons for so long."""
 LOG_LEVELS: Final = ("debug", "info", "warning", "error")
 _KEPT_VARIABLES: Final = frozenset({"SHARDCTL_DEBUG"})
 
@@ -67,9 +71,9 @@ class Record:
 
     ``nodes_max`` is what this machine bears (shardctl.machine), for ``nodes`` "auto".
     ``routes`` are the operator's routing rules (shardctl.routes), ``state`` how long the state's
-    log is kept (shardctl.keeping), ``lifecycle`` when a node is given up (shardctl.lifecycles).
-    ``debug``: who asked gets
-    the traceback of what a node's handler raised.
+    log is kept (shardctl.keeping), ``lifecycle`` how long the processes of
+    nodes may take, ``balance`` when shards move by themselves (shardctl.lifecycles).
+    ``debug``: who asked gets the traceback of what a node's handler raised.
     """
 
     fleet: str
@@ -91,6 +95,7 @@ class Record:
     routes: tuple[Mapping[str, Any], ...] = ()
     state: Mapping[str, Any] = field(default_factory=dict)
     lifecycle: Mapping[str, Any] = field(default_factory=dict)
+    balance: Mapping[str, Any] = field(default_factory=dict)
     schema: int = RECORD_SCHEMA
 
     @property
@@ -226,6 +231,8 @@ def node_command(
         "SHARDCTL_SANDBOX": str(int(info is not None)),
         "SHARDCTL_DEBUG": str(int(record.debug)),
         "SHARDCTL_HANG_S": str(record.lifecycle.get("hang_s", HANG_S)),
+        "SHARDCTL_RESUME_MAX_S": str(record.lifecycle.get("resume_max_s", RESUME_MAX_S)),
+        "SHARDCTL_LINGER_S": str(record.lifecycle.get("linger_s", LINGER_S)),
         "SHARDCTL_STATE_DIR": str(Path(record.data_dir) / STATE_FOLDER),
         "SHARDCTL_JOURNAL_DIR": str(Path(record.data_dir) / JOURNAL_FOLDER),
     }

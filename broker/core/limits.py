@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from shard_node.wire.lifecycle import RESUME_MAX_S
 from shard_node.wire.limits import HEARTBEAT_LOST_S
 
 
@@ -16,8 +17,9 @@ class LifecycleLimits:
     ``ready_s`` from a successor's spawn to its being warm, ``ready_max_s`` with the
     heartbeats of one that still imports its bot. ``retake_s``: how long a shard that was given
     up is nobody's before its old process takes it back. ``settle_s``: how long a successor has
-    to live with its shards before the old process gives up for good. ``spare_bytes`` stay
-    free beside a second process.
+    to live with its shards before the old process gives up for good, which then answers for what
+    waits in it for ``linger_s``. A session that nobody had for ``resume_max_s`` is not resumed.
+    ``spare_bytes`` stay free beside a second process.
     """
 
     hang_s: float = HEARTBEAT_LOST_S
@@ -30,5 +32,6 @@ class LifecycleLimits:
     take_s: float = 15.0
     settle_s: float = 3.0
     linger_s: float = 900.0
+    resume_max_s: float = RESUME_MAX_S
     spare_bytes: int = 64 << 20
     told_again_s: float = 1.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+from broker.core.balance import Balancing
 from broker.core.keeping import Keeping
 from broker.core.limits import LifecycleLimits
 from broker.core.rules import Rule
@@ -35,5 +36,6 @@ class Settings:
     routes: tuple[Rule, ...] = ()
     keeping: Keeping | None = None
     lifecycle: LifecycleLimits = field(default_factory=LifecycleLimits)
+    balancing: Balancing = field(default_factory=Balancing)
     journals: Callable[[], Mapping[int, frozenset[int]]] = dict
     """Looks which shards can RESUME, by the shard count that they were started with."""

@@ -9,7 +9,7 @@ from broker.core.events import Asked, Event
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
 from shard_node.wire.bodies import ShardDisconnect, ShardReady
-from shard_node.wire.lifecycle import INTERRUPTED_MAX, RESUME_MAX_S, Recovered
+from shard_node.wire.lifecycle import INTERRUPTED_MAX, Recovered
 from store.records import Durable
 
 
@@ -58,5 +58,5 @@ def starts_needed(fleet: Fleet, shards: Iterable[int], now: float) -> int:
 
 def _resumes(fleet: Fleet, shard: int, now: float) -> bool:
     node = fleet.holder(shard)
-    heard = node is None or now - node.heard_at <= RESUME_MAX_S
+    heard = node is None or now - node.heard_at <= fleet.settings.lifecycle.resume_max_s
     return heard and shard in fleet.resumable

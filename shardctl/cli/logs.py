@@ -12,7 +12,7 @@ import click
 
 from shardctl.cli.common import chosen_fleet, fleet_option
 from shardctl.errors import EXIT_NOT_FOUND, ShardctlError
-from shardctl.follow import Follower, last_lines
+from shardctl.follow import Follower, last_lines, process_of
 from shardctl.merge import Timed, merged, plain, timed
 
 POLL_S: Final = 0.25
@@ -59,13 +59,13 @@ def logs(
     if node is not None:
         names.append(_NODE_PREFIX + node)
     files = _chosen(folder, names)
-    prefixed = len(files) > 1 or (follow and not names)
     ends = [last_lines(path, max(lines, CONTEXT_LINES)) for path in files]
-    _print_ends(files, [texts for texts, _ in ends], lines, prefixed)
+    several = len(files) > 1 or (follow and not names)
+    _print_ends(files, [texts for texts, _ in ends], lines, several)
     followers = [Follower(path, end) for path, (_, end) in zip(files, ends, strict=True)]
     if follow:
         with contextlib.suppress(KeyboardInterrupt):
-            _follow(folder, followers, prefixed, all_files=not names)
+            _follow(folder, followers, names)
 
 
 def _chosen(folder: Path, names: list[str]) -> list[Path]:
@@ -86,7 +86,14 @@ def _logs_in(folder: Path) -> list[Path]:
 
 
 def _process_of(path: Path) -> str:
-    return "broker" if path.stem == "broker-stderr" else path.stem
+    process = process_of(path)
+    return "broker" if process == "broker-stderr" else process
+
+
+def _shown(path: Path) -> str:
+    """What stands before a line of it: two processes of a node are told apart."""
+    process = _process_of(path)
+    return process if path.stem == process_of(path) else path.stem
 
 
 def _none(message: str, why: str, found: list[Path]) -> ShardctlError:
@@ -104,7 +111,7 @@ def _print_ends(files: list[Path], texts: list[list[str]], lines: int, prefixed:
     """The last ``lines`` of each log, by time; a line without a moment has that of the one
     above it, which may be further up than what is shown."""
     logs = [
-        timed(_process_of(path), found, None, number)[-lines if lines else len(found) :]
+        timed(_shown(path), found, None, number)[-lines if lines else len(found) :]
         for number, (path, found) in enumerate(zip(files, texts, strict=True))
     ]
     _print(merged(logs), prefixed)
@@ -116,15 +123,17 @@ def _print(entries: Iterable[Timed], prefixed: bool) -> None:
         click.echo(f"{entry.name} | {line}" if prefixed else line)
 
 
-def _follow(folder: Path, followers: list[Follower], prefixed: bool, *, all_files: bool) -> None:
+def _follow(folder: Path, followers: list[Follower], names: list[str]) -> None:
     while True:
-        if all_files:
-            known = {follower.path for follower in followers}
-            followers += [Follower(path) for path in _logs_in(folder) if path not in known]
+        known = {follower.path for follower in followers}
+        new_files = [path for path in _logs_in(folder) if path not in known]
+        followers += [
+            Follower(path) for path in new_files if not names or _process_of(path) in names
+        ]
         looked_at = time.time() - POLL_S
         new = [
-            timed(_process_of(follower.path), follower.read(), looked_at, number)
+            timed(_shown(follower.path), follower.read(), looked_at, number)
             for number, follower in enumerate(followers)
         ]
-        _print(merged(new), prefixed)
+        _print(merged(new), prefixed=not names or len(followers) > 1)
         time.sleep(POLL_S)

@@ -30,7 +30,7 @@ from shardctl.cli.report import (
 )
 from shardctl.client import Client
 from shardctl.errors import NoBroker, Refused, ShardctlError
-from shardctl.follow import last_lines
+from shardctl.follow import last_lines, newest_log
 from shardctl.launch import load_record
 from shardctl.paths import FleetPaths
 
@@ -171,7 +171,7 @@ def waiting(report: Report | None, logs_dir: Path) -> list[str]:
 
 def _node_waits(node: Report, logs_dir: Path) -> str:
     reason = f" ({node['reason']})" if node.get("reason") else ""
-    line = _last_line(logs_dir / f"node-{node['id']}.log")
+    line = _last_line(newest_log(logs_dir, f"node-{node['id']}"))
     wrote = f"its last line: {line}" if line else "it has written nothing"
     return f"node {node['id']} is {node['state']}{reason}; {wrote}"
 

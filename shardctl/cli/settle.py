@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 import click
 
+from shardctl import lifecycles
 from shardctl.cli.common import fleet_option, this_folder
 from shardctl.cli.target import default_bot, find_bot, has_bot
 from shardctl.config import DRAIN_MAX_S, NODES_MAX, SHARDS_MAX, FileConfig, load
@@ -137,7 +138,8 @@ def settle(
         api_base=_api_base(),
         token_env=token_env,
         routes=config.routes,
-        lifecycle=config.lifecycle,
+        lifecycle=lifecycles.recorded(config.lifecycle),
+        balance=lifecycles.recorded_balance(config.balance),
         state=recorded(config.state, fleet, config.path.parent if config.path else folder),
     )
     secrets = {} if sandbox else _secrets(folder, token_env, config, target)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import signal
 import subprocess
@@ -56,7 +57,7 @@ class Children:
         Raises OSError where the system cannot start it.
         """
         given = {"SHARDCTL_LIFELINE_FD": self._lifeline, **(give or {})}
-        log = log_file(self._logs_dir, name)
+        log = self._free_log(name)
         output = logs.open_log(log)
         try:
             logs.mark(output, f"--- {title(name)}{f'#{epoch}' if epoch else ''} starts ---")
@@ -77,6 +78,13 @@ class Children:
         known = Known(name, process.pid, start_of(process.pid))
         self._children[name, epoch] = _Child(process, known, log, start)
         return process.pid
+
+    def _free_log(self, name: str) -> Path:
+        """A log that no living process of this name writes into: a successor runs beside the
+        one that it replaces."""
+        taken = {child.log for child in self._children.values()}
+        paths = (log_file(self._logs_dir, name, slot) for slot in itertools.count(1))
+        return next(path for path in paths if path not in taken)
 
     def show(self, name: str, command: Command) -> None:
         """Start a child on our own terminal, without log and lifeline."""
@@ -125,7 +133,8 @@ class Children:
         os.close(self._lifeline_writer)
 
 
-def log_file(logs_dir: Path, name: str) -> Path:
-    """Where a child's output goes. The broker keeps broker.log itself, in JSON."""
+def log_file(logs_dir: Path, name: str, slot: int = 1) -> Path:
+    """Where a child's output goes; ``slot`` is 1 but for further living processes of a name.
+    The broker keeps broker.log itself, in JSON."""
     stem = "broker-stderr" if name == BROKER else name.replace(":", "-")
-    return logs_dir / f"{stem}.log"
+    return logs_dir / (f"{stem}.log" if slot == 1 else f"{stem}.{slot}.log")

@@ -305,7 +305,10 @@ class Supervisor:
         if end.code != 0:
             self._failed_node = (process.name, end)
         line = lines.exited(process, end, lived_s)
-        said = Say(f"{title(process.name)} ended ({end})", () if end.code == 0 else end.tail)
+        said = Say(
+            f"{title(process.name)}#{process.epoch} ended ({end})",
+            () if end.code == 0 else end.tail,
+        )
         return [said, *self._send(line)]
 
     def _send(self, line: Mapping[str, Any]) -> Effects:

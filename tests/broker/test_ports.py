@@ -16,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from broker.config import read_config, read_record
+from broker.config import Config, read_config, read_record
+from broker.core.balance import Balancing
 from broker.core.events import (
     Exited,
     GatewayFailed,
@@ -26,6 +27,7 @@ from broker.core.events import (
     StopAsked,
     SupervisorHello,
 )
+from broker.core.limits import LifecycleLimits
 from broker.errors import ByHand, ConfigError, EndpointError, FolderError, LockedError
 from broker.ports import gateway_info
 from broker.ports import log as log_port
@@ -93,6 +95,23 @@ def test_without_a_supervisor_it_is_by_hand(environ: dict[str, str], missing: st
     assert "shardctl start" in caught.value.text()
 
 
+def test_times_of_processes_and_the_balance_reach_the_core(tmp_path: Path) -> None:
+    record = RECORD | {
+        "lifecycle": {"ready_s": 400, "release_s": 2, "linger_s": 0, "resume_max_s": 90.5},
+        "balance": {"auto": True, "every_s": 300},
+    }
+    path = tmp_path / "fleet.json"
+    path.write_text(json.dumps(record))
+    found = Config(read_record(path), "t", "http://x", 0, None).settings()
+    limits = found.lifecycle
+    assert (limits.ready_s, limits.ready_max_s, limits.release_s) == (400, 400, 2)
+    assert (limits.linger_s, limits.resume_max_s, limits.hang_s) == (0, 90.5, 15)
+    assert found.balancing == Balancing(auto=True, every_s=300)
+    path.write_text(json.dumps(RECORD))
+    found = Config(read_record(path), "t", "http://x", 0, None).settings()
+    assert (found.lifecycle, found.balancing) == (LifecycleLimits(), Balancing())
+
+
 def test_a_closed_descriptor_is_by_hand(environ: dict[str, str]) -> None:
     with pytest.raises(ByHand):
         read_config(environ | {"SHARDCTL_SUPERVISOR_FD": "9999"})
@@ -115,6 +134,10 @@ def test_no_token_is_an_error(environ: dict[str, str]) -> None:
         ({"data_dir": "here"}, "key data_dir"),
         ({"api_base": "ftp://x"}, "key api_base"),
         ({"fleet": ""}, "key fleet"),
+        ({"lifecycle": {"ready_s": 0}}, "key lifecycle"),
+        ({"lifecycle": {"linger_s": -1}}, "key lifecycle"),
+        ({"lifecycle": {"linger": "15m"}}, "key lifecycle"),
+        ({"balance": {"every_s": 59}}, "key balance"),
     ],
 )
 def test_a_bad_record_names_file_and_key(tmp_path: Path, change: dict[str, Any], said: str) -> None:

@@ -94,6 +94,14 @@ def test_a_node_is_in_debug_mode_where_the_record_says_so(debug: bool) -> None:
         assert read_settings(env).debug is debug
 
 
+def test_a_node_is_told_how_long_it_lingers_and_resumes() -> None:
+    env = launch.node_command(RECORD, SPEC, None, {}).env
+    assert (env["SHARDCTL_LINGER_S"], read_settings(env).resume_max_s) == ("900.0", 600.0)
+    record = dataclasses.replace(RECORD, lifecycle={"linger_s": 0.0, "resume_max_s": 90.0})
+    env = launch.node_command(record, SPEC, None, {}).env
+    assert (env["SHARDCTL_LINGER_S"], read_settings(env).resume_max_s) == ("0.0", 90.0)
+
+
 def test_the_sandbox_is_told_its_sizes() -> None:
     record = dataclasses.replace(RECORD, sandbox=Sandbox(guilds=7, identify_window_s=0.5))
     argv = launch.sandbox_command(record, {}, port=4711).argv

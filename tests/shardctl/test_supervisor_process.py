@@ -216,7 +216,7 @@ def test_a_broker_that_hangs_at_the_stop_costs_the_nodes_no_farewell(fleet: Flee
     assert gone(children)
     said = fleet.stderr.read_text()
     assert "the broker is killed: it does not answer the stop" in said
-    assert "node a ended (signal 15)" in said
+    assert "node a#1 ended (signal 15)" in said
 
 
 def test_a_second_interrupt_ends_at_once(fleet: Fleet) -> None:
