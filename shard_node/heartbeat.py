@@ -50,12 +50,13 @@ def connect(
 class Vitals:
     """What the loop writes and the thread reads: plain attributes, each set at once."""
 
-    __slots__ = ("asked_at", "queue", "shards", "touched_at", "troubles")
+    __slots__ = ("asked_at", "heard", "queue", "shards", "touched_at", "troubles")
 
     def __init__(self, shards: tuple[ShardReport, ...] = ()) -> None:
         self.shards = shards
         self.queue = 0
         self.troubles: dict[str, int] = {}
+        self.heard: dict[str, float] = {}
         self.asked_at = 0.0
         self.touched_at = 0.0
 
@@ -152,7 +153,13 @@ class HeartbeatThread:
         if vitals.touched_at >= vitals.asked_at and self._ask_touch():
             vitals.asked_at = now
         body = Heartbeat(
-            self._counter, lag_ms, rss_bytes(), vitals.queue, vitals.shards, vitals.troubles
+            self._counter,
+            lag_ms,
+            rss_bytes(),
+            vitals.queue,
+            vitals.shards,
+            vitals.troubles,
+            heard=vitals.heard,
         )
         head = header(
             Kind.REQUEST,

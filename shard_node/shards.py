@@ -47,6 +47,18 @@ class ShardTable:
         """The gateway acknowledges no heartbeats."""
         self._move(shard, ShardEvent.ZOMBIE)
 
+    def deaf(self, shard: int) -> None:
+        """Heartbeats are acknowledged, but no event comes."""
+        self._move(shard, ShardEvent.DEAF)
+
+    def partly_deaf(self, shard: int) -> None:
+        """No event of one type comes, while others do."""
+        self._move(shard, ShardEvent.PARTLY_DEAF)
+
+    def heard(self, shard: int) -> None:
+        """What was missed came after all."""
+        self._move(shard, ShardEvent.HEARD)
+
     def closed(self, shard: int) -> None:
         """The bot's author disconnected the shard."""
         self._shards[shard].quiet_at = None

@@ -165,6 +165,8 @@ class Fleet:
     """The shards whose journal has a session: they start without an IDENTIFY."""
     procs: dict[tuple[str, int], Proc] = field(default_factory=dict)
     """Living processes beside the current ones of their nodes."""
+    heard: dict[tuple[str, int], dict[str, float]] = field(default_factory=dict)
+    """By process, when a gateway event of a type last came to it."""
 
     def resize(self, num_shards: int) -> None:
         """Sets the number of shards."""

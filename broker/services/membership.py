@@ -12,6 +12,7 @@ from broker.core.fleet import Fleet, FleetState, Node, ShardRow
 from broker.core.inflight import Ref
 from broker.core.processes import speak_for
 from broker.core.states import NodeState
+from broker.services.recovery import listen
 from shard_node.wire.bodies import (
     ErrorBody,
     Heartbeat,
@@ -148,6 +149,7 @@ class Membership:
         node.rss_bytes = body.rss_bytes
         node.queue = body.queue
         node.troubles = troubles(body)
+        listen(self._fleet, (node.name, node.epoch), body, now)
         if node.state is NodeState.STARTING and node.due_at is not None:
             # It lives, and may still be importing the bot.
             node.due_at = max(node.due_at, now + HEARTBEAT_LOST_S)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from broker.core.effects import Effects, Log
-from broker.core.events import Asked, Event
+from broker.core.effects import Effects, Log, Reply
+from broker.core.events import Asked, Event, Exited
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
-from shard_node.wire.health import ShardHealth
+from shard_node.wire.bodies import Heartbeat
+from shard_node.wire.health import OthersReply, OthersRequest, ShardHealth
 from shard_node.wire.shard_states import ShardEvent, after
 from store.records import Durable
 
@@ -22,8 +23,22 @@ COUNTED: Final = {
 _EVENTS: Final = {
     "zombie": ShardEvent.ZOMBIE,
     "deaf": ShardEvent.DEAF,
+    "partly-deaf": ShardEvent.PARTLY_DEAF,
     "heard": ShardEvent.HEARD,
 }
+TYPES_MAX: Final = 64
+"""Of events, that a node tells of."""
+TYPE_MAX_CHARS: Final = 64
+NOBODY: Final = "; no other shard got one either"
+
+
+def listen(fleet: Fleet, key: tuple[str, int], body: Heartbeat, now: float) -> None:
+    """Keep which types of events a process gets, as it says itself."""
+    fleet.heard[key] = {
+        event: now - max(0.0, age_s)
+        for event, age_s in list(body.heard.items())[:TYPES_MAX]
+        if len(event) <= TYPE_MAX_CHARS
+    }
 
 
 class Recovery:
@@ -32,8 +47,12 @@ class Recovery:
     def __init__(self, fleet: Fleet, _durable: Durable) -> None:
         self._fleet = fleet
 
-    def on(self, event: Event, _now: float) -> Effects:
+    def on(self, event: Event, now: float) -> Effects:
         match event:
+            case Asked(ref=ref, body=OthersRequest() as asked):
+                return self._others(ref, asked, now)
+            case Exited(name=name, epoch=epoch):
+                self._fleet.heard.pop((name, epoch), None)
             case Asked(ref=ref, body=ShardHealth() as body):
                 return self._health(ref, body)
         return []
@@ -41,6 +60,16 @@ class Recovery:
     def next_deadline(self) -> float | None:
         """None: nothing waits here."""
         return None
+
+    def _others(self, ref: Ref, body: OthersRequest, now: float) -> Effects:
+        node = self._fleet.nodes.get(ref.peer.name)
+        row = node.rows.get(body.shard) if node is not None else None
+        since = now - body.within_s
+        others = [heard for (name, _), heard in self._fleet.heard.items() if name != ref.peer.name]
+        got = sum(heard.get(body.event, since) > since for heard in others)
+        if not got and row is not None and body.event in row.trouble and NOBODY not in row.trouble:
+            row.trouble += NOBODY
+        return [Reply(ref, OthersReply(got, len(others)))]
 
     def _health(self, ref: Ref, body: ShardHealth) -> Effects:
         node = self._fleet.nodes[ref.peer.name]

@@ -77,6 +77,7 @@ SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.SHARD_READY: ("membership", Served(_NODE)),
     topics.SHARD_DISCONNECT: ("membership", Served(_NODE)),
     topics.SHARD_HEALTH: ("recovery", Served(_NODE)),
+    topics.SHARD_OTHERS: ("recovery", Served(_NODE)),
     topics.NODE_RECOVERED: ("resuming", Served(_NODE)),
     topics.FATAL: ("stopping", Served(_NODE)),
     topics.PERMIT: ("identify", Served(_NODE)),

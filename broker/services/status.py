@@ -196,6 +196,7 @@ def _shard(fleet: Fleet, node: Node, row: ShardRow, now: float) -> dict[str, Any
         "restarts": node.restarts,
         "queue": node.queue,
         "uptime_s": round(now - node.spawned_at, 3) if node.epoch else None,
+        "trouble": row.trouble or None,
     }
 
 

@@ -11,9 +11,10 @@ from broker.core.inflight import Ref
 from broker.core.resolve import Resolver, Route
 from broker.core.rules import Rule
 from shard_node.wire import targets
-from shard_node.wire.bodies import ErrorBody, ShardState, WhereReply, WhereRequest
+from shard_node.wire.bodies import ErrorBody, WhereReply, WhereRequest
 from shard_node.wire.header import Kind, header
 from shard_node.wire.limits import PARKED_MAX_S, TOPIC_MAX_CHARS
+from shard_node.wire.shard_states import SERVING
 from shard_node.wire.topics import BROKERS_OWN, GUILD_HELD
 from store.records import Durable
 
@@ -73,7 +74,7 @@ class Where:
 
     def _is_ready(self, shard: int) -> bool:
         rows = (row for _, row in self._fleet.shard_rows() if row.id == shard)
-        return any(row.state is ShardState.READY for row in rows)
+        return any(row.state in SERVING for row in rows)
 
     # --- anything else
 

@@ -24,8 +24,9 @@ from shard_node.errors import ShardNodeError
 from shard_node.peer.dispatch import describe
 from shard_node.peer.handlers import Message
 from shard_node.redact import redact
-from shard_node.wire.bodies import ErrorBody, ShardState
+from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.categories import CommandExec, CommandResult
+from shard_node.wire.shard_states import SERVING
 from shard_node.wire.targets import shard_of_guild
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class Executor:
             text = f"guild {guild_id} is on shard {shard}; node {node.name} holds {held}"
             raise refused(text, "ask Guild(id), the guild's owner", "E_WRONG_NODE")
         state = node.table.state(shard)
-        if hold is None or state is not ShardState.READY:
+        if hold is None or state not in SERVING:
             text = f"shard {shard} of node {node.name} is {state.value}"
             raise Refusal(ErrorBody("E_NOT_READY", text, "retry later", retryable=True))
         guild = hold.client.get_guild(guild_id)

@@ -28,6 +28,7 @@ class ShardState(enum.StrEnum):
     """Its process ended as it was asked to."""
     ZOMBIE = "zombie"
     DEAF = "deaf"
+    PARTLY_DEAF = "partly-deaf"
     HUNG = "hung"
     DEAD = "dead"
     """Its process ended by itself."""
@@ -99,7 +100,7 @@ class Heartbeat(Body, frozen=True):
     set; ``queue`` counts what waits in the node's outbox; ``troubles`` counts what it has
     dropped and refused since it began, by names of its own; ``cpu_s`` is the processor time
     since then; ``lingers`` counts what waits in a process that has given its shards up: views,
-    modals, waiters, handlers.
+    modals, waiters, handlers; ``heard`` is how many seconds ago an event came last, by its type.
     """
 
     counter: int
@@ -110,6 +111,7 @@ class Heartbeat(Body, frozen=True):
     troubles: dict[str, int] = {}
     cpu_s: float = 0.0
     lingers: int = 0
+    heard: dict[str, float] = {}
 
 
 class HeartbeatAck(Body, frozen=True):

@@ -13,3 +13,20 @@ class ShardHealth(Body, frozen=True):
     num_shards: int
     what: str
     detail: str = ""
+
+
+class OthersRequest(Body, frozen=True):
+    """``shard.others``: did shards of other nodes get an event of this type within the last
+    ``within_s``? Asked for a shard that misses it."""
+
+    shard: int
+    num_shards: int
+    event: str
+    within_s: float
+
+
+class OthersReply(Body, frozen=True):
+    """``heard`` of the ``asked`` other nodes got one."""
+
+    heard: int
+    asked: int

@@ -30,6 +30,8 @@ class ShardEvent(enum.StrEnum):
     """The gateway did not acknowledge a heartbeat."""
     DEAF = "deaf"
     """Heartbeats are acknowledged, but no event comes, not even one that was asked for."""
+    PARTLY_DEAF = "partly-deaf"
+    """No event of one type comes, while others do."""
     HEARD = "heard"
     """An event came after all."""
     CLOSED = "closed"
@@ -80,6 +82,7 @@ TRANSITIONS: Final[Mapping[tuple[ShardState, ShardEvent], ShardState]] = {
     (_S.READY, _E.INTERRUPTED): _S.RESUMING,
     (_S.READY, _E.ZOMBIE): _S.ZOMBIE,
     (_S.READY, _E.DEAF): _S.DEAF,
+    (_S.READY, _E.PARTLY_DEAF): _S.PARTLY_DEAF,
     (_S.READY, _E.CLOSED): _S.LOST,
     (_S.READY, _E.DRAIN): _S.DRAINING,
     (_S.READY, _E.ENDED): _S.GONE,
@@ -101,6 +104,16 @@ TRANSITIONS: Final[Mapping[tuple[ShardState, ShardEvent], ShardState]] = {
     (_S.DEAF, _E.ENDED): _S.GONE,
     (_S.DEAF, _E.DIED): _S.DEAD,
     (_S.DEAF, _E.HUNG): _S.HUNG,
+    (_S.PARTLY_DEAF, _E.DISCONNECTED): _S.QUEUED,
+    (_S.PARTLY_DEAF, _E.INTERRUPTED): _S.RESUMING,
+    (_S.PARTLY_DEAF, _E.ZOMBIE): _S.ZOMBIE,
+    (_S.PARTLY_DEAF, _E.DEAF): _S.DEAF,
+    (_S.PARTLY_DEAF, _E.HEARD): _S.READY,
+    (_S.PARTLY_DEAF, _E.CLOSED): _S.LOST,
+    (_S.PARTLY_DEAF, _E.DRAIN): _S.DRAINING,
+    (_S.PARTLY_DEAF, _E.ENDED): _S.GONE,
+    (_S.PARTLY_DEAF, _E.DIED): _S.DEAD,
+    (_S.PARTLY_DEAF, _E.HUNG): _S.HUNG,
     (_S.DRAINING, _E.ENDED): _S.GONE,
     (_S.DRAINING, _E.DIED): _S.DEAD,
     (_S.DRAINING, _E.HUNG): _S.HUNG,
@@ -126,6 +139,7 @@ OF_NODE: Final = frozenset(
         _E.INTERRUPTED,
         _E.ZOMBIE,
         _E.DEAF,
+        _E.PARTLY_DEAF,
         _E.HEARD,
         _E.CLOSED,
         _E.DRAIN,
@@ -133,8 +147,11 @@ OF_NODE: Final = frozenset(
 )
 """What a living process does to its shards itself."""
 
-CONNECTED: Final = frozenset({_S.READY, _S.ZOMBIE, _S.DEAF})
+CONNECTED: Final = frozenset({_S.READY, _S.ZOMBIE, _S.DEAF, _S.PARTLY_DEAF})
 """States of a shard that has a session and has not said that its connection ended."""
+
+SERVING: Final = frozenset({_S.READY, _S.PARTLY_DEAF})
+"""States of a shard whose bot works: events come, if not of every type."""
 
 
 def after(state: ShardState, event: ShardEvent) -> ShardState | None:

@@ -35,6 +35,7 @@ NODE_GONE: Final = "node.gone"
 NODE_RECOVERED: Final = "node.recovered"
 SUBSCRIBE: Final = "node.subscribe"
 SHARD_HEALTH: Final = "shard.health"
+SHARD_OTHERS: Final = "shard.others"
 SHARD_ARM: Final = "shard.arm"
 SHARD_RELEASE: Final = "shard.release"
 SHARD_DISARM: Final = "shard.disarm"
@@ -118,6 +119,7 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     NODE_RECOVERED: TopicSpec(Kind.EVENT, Lane.CONTROL, lifecycle.Recovered),
     SUBSCRIBE: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.Subscribe),
     SHARD_HEALTH: TopicSpec(Kind.EVENT, Lane.CONTROL, health.ShardHealth),
+    SHARD_OTHERS: TopicSpec(Kind.REQUEST, Lane.CONTROL, health.OthersRequest, health.OthersReply),
     SHARD_ARM: TopicSpec(Kind.EVENT, Lane.CONTROL, handover.ShardArm),
     SHARD_RELEASE: TopicSpec(Kind.EVENT, Lane.CONTROL, handover.ShardRelease),
     SHARD_DISARM: TopicSpec(Kind.EVENT, Lane.CONTROL, handover.ShardDisarm),

@@ -31,6 +31,7 @@ _STYLES: Final = {
     "draining": "yellow",
     "zombie": "red",
     "deaf": "red",
+    "partly-deaf": "yellow",
     "lost": "bold red",
     "hung": "bold red",
     "dead": "bold red",

@@ -11,7 +11,7 @@ from shard_node.wire import topics
 from shard_node.wire.bodies import Heartbeat, ShardDisconnect, ShardReport, ShardState
 from shard_node.wire.codec import encode_body, encode_header
 from shard_node.wire.header import Kind, header
-from shard_node.wire.health import ShardHealth
+from shard_node.wire.health import OthersReply, OthersRequest, ShardHealth
 from shard_node.wire.identity import heartbeat_id, node_id
 from shard_node.wire.lanes import Lane
 from shard_node.wire.targets import BROKER
@@ -43,13 +43,13 @@ def counts(world: World) -> dict[str, int]:
     return {name: count for name, count in found.items() if name.startswith("shard_")}
 
 
-@pytest.mark.parametrize("what", ["zombie", "deaf"])
+@pytest.mark.parametrize("what", ["zombie", "deaf", "partly-deaf"])
 def test_what_ails_a_shard_is_its_state_is_counted_and_said_at_its_end(
     world: World, what: str
 ) -> None:
     tell(world, topics.SHARD_HEALTH, ShardHealth(1, 4, what, "why"))
     assert states(world) == ["ready", what, "ready", "ready"]
-    assert counts(world) == {f"shard_{what}": 1}
+    assert counts(world) == {f"shard_{what.replace('-', '_')}": 1}
     tell(world, topics.SHARD_DISCONNECT, ShardDisconnect(1, 4))
     said = ShardDisconnect(1, 4, reason=f"{what}: why")
     assert heard(world)[B] == [(topics.SHARD_DISCONNECT, said)]
@@ -59,17 +59,49 @@ def test_what_ails_a_shard_is_its_state_is_counted_and_said_at_its_end(
     assert heard(world)[B] == [(topics.SHARD_DISCONNECT, ShardDisconnect(1, 4, 4000))]
 
 
-def test_a_shard_that_is_heard_again_is_well(world: World) -> None:
-    tell(world, topics.SHARD_HEALTH, ShardHealth(0, 4, "deaf", "why"))
+@pytest.mark.parametrize("what", ["deaf", "partly-deaf"])
+def test_a_shard_that_is_heard_again_is_well(world: World, what: str) -> None:
+    tell(world, topics.SHARD_HEALTH, ShardHealth(0, 4, what, "why"))
+    assert world.status()["shards"][0]["trouble"] == f"{what}: why"
     tell(world, topics.SHARD_HEALTH, ShardHealth(0, 4, "heard"))
-    assert (states(world)[0], counts(world)) == ("ready", {"shard_deaf": 1})
+    assert (states(world)[0], counts(world)) == (
+        "ready",
+        {f"shard_{what.replace('-', '_')}": 1},
+    )
+    assert world.status()["shards"][0]["trouble"] is None
     tell(world, topics.SHARD_DISCONNECT, ShardDisconnect(0, 4, 4000))
     assert heard(world)[B] == [(topics.SHARD_DISCONNECT, ShardDisconnect(0, 4, 4000))]
 
 
-def test_a_partly_deaf_shard_stays_ready_and_is_counted(world: World) -> None:
-    tell(world, topics.SHARD_HEALTH, ShardHealth(0, 4, "partly-deaf", "MESSAGE_CREATE"))
-    assert (states(world)[0], counts(world)) == ("ready", {"shard_partly_deaf": 1})
+def others(world: World, event: str, within_s: float = 60.0) -> OthersReply:
+    found = world.ask(A, topics.SHARD_OTHERS, OthersRequest(0, 4, event, within_s))
+    assert isinstance(found, OthersReply)
+    return found
+
+
+def test_who_else_got_an_event_of_a_type(world: World) -> None:
+    assert others(world, "TYPING_START") == OthersReply(0, 0)
+    told = {"a": {"MESSAGE_CREATE": 0.0}, "b": {"TYPING_START": 50.0, "x" * 65: 0.0}}
+    for name, types in told.items():
+        beat(world, name=name, heard=types)
+    assert others(world, "TYPING_START") == OthersReply(1, 1)
+    assert others(world, "TYPING_START", 49.0) == OthersReply(0, 1)
+    assert others(world, "MESSAGE_CREATE") == OthersReply(0, 1)  # its own word does not count
+    assert others(world, "x" * 65) == OthersReply(0, 1)
+    world.now += 11.0
+    assert others(world, "TYPING_START") == OthersReply(0, 1)
+    beat(world, name="b", heard={"TYPING_START": 0.0})
+    assert others(world, "TYPING_START") == OthersReply(1, 1)
+    world.exit("b", -9)
+    assert others(world, "TYPING_START") == OthersReply(0, 0)
+
+
+def test_what_no_other_shard_gets_either_is_said(world: World) -> None:
+    tell(world, topics.SHARD_HEALTH, ShardHealth(0, 4, "partly-deaf", "no TYPING_START"))
+    for _ in range(2):
+        others(world, "TYPING_START")
+        said = "partly-deaf: no TYPING_START; no other shard got one either"
+        assert world.status()["shards"][0]["trouble"] == said
 
 
 def test_words_that_came_late_change_no_state(world: World) -> None:
@@ -88,12 +120,15 @@ def test_what_cannot_be_is_refused(world: World, body: ShardHealth) -> None:
 # --- hanging
 
 
-def beat(world: World, lag_ms: float = 0.0) -> None:
-    reports = (ShardReport(0, ShardState.READY), ShardReport(1, ShardState.READY))
-    body = Heartbeat(1, lag_ms, 1 << 20, 0, reports)
+def beat(
+    world: World, lag_ms: float = 0.0, name: str = "a", heard: dict[str, float] | None = None
+) -> None:
+    shards = world.broker.fleet.nodes[name].shards
+    reports = tuple(ShardReport(shard, ShardState.READY) for shard in shards)
+    body = Heartbeat(1, lag_ms, 1 << 20, 0, reports, heard=heard or {})
     world.give(
         FrameReceived(
-            heartbeat_id("a", 1),
+            heartbeat_id(name, 1),
             encode_header(header(Kind.REQUEST, BROKER, topics.HEARTBEAT, correlation=7)),
             encode_body(body),
         )
