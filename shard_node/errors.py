@@ -99,11 +99,16 @@ class RemoteError(RequestFailed):
 
 
 class Undeliverable(ShardNodeError):
-    """A message or request that did not reach a living owner of its target."""
+    """A message or request that did not reach a living owner of its target. ``maybe_handled``:
+    it was on its way there, and nobody knows whether it arrived."""
 
     code = "E_UNREACHABLE"
     hint = "is the target's node up? `shardctl status` shows it, `shardctl dead-letters` the rest"
     retryable = True
+
+    def __init__(self, message: str, *, maybe_handled: bool = False, **also: Any) -> None:
+        super().__init__(message, **also)
+        self.maybe_handled = maybe_handled
 
     @property
     def reason(self) -> str:

@@ -12,6 +12,7 @@ from shard_node.errors import (
     Undeliverable,
 )
 from shard_node.peer.asks import ASKS_MAX, Ask
+from shard_node.wire.batch import Flag
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.codec import WireError, decode_body
 from shard_node.wire.lanes import Lane
@@ -23,6 +24,7 @@ EXPIRED = "E_EXPIRED"
 REMOTE = "E_REMOTE"
 NO_WORKER_HINT = "no worker has joined this pool; a Node, Guild or Shard has one owner"
 RETRY_AFTER_S = 0.1
+_RESENT = int(Flag.RESENT)
 ANSWER_RETRY_S = 1.0
 """Where answers are slow, not the sending."""
 BROKER_RETRY_S = 1.0
@@ -40,7 +42,10 @@ def undelivered(ask: Ask, error: ErrorBody) -> ShardNodeError:
         return NoHandler(text, hint=hint or (NO_WORKER_HINT if in_pool else None))
     if error.code == EXPIRED and ask.is_request:
         return RequestTimeout(text, hint=hint)
-    return Undeliverable(text, code=error.code, hint=hint, retryable=error.retryable)
+    maybe = ask.frame is not None and bool(ask.frame.flags & _RESENT)
+    return Undeliverable(
+        text, code=error.code, hint=hint, retryable=error.retryable, maybe_handled=maybe
+    )
 
 
 def answered_with(topic: str, body: bytes) -> ShardNodeError:
@@ -86,7 +91,8 @@ def too_late(ask: Ask) -> ShardNodeError:
     topic = ask.message.topic
     if ask.is_request:
         return RequestTimeout(f"{topic}: no answer before the deadline")
-    return Undeliverable(f"{topic}: no receipt before the deadline", code=EXPIRED, retryable=True)
+    text = f"{topic}: no receipt before the deadline"
+    return Undeliverable(text, code=EXPIRED, retryable=True, maybe_handled=_has_left(ask))
 
 
 def refused(topic: str, lane: int, asked: int, waiting: int, *, up: bool) -> QueueFull:
@@ -108,6 +114,12 @@ def unencodable(ask: Ask, error: Exception) -> Undeliverable:
     """What a waiter gets whose frame cannot be put into bytes."""
     text = f"{ask.message.topic}: it cannot be put into bytes: {error}"
     return Undeliverable(text, code="E_REFUSED", hint="a fault of this node", retryable=False)
+
+
+def _has_left(ask: Ask) -> bool:
+    """Whether it was sent, if only to the broker."""
+    frame = ask.frame
+    return frame is not None and (frame.seq > 0 or bool(frame.flags & _RESENT))
 
 
 def _is_number(value: object) -> bool:
