@@ -8,7 +8,16 @@ from __future__ import annotations
 
 from typing import Any, Final, NamedTuple
 
-from shard_node.wire import bodies, categories, handover, health, lifecycle, operations, state
+from shard_node.wire import (
+    bodies,
+    categories,
+    handover,
+    health,
+    lifecycle,
+    lingering,
+    operations,
+    state,
+)
 from shard_node.wire.header import Kind
 from shard_node.wire.lanes import Lane
 
@@ -44,6 +53,9 @@ SHARD_MOVED: Final = "shard.moved"
 SHARD_RECONNECT: Final = "shard.reconnect"
 NODE_RELOAD: Final = "node.reload"
 FLEET_READY: Final = "node.fleet-ready"
+LINGER_WAITS: Final = "linger.waits"
+LINGER_EVENT: Final = "linger.event"
+GATEWAY_OP: Final = "gateway.op"
 PERMIT: Final = "identify.permit"
 IDENTIFY_SENT: Final = "identify.sent"
 PERMIT_RETURN: Final = "identify.return"
@@ -128,6 +140,9 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     SHARD_RECONNECT: TopicSpec(Kind.EVENT, Lane.CONTROL, operations.ShardReconnect),
     NODE_RELOAD: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.NodeReload, operations.NodeReloaded),
     FLEET_READY: TopicSpec(Kind.EVENT, Lane.CONTROL, operations.FleetReady),
+    LINGER_WAITS: TopicSpec(Kind.MESSAGE, Lane.HIGH, lingering.Waits),
+    LINGER_EVENT: TopicSpec(Kind.MESSAGE, Lane.HIGH, lingering.LingerEvent),
+    GATEWAY_OP: TopicSpec(Kind.MESSAGE, Lane.HIGH, lingering.GatewayOp),
     PERMIT: TopicSpec(Kind.REQUEST, Lane.CONTROL, bodies.PermitRequest, bodies.PermitGrant),
     IDENTIFY_SENT: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.IdentifySent),
     PERMIT_RETURN: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.PermitReturn),
@@ -169,10 +184,14 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     GUILD_HELD: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.WhereReply, bodies.WhereReply),
 }
 
+PEERS_OWN: Final = frozenset({LINGER_WAITS, LINGER_EVENT, GATEWAY_OP})
+"""Lower-case topics that go from one process of the fleet to another."""
+
 BROKERS_OWN: Final = frozenset(
     {SHARD_READY, SHARD_DISCONNECT, COMMAND_SYNC, *(name for name in TOPICS if name.islower())}
 )
-"""They go to the broker or come from it: no rule of an operator holds for them."""
+"""They go to the broker or come from it, or are PEERS_OWN: no rule of an operator holds for
+them."""
 
 BY_BODY: Final[dict[type[Any], str]] = {
     spec.body: name for name, spec in TOPICS.items() if name.isupper()
