@@ -6,6 +6,16 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from disnake.client import Client
+
+
+class _Waiters:
+    """What of a client ``Client.dispatch`` needs to serve those who wait, and nobody else."""
+
+    def __init__(self, client: Any) -> None:
+        self._listeners = client._listeners
+        self.extra_events: dict[str, list[Any]] = {}
+
 
 class Mute:
     """Stands in for ``ConnectionState.dispatch``.
@@ -16,11 +26,15 @@ class Mute:
     def __init__(self, dispatch: Callable[..., Any]) -> None:
         self._dispatch = dispatch
         self._silent = 0
+        self._waiters: Any = None
         self._was_ready = False
 
     def __call__(self, event: str, *args: Any) -> None:
         """What disnake's parsers call."""
         if self._silent:
+            return
+        if self._waiters is not None:
+            Client.dispatch(self._waiters, event, *args)
             return
         if event == "ready":
             if self._was_ready:
@@ -36,3 +50,12 @@ class Mute:
             yield
         finally:
             self._silent -= 1
+
+    @contextmanager
+    def waiters_only(self, client: Any) -> Iterator[None]:
+        """Meanwhile those hear who wait for an event (``wait_for``), and no handler does."""
+        self._waiters = _Waiters(client)
+        try:
+            yield
+        finally:
+            self._waiters = None
