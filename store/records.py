@@ -119,6 +119,12 @@ class OperationRecord(Record, frozen=True):
     reason: str = ""
 
 
+class FleetReadyRecord(Record, frozen=True):
+    """The last start of the fleet of which all shards were ready at one time."""
+
+    start: str
+
+
 class Forget(NamedTuple):
     """Removes the record of this type and name."""
 
@@ -143,6 +149,7 @@ TABLES: Final[dict[type[Record], Table]] = {
     CommandsRecord: Table(b"commands/", lambda record: record.application),
     LeaseRecord: Table(b"lease/", lambda record: record.name),
     OperationRecord: Table(b"operation/", lambda record: record.id),
+    FleetReadyRecord: Table(b"ready", None),
 }
 
 
@@ -156,6 +163,7 @@ class Durable:
     digests: dict[str, str] = field(default_factory=dict)
     leases: dict[str, LeaseRecord] = field(default_factory=dict)
     operations: dict[str, OperationRecord] = field(default_factory=dict)
+    fleet_ready: str = ""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -203,6 +211,8 @@ def collect(durable: Durable, record: Record) -> None:
             durable.leases[record.name] = record
         case OperationRecord():
             durable.operations[record.id] = record
+        case FleetReadyRecord():
+            durable.fleet_ready = record.start
         case _:
             msg = f"no place for {type(record).__name__}"
             raise TypeError(msg)

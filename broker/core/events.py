@@ -299,6 +299,58 @@ class DigestStored(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class SuccessorWanted(Event):
+    """A node shall have a second process, for the operation ``op``, that takes its shards over."""
+
+    name: str
+    op: str
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorSpawned(Event):
+    """The supervisor has been asked for a successor; or (``error``) there will be none."""
+
+    name: str
+    epoch: int
+    op: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Promoted(Event):
+    """A successor is its node's current process from now on."""
+
+    name: str
+    old_epoch: int
+    epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class OperationStored(Event):
+    """An operation is durable as it stands (or not)."""
+
+    op: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class StepFlipped(Event):
+    """It is durable (or not) that a step's shards are its target's."""
+
+    op: str
+    step: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FleetReadyStored(Event):
+    """It is durable (or not) that this start of the fleet came to where all shards were ready."""
+
+    start: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Forgotten(Event):
     """A user was forgotten by a record of the state's log, which is durable."""
 
@@ -306,5 +358,14 @@ class Forgotten(Event):
     lsn: int
 
 
-Outcome = PlanStored | EpochStored | PermitStored | LeaseStored | DigestStored
+Outcome = (
+    PlanStored
+    | EpochStored
+    | PermitStored
+    | LeaseStored
+    | DigestStored
+    | OperationStored
+    | StepFlipped
+    | FleetReadyStored
+)
 """Events that tell how a commit went."""

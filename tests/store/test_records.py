@@ -9,6 +9,7 @@ from store.records import (
     CommandsRecord,
     Durable,
     EpochRecord,
+    FleetReadyRecord,
     Forget,
     LeaseRecord,
     LedgerRecord,
@@ -35,6 +36,7 @@ SAMPLES: tuple[Record, ...] = (
     OperationRecord(
         "op-3", "respawn", "running", {}, (StepRecord("a", (0, 1), "running", 5, 6),), 3, 9, "boot"
     ),
+    FleetReadyRecord("boot-7"),
 )
 
 
@@ -62,6 +64,7 @@ def test_collect_puts_each_in_its_place() -> None:
     assert durable.digests == {"app": "digest"}
     assert durable.leases["daily"].node == "a"
     assert durable.operations == {"op-3": SAMPLES[5]}
+    assert durable.fleet_ready == "boot-7"
 
 
 def test_a_strange_key_is_not_ours_and_a_strange_value_is_refused() -> None:
