@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import math
 
+from broker.core.fleet import Fleet
 from shard_node.wire import identity
 from shard_node.wire.header import Header
 from shard_node.wire.limits import BATCH_MAX_MESSAGES, MESSAGE_MIN_BYTES, TTL_MAX_MS
 from shard_node.wire.targets import Broker
 
 
+def is_ours(fleet: Fleet, peer: identity.Peer) -> bool:
+    """Whether a peer may send: a living process of a node, or a client that has registered."""
+    if peer.role == "node":
+        return fleet.lives(peer.name, peer.epoch)
+    return peer.role == "client" and fleet.table.node(peer.name) is not None
+
+
 def fault(peer: identity.Peer) -> tuple[str, str, str]:
-    """Why a peer that is not current may not send: for the counters, its code, its words."""
+    """Why a peer that is not ours may not send: for the counters, its code, its words."""
     if peer.role == "node":
         text = f"{peer.name}#{peer.epoch} is not the current process of its name"
         return "old_epoch", "E_OLD_EPOCH", text

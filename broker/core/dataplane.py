@@ -11,15 +11,15 @@ from __future__ import annotations
 from collections import deque
 from typing import Final
 
-from broker.core.batches import Destination, Lanes, Stock
-from broker.core.checks import fault, is_sound
+from broker.core.batches import Destination, Stock
+from broker.core.checks import fault, is_ours, is_sound
 from broker.core.ends import Ends
-from broker.core.fleet import Fleet, FleetState
+from broker.core.fleet import Fleet
 from broker.core.frames import Batch, Fan
 from broker.core.letters import again
 from broker.core.parking import Parking
 from broker.core.queues import Outbox
-from broker.core.resolve import DOWN, Resolver, Route
+from broker.core.resolve import Resolver, Route
 from broker.core.senders import Senders
 from broker.core.waiting import Deadlines
 from shard_node.wire import identity
@@ -28,10 +28,7 @@ from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.codec import WireError, decode_body
 from shard_node.wire.credit import Handled
 from shard_node.wire.header import Header
-from shard_node.wire.limits import (
-    PARKED_MAX_S,
-    STUCK_S,
-)
+from shard_node.wire.limits import PARKED_MAX_S, STUCK_S
 from shard_node.wire.targets import Broker, Node
 
 UNREACHABLE_RETRY_S: Final = 0.25
@@ -51,7 +48,7 @@ class DataPlane:
         self._counts = fleet.counts
         self._resolver = Resolver(fleet)
         self._destinations: dict[bytes, Destination] = {}
-        self._parking = Parking()
+        self.parking = Parking()
         self._stock = Stock()
         self._ready: dict[bytes, Destination] = {}
         self._paused: dict[bytes, Destination] = {}
@@ -73,7 +70,7 @@ class DataPlane:
         """Takes a BATCH in. Raises WireError for one that cannot be."""
         self.senders.now = now
         batch = Batch(routing_id.decode(), head, body, now)
-        if not self._is_current(peer):
+        if not is_ours(self._fleet, peer):
             self._refuse(batch, *fault(peer))
             return
         if head.handled is not None:
@@ -93,7 +90,7 @@ class DataPlane:
         """A receiver gives room. Raises WireError for what is no Handled."""
         if type(head.target) is not Broker:
             raise WireError("target")
-        if not self._is_current(peer):
+        if not is_ours(self._fleet, peer):
             raise WireError("old_epoch")
         self._handled(routing_id, decode_body(body, Handled), now)
 
@@ -109,11 +106,6 @@ class DataPlane:
             self._starved.pop(routing_id, None)
         if destination.frames or destination.paused_until:
             self._wake(destination)
-
-    def _is_current(self, peer: identity.Peer) -> bool:
-        if peer.role == "node":
-            return self._fleet.current(peer.name, peer.epoch) is not None
-        return peer.role == "client" and self._fleet.table.node(peer.name) is not None
 
     def _refuse(self, batch: Batch, reason: str, code: str, text: str) -> None:
         self._fleet.reject(reason)
@@ -207,7 +199,7 @@ class DataPlane:
             self._ends.fail(batch, "E_UNREACHABLE", "nobody listens", now)
 
     def _park(self, batch: Batch, name: str, now: float) -> None:
-        taken, pushed_out = self._parking.put(batch, name)
+        taken, pushed_out = self.parking.put(batch, name)
         for old in pushed_out:
             self._ends.drop(old)
         if not taken:
@@ -229,15 +221,6 @@ class DataPlane:
     def destination(self, routing_id: bytes) -> Destination | None:
         """The lanes of a registered process."""
         return self._destinations.get(routing_id)
-
-    def parked(self, name: str) -> Lanes | None:
-        """What waits for a process of this name."""
-        return self._parking.lanes(name)
-
-    @property
-    def parked_bytes(self) -> int:
-        """Of all frames that wait for owners who are away."""
-        return self._parking.size_bytes
 
     @property
     def sendable(self) -> bool:
@@ -325,7 +308,7 @@ class DataPlane:
         if lanes is None:
             return
         lanes.remove(batch)
-        self._parking.removed(lanes, batch)
+        self.parking.removed(lanes, batch)
         self._ends.fail(batch, "E_EXPIRED", "its deadline passed while it waited", now)
 
     def _wake(self, destination: Destination) -> None:
@@ -352,7 +335,7 @@ class DataPlane:
         destination.heard_at = now
         self._starved.pop(routing_id, None)
         self._wake(destination)
-        self._again(self._parking.take(name), now)
+        self._again(self._parked(name, routing_id), now)
 
     def gone(self, name: str, routing_id: bytes, now: float) -> None:
         """A process is dead: what it has not got waits for the next one, or comes back."""
@@ -364,15 +347,29 @@ class DataPlane:
         left = [batch for end, batch in self.express if end is destination]
         self.express = [entry for entry in self.express if entry[0] is not destination]
         left += destination.take_all() if destination is not None else []
-        self._again(left + self._parking.take(name), now)
+        self._again(left + self._parked(name, routing_id), now)
+
+    def moved(self, name: str, routing_id: bytes, new: bytes, now: float) -> None:
+        """What waits for a process goes where it is to go now: another may have its name, or
+        some of its shards. Copies of what goes to several follow to ``new``, if there is one."""
+        destination = self._destinations.get(routing_id)
+        waiting = destination.take_all() if destination is not None else []
+        self._starved.pop(routing_id, None)
+        for batch in waiting:
+            if batch.fan is not None:
+                self._put(batch, new if new in self._destinations else routing_id, now)
+        waiting = [batch for batch in waiting if batch.fan is None]
+        self._again(waiting + self.parking.take(name), now)
+
+    def _parked(self, name: str, routing_id: bytes) -> list[Batch]:
+        label = routing_id.decode()
+        found = self.parking.take(label) if label != name else []
+        return found + self.parking.take(name)
 
     def fleet_changed(self, now: float) -> None:
         """A planned node may stay away for good: what waits for it is looked at again."""
-        stopping = self._fleet.state is FleetState.STOPPING
-        for name in self._parking.names():
-            node = self._fleet.nodes.get(name)
-            if node is not None and (node.state in DOWN or stopping):
-                self._again(self._parking.take(name), now)
+        for name in self.parking.given_up(self._fleet):
+            self._again(self.parking.take(name), now)
 
     def _again(self, waiting: list[Batch], now: float) -> None:
         for batch in waiting:

@@ -27,7 +27,7 @@ class Depths:
         destination = self._plane.destination(routing_id)
         shown: dict[str, Any] = {
             "waiting_messages": _by_lane(destination),
-            "parked_messages": sum(_by_lane(self._plane.parked(name)).values()),
+            "parked_messages": sum(_by_lane(self._plane.parking.lanes(name)).values()),
             "control_frames": self._outbox.depth(routing_id),
         }
         if destination is not None:

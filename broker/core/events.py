@@ -308,7 +308,18 @@ class SuccessorWanted(Event):
 
 @dataclass(frozen=True, slots=True)
 class SuccessorSpawned(Event):
-    """The supervisor has been asked for a successor; or (``error``) there will be none."""
+    """The supervisor has been asked for a successor, which is in ``Fleet.procs``; or (``error``)
+    there will be none. One that cannot be started after all comes as Exited."""
+
+    name: str
+    epoch: int
+    op: str
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SuccessorStored(Event):
+    """The epoch of a successor is durable (or not): it may be spawned."""
 
     name: str
     epoch: int
@@ -318,11 +329,22 @@ class SuccessorSpawned(Event):
 
 @dataclass(frozen=True, slots=True)
 class Promoted(Event):
-    """A successor is its node's current process from now on."""
+    """A successor is its node's current process: to be said after ``Fleet.promote``.
+    ``old_epoch`` is 0 where the one before is dead."""
 
     name: str
     old_epoch: int
     epoch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Given(Event):
+    """Shards of a node are another's: to be said after ``Fleet.give``, for each node that had
+    some."""
+
+    source: str
+    shards: tuple[int, ...]
+    target: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -361,6 +383,7 @@ class Forgotten(Event):
 Outcome = (
     PlanStored
     | EpochStored
+    | SuccessorStored
     | PermitStored
     | LeaseStored
     | DigestStored

@@ -8,12 +8,13 @@ from __future__ import annotations
 import enum
 import math
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import chain
+from typing import Any, Final
 
 from broker.core.letters import Letters
-from broker.core.procs import Proc
+from broker.core.procs import Proc, Role
 from broker.core.settings import Settings
 from broker.core.stateport import SharedState
 from broker.core.states import NodeState, StateError, step
@@ -21,7 +22,10 @@ from broker.core.table import Table
 from shard_node.wire.bodies import ShardReport, ShardState
 from shard_node.wire.handover import Phase
 from shard_node.wire.limits import TOPIC_MAX_CHARS, TOPICS_PER_NODE_MAX
-from shard_node.wire.shard_states import REPORTABLE, ShardEvent, after
+from shard_node.wire.shard_states import CONNECTED, REPORTABLE, ShardEvent, after
+
+LINGER_GRACE_S: Final = 5.0
+"""A process that lingers ends by itself; it is killed so long after it should have."""
 
 
 class FleetState(enum.StrEnum):
@@ -66,6 +70,23 @@ class ShardRow:
         self.voice = report.voice
         return True
 
+    def taken(self, report: ShardReport | None = None) -> None:
+        """Another process has it now, which says (or has not said yet) how it is there."""
+        if self.state is ShardState.HUNG:
+            self.on(ShardEvent.DIED)
+        elif self.state is ShardState.GONE:
+            self.on(ShardEvent.SPAWNED)
+        if after(self.state, ShardEvent.TAKEN) is None:
+            self.on(
+                ShardEvent.RELEASE if self.state is not ShardState.DRAINING else ShardEvent.DIED
+            )
+        self.on(ShardEvent.TAKEN)
+        self.trouble = ""
+        if report is not None and report.state in CONNECTED:
+            self.observe(report)
+        if self.state is ShardState.RESUMING:
+            self.on(ShardEvent.RESUMED)
+
 
 @dataclass(slots=True)
 class Node:
@@ -99,9 +120,16 @@ class Node:
     cpu_s: float = 0.0
     phases: dict[int, Phase] = field(default_factory=dict)
     """By shard, as its process reports them for the operation ``op``."""
+    reports: dict[int, ShardReport] = field(default_factory=dict)
+    """The last ones of shards that come to it, and are not its own yet."""
+    ops: dict[int, str] = field(default_factory=dict)
+    """By shard, the operation for which its process reports that phase."""
     op: str = ""
+    """The last of them."""
     reported: bool = False
     """Whether its process has registered with this broker."""
+    retired: bool = False
+    """Is not started again: the fleet has one node less."""
     troubles: dict[str, int] = field(default_factory=dict)
     disnake: str = ""
     reason: str = ""
@@ -129,6 +157,31 @@ class Budget:
     reset_at: float
     max_concurrency: int
     recommended: int
+
+
+def _lingering(node: Node, op: str, due_at: float) -> Proc:
+    """What was a node's current process."""
+    return Proc(
+        node.name,
+        node.epoch,
+        Role.LINGERING,
+        op,
+        pid=node.pid,
+        registered=node.reported,
+        heard_at=node.heard_at,
+        heartbeat_at=node.heartbeat_at,
+        spawned_at=node.spawned_at,
+        due_at=due_at,
+        killed=node.given_up,
+        phases=node.phases,
+        rss_bytes=node.rss_bytes,
+        queue=node.queue,
+        loop_lag_ms=node.loop_lag_ms,
+        cpu_s=node.cpu_s,
+        troubles=node.troubles,
+        disnake=node.disnake,
+        voice=sum(row.voice for row in node.rows.values()),
+    )
 
 
 def _no_depths(_name: str, _routing_id: bytes) -> dict[str, Any]:
@@ -165,6 +218,9 @@ class Fleet:
     """The shards whose journal has a session: they start without an IDENTIFY."""
     procs: dict[tuple[str, int], Proc] = field(default_factory=dict)
     """Living processes beside the current ones of their nodes."""
+    deciding: dict[str, str] = field(default_factory=dict)
+    """Nodes whose dead process is not started again but by the operation (its id): it decides
+    who has the shards."""
     heard: dict[tuple[str, int], dict[str, float]] = field(default_factory=dict)
     """By process, when a gateway event of a type last came to it."""
 
@@ -190,6 +246,82 @@ class Fleet:
         """Whether this is a living process of ours, the current one of its node or not."""
         return self.current(name, epoch) is not None or (name, epoch) in self.procs
 
+    def beside(self, name: str) -> list[Proc]:
+        """A node's living processes beside its current one, oldest first."""
+        found = [proc for proc in self.procs.values() if proc.name == name]
+        return sorted(found, key=lambda proc: proc.epoch)
+
+    def phase(self, name: str, epoch: int, shard: int, op: str) -> Phase:
+        """How far a process is, as it says itself, with a shard that ``op`` moves."""
+        node, proc = self.current(name, epoch), self.procs.get((name, epoch))
+        if node is not None and node.ops.get(shard) == op:
+            return node.phases.get(shard, Phase.NONE)
+        if proc is not None and proc.op == op:
+            return proc.phases.get(shard, Phase.NONE)
+        return Phase.NONE
+
+    def concerns(self, name: str, epoch: int, shard: int) -> bool:
+        """Whether a process has to do with a shard: it is its node's, or comes to it."""
+        node = self.current(name, epoch)
+        if node is not None:
+            return shard in node.rows or node.phases.get(shard, Phase.NONE) is not Phase.NONE
+        beside = self.nodes.get(name) if (name, epoch) in self.procs else None
+        return beside is not None and shard in beside.rows
+
+    def promote(self, name: str, epoch: int, now: float) -> Node:
+        """Makes a process beside a node's current one the current one; that one lingers.
+
+        Raises KeyError where there is no such process.
+        """
+        proc, node = self.procs.pop((name, epoch)), self.nodes[name]
+        if node.epoch:
+            due_at = now + self.settings.lifecycle.linger_s + LINGER_GRACE_S
+            self.procs[name, node.epoch] = _lingering(node, proc.op, due_at)
+        node.move(NodeState.UP)
+        node.epoch, node.pid, node.spawned_at = proc.epoch, proc.pid, proc.spawned_at
+        node.heard_at, node.heartbeat_at = proc.heard_at, proc.heartbeat_at
+        node.rss_bytes, node.queue, node.cpu_s = proc.rss_bytes, proc.queue, proc.cpu_s
+        node.loop_lag_ms, node.troubles, node.disnake = (
+            proc.loop_lag_ms,
+            proc.troubles,
+            proc.disnake,
+        )
+        node.phases, node.op, node.reported = proc.phases, proc.op, proc.registered
+        node.ops = dict.fromkeys(proc.phases, proc.op)
+        node.stop_asked = node.given_up = False
+        node.reason, node.tail = "", ()
+        node.restarts += 1
+        node.failures.clear()
+        self.warn(f"node_{name}", None)
+        for shard, row in node.rows.items():
+            row.taken(proc.reports.get(shard))
+        if proc.registered:
+            self.table.promote(name, epoch, node.shards)
+        return node
+
+    def give(self, shards: Iterable[int], target: str) -> dict[str, tuple[int, ...]]:
+        """Shards go to the node ``target``; whose they were. Raises KeyError for what is not
+        in the plan."""
+        receiver = self.nodes[target]
+        given: dict[str, tuple[int, ...]] = {}
+        for shard in sorted(shards):
+            source = self.holder(shard)
+            if source is None:
+                raise KeyError(shard)
+            if source is receiver:
+                continue
+            row = source.rows.pop(shard)
+            row.taken(receiver.reports.get(shard))
+            if not receiver.epoch:
+                row.on(ShardEvent.DIED)
+            receiver.rows[shard] = row
+            source.shards = tuple(other for other in source.shards if other != shard)
+            receiver.shards = tuple(sorted((*receiver.shards, shard)))
+            given[source.name] = (*given.get(source.name, ()), shard)
+        receiver.rows = dict(sorted(receiver.rows.items()))
+        self.table.give(tuple(chain.from_iterable(given.values())), target)
+        return given
+
     def holder(self, shard: int) -> Node | None:
         """The node in whose plan a shard is."""
         for node in self.nodes.values():
@@ -203,7 +335,8 @@ class Fleet:
         return sorted(rows, key=lambda pair: pair[1].id)
 
     def subscribe(self, name: str, topics: tuple[str, ...]) -> None:
-        """What a registered peer listens to, as far as the limits let it."""
+        """What a registered peer listens to, as far as the limits let it; a process beside its
+        node's current one under ``name#epoch``."""
         if self.table.node(name) is None:
             return
         kept = frozenset(topic for topic in topics if len(topic) <= TOPIC_MAX_CHARS)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from broker.core.batches import Lanes, Parked
+from broker.core.fleet import Fleet, FleetState
 from broker.core.frames import Batch
+from broker.core.states import DOWN
 from shard_node.wire.limits import PARKED_MAX_BYTES
 
 
@@ -14,13 +16,19 @@ class Parking:
         self.size_bytes = 0
         self._lanes: dict[str, Parked] = {}
 
-    def names(self) -> list[str]:
-        """Who is waited for."""
-        return list(self._lanes)
-
     def lanes(self, name: str) -> Parked | None:
         """What waits for a process of this name."""
         return self._lanes.get(name)
+
+    def given_up(self, fleet: Fleet) -> list[str]:
+        """Names that nobody will come back under: their nodes stay down, or the fleet stops."""
+        stopping = fleet.state is FleetState.STOPPING
+        nodes = {name: fleet.nodes.get(name.partition("#")[0]) for name in self._lanes}
+        return [
+            name
+            for name, node in nodes.items()
+            if node is not None and (node.state in DOWN or stopping)
+        ]
 
     def put(self, batch: Batch, name: str) -> tuple[bool, list[Batch]]:
         """Parks a frame; says whether it has room, and which events it pushed out."""

@@ -45,3 +45,18 @@ def plan(shards: int, nodes: int) -> tuple[NodePlan, ...]:
         plans.append(NodePlan(node_name(place), place, tuple(range(start, end))))
         start = end
     return tuple(plans)
+
+
+def ranges(shards: tuple[int, ...]) -> str:
+    """Shards for people.
+
+    >>> ranges((0, 1, 2, 5, 7, 8)), ranges((3,)), ranges(())
+    ('0-2, 5, 7-8', '3', '')
+    """
+    found: list[list[int]] = []
+    for shard in sorted(shards):
+        if found and found[-1][-1] == shard - 1:
+            found[-1].append(shard)
+        else:
+            found.append([shard])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in found)

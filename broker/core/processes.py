@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Final
+import math
+from typing import Any, Final
 
 from broker.core.effects import Effects, Log, Order, Publish, Tell
 from broker.core.fleet import Fleet, Node
+from broker.core.procs import Proc
 from broker.core.states import NodeState
 from shard_node.wire.bodies import NodeStop, ShardDisconnect, ShardState
 from shard_node.wire.shard_states import CONNECTED, ShardEvent
@@ -20,6 +22,19 @@ KILL_AGAIN_S: Final = 2.0
 _TOLD: Final = CONNECTED | {_S.DRAINING}
 """Said to be ready, and not said to have lost its connection since."""
 _ENDING: Final = frozenset({_S.DRAINING, _S.HUNG, _S.DEAD, _S.GONE})
+
+
+def spawn_line(fleet: Fleet, node: Node, epoch: int, role: str = "first") -> dict[str, Any]:
+    """Has the supervisor start a process; ``role`` as in the node's own settings."""
+    return {
+        "op": "spawn",
+        "name": f"node:{node.name}",
+        "epoch": epoch,
+        "index": node.place,
+        "shards": list(node.shards),
+        "num_shards": fleet.num_shards,
+        "role": role,
+    }
 
 
 def ask_stop(
@@ -62,7 +77,32 @@ def speak_for(fleet: Fleet, node: Node, reason: str) -> Effects:
     ]
 
 
-def signal(node: Node, name: str) -> Order:
+def end_beside(
+    fleet: Fleet, proc: Proc, reason: str, now: float, *, discard_sessions: bool = False
+) -> Effects:
+    """Asks a process beside its node's current one to end; it is killed when it takes too long.
+    One that has yet to register would not hear it, and has nothing to drain."""
+    drain_s = fleet.settings.drain_s
+    proc.stop_asked, proc.reason = True, reason
+    proc.due_at = min(proc.due_at or math.inf, now + drain_s + STOP_GRACE_S)
+    if not proc.registered:
+        return [signal(proc, "TERM")]
+    body = NodeStop(reason, drain_s, discard_sessions)
+    return [Tell(proc.name, proc.epoch, NODE_STOP, body)]
+
+
+def kill_beside(proc: Proc, reason: str, now: float) -> Effects:
+    """Kills a process beside its node's current one; asked for again until its exit comes."""
+    again, proc.killed = proc.killed, True
+    proc.reason, proc.due_at = reason, now + KILL_AGAIN_S
+    order = signal(proc, "KILL")
+    if again:
+        return [order]
+    fields = {"node": proc.name, "epoch": proc.epoch, "pid": proc.pid}
+    return [Log("WARNING", f"node {proc.label} is killed: {reason}", fields), order]
+
+
+def signal(node: Node | Proc, name: str) -> Order:
     """Has the supervisor signal a node's process."""
     line = {"op": "signal", "name": f"node:{node.name}", "epoch": node.epoch, "signal": name}
     return Order(line | ({"why": node.reason} if node.reason else {}))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass, field
 
+from shard_node.wire.bodies import ShardReport
 from shard_node.wire.handover import Phase
 
 
@@ -23,8 +24,10 @@ class Role(enum.StrEnum):
 @dataclass(slots=True)
 class Proc:
     """``op`` is the operation that it belongs to; ``due_at``: by then it has to be ready (a
-    successor) or gone (one that lingers). ``phases`` are by shard, as it reports them for
-    ``op``; none: it has not registered with this broker. ``lingers`` counts what waits in it."""
+    successor) or gone (one that lingers, or was killed). ``phases`` are by shard, as it reports
+    them for ``op``; none: it has not registered with this broker. ``reports`` are the last ones
+    by shard, ``topics`` what it subscribed to. ``lingers`` counts what waits in it.
+    ``heartbeat_at`` is None before the first heartbeat that this broker had from it."""
 
     name: str
     epoch: int
@@ -33,11 +36,19 @@ class Proc:
     pid: int = 0
     registered: bool = False
     heard_at: float = 0.0
+    heartbeat_at: float | None = None
     spawned_at: float = 0.0
     due_at: float | None = None
     killed: bool = False
+    stop_asked: bool = False
     phases: dict[int, Phase] = field(default_factory=dict)
+    reports: dict[int, ShardReport] = field(default_factory=dict)
     rss_bytes: int = 0
+    queue: int = 0
+    loop_lag_ms: float = 0.0
+    cpu_s: float = 0.0
+    troubles: dict[str, int] = field(default_factory=dict)
+    disnake: str = ""
     voice: int = 0
     lingers: int = 0
     tail: tuple[str, ...] = ()

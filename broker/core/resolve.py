@@ -6,14 +6,13 @@ from typing import Final, NamedTuple
 
 from broker.core.fleet import Fleet, FleetState, Node
 from broker.core.rules import Rule
-from broker.core.states import NodeState
+from broker.core.states import DOWN, NodeState
 from broker.core.table import Owner
 from shard_node.wire import identity, targets
 from shard_node.wire.batch import Flag
 from shard_node.wire.header import Header
 from shard_node.wire.limits import HEARTBEAT_LOST_S
 
-DOWN: Final = frozenset({NodeState.FAILED, NodeState.GONE})
 UNREACHABLE: Final = "E_UNREACHABLE"
 NO_HANDLER: Final = "E_NO_HANDLER"
 
@@ -34,6 +33,11 @@ class Route(NamedTuple):
 
 _NOBODY: Final = Route(code=UNREACHABLE, text="no such shard or guild in this fleet")
 _UNHEARD: Final = Route(code=UNREACHABLE, text="nobody listens", several=True)
+
+
+def _label(peer: identity.Peer) -> str:
+    """What a frame for this very process waits under."""
+    return f"{peer.name}#{peer.epoch}" if peer.epoch else peer.name
 
 
 class Resolver:
@@ -64,11 +68,11 @@ class Resolver:
         """None: the process is known to be dead, and a resend may go to another."""
         peer = identity.parse_peer(head.pin.encode())
         if peer is not None:
-            owner = self._table.node(peer.name)
-            if owner is not None and owner.routing_id == head.pin.encode():
+            owner = self._table.node(head.pin)
+            if owner is not None:
                 return Route((owner,))
             if self._may_return(peer, now):
-                return Route(park=peer.name)
+                return Route(park=_label(peer))
         if head.flags & Flag.RESENT:
             return None
         return Route(code=UNREACHABLE, text=f"{head.pin[:128]} is gone")
@@ -76,7 +80,7 @@ class Resolver:
     def _may_return(self, peer: identity.Peer, now: float) -> bool:
         """Whether a process that is not registered may yet register with this broker."""
         if peer.role == "node":
-            return self._fleet.current(peer.name, peer.epoch) is not None
+            return self._fleet.lives(peer.name, peer.epoch)
         return now < self._fleet.started_at + HEARTBEAT_LOST_S
 
     def _target(self, head: Header, sender_name: str, now: float) -> Route:
@@ -104,11 +108,11 @@ class Resolver:
         if owner is not None:
             return Route((owner,))
         node = self._fleet.nodes.get(name)
-        if node is not None and node.epoch:  # its process lives and has yet to register
-            return Route(park=name)
+        if node is not None and (node.epoch or name in self._fleet.deciding):
+            return Route(park=name)  # a process of its lives and has yet to register
         peer = identity.parse_peer(name.encode())
-        if peer is not None and peer.role == "client" and self._may_return(peer, now):
-            return Route(park=name)  # its nodes may be back sooner than the client is
+        if peer is not None and peer.role in ("node", "client") and self._may_return(peer, now):
+            return Route(park=_label(peer))  # its nodes may be back sooner than the client is
         return Route(code=UNREACHABLE, text=f"no node or client {name[:128]!r} is registered")
 
     def _guild(self, guild: int) -> Route:

@@ -162,7 +162,7 @@ class Router:
         return Asked(ref, frame.topic, value)
 
     def _fence(self, peer: identity.Peer) -> None:
-        if self._fleet.current(peer.name, peer.epoch) is None:
+        if not self._fleet.lives(peer.name, peer.epoch):
             text = f"{peer.name}#{peer.epoch} is not the current process of its name"
             raise refused("old_epoch", "E_OLD_EPOCH", text)
 
@@ -296,8 +296,8 @@ class Router:
             self._outbox.put(owner.routing_id, lane, Frame(encode_header(head), data, Kind.EVENT))
 
     def tell_all(self, topic: str, body: Any) -> None:
-        """Sends an event of the broker to every registered node and client."""
-        for owner in self._fleet.table.peers():
+        """Sends an event of the broker to every registered process and client."""
+        for owner in self._fleet.table.all_peers():
             self.tell(owner.routing_id, owner.name, topic, body)
 
     def expire(self, now: float) -> None:

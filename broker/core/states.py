@@ -45,14 +45,18 @@ NODE_TRANSITIONS: Final[Mapping[NodeState, frozenset[NodeState]]] = {
     _N.SPAWNING: frozenset({_N.STARTING, _N.UP, _N.STOPPING, _N.BACKOFF, _N.FAILED, _N.GONE}),
     _N.STARTING: frozenset({_N.UP, _N.STOPPING, _N.STORING, _N.BACKOFF, _N.FAILED, _N.GONE}),
     _N.UP: frozenset({_N.STOPPING, _N.STORING, _N.BACKOFF, _N.FAILED, _N.GONE}),
-    _N.STOPPING: frozenset({_N.STORING, _N.BACKOFF, _N.FAILED, _N.GONE}),
-    _N.BACKOFF: frozenset({_N.STORING, _N.FAILED, _N.GONE}),
+    # To UP where a process beside it becomes the current one.
+    _N.STOPPING: frozenset({_N.UP, _N.STORING, _N.BACKOFF, _N.FAILED, _N.GONE}),
+    _N.BACKOFF: frozenset({_N.UP, _N.STORING, _N.FAILED, _N.GONE}),
     _N.FAILED: frozenset({_N.STORING, _N.GONE}),
     _N.GONE: frozenset(),
 }
 
 ALIVE: Final = frozenset({_N.SPAWNING, _N.STARTING, _N.UP, _N.STOPPING})
 """States in which there is, or may be, a process."""
+
+DOWN: Final = frozenset({_N.FAILED, _N.GONE})
+"""States in which there will be none, unless somebody asks for it."""
 
 
 def step(old: NodeState, new: NodeState, what: str) -> NodeState:

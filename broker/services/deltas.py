@@ -76,35 +76,36 @@ class Deltas:
 
     def committed(self, at: StateAt) -> Effects:
         """Tells the subscribers up to where every change was told."""
-        owners = tuple(self._fleet.table.subscribers(STATE_COMMITTED))
+        owners = tuple(self._fleet.table.listeners(STATE_COMMITTED))
         told = self._fleet.shared.told
-        numbers = tuple(told.get(owner.name, 0) for owner in owners)
+        numbers = tuple(told.get(owner.label, 0) for owner in owners)
         return [Share(STATE_COMMITTED, at, owners, numbers)] if owners else []
 
     def _count(self, owners: tuple[Owner, ...]) -> tuple[int, ...]:
         told = self._fleet.shared.told
         for owner in owners:
-            told[owner.name] = told.get(owner.name, 0) + 1
-        return tuple(told[owner.name] for owner in owners)
+            told[owner.label] = told.get(owner.label, 0) + 1
+        return tuple(told[owner.label] for owner in owners)
 
     def _look(self) -> None:
         table = self._fleet.table
         self._version = table.version
-        every = bool(table.subscribers(STATE_UPDATE))
+        every = bool(table.listeners(STATE_UPDATE))
         self._heard = frozenset(
             int(kind)
             for kind in ROWS
-            if every or kind in OF_GUILD or table.subscribers(TABLE_TOPIC + kind.name.lower())
+            if every or kind in OF_GUILD or table.listeners(TABLE_TOPIC + kind.name.lower())
         )
 
     def _owners(self, delta: Delta) -> tuple[Owner, ...]:
         table = self._fleet.table
-        found = dict.fromkeys(table.subscribers(STATE_UPDATE))
-        found.update(dict.fromkeys(table.subscribers(TABLE_TOPIC + _name(delta.table))))
+        found = dict.fromkeys(table.listeners(STATE_UPDATE))
+        found.update(dict.fromkeys(table.listeners(TABLE_TOPIC + _name(delta.table))))
         if delta.guild and table.num_shards:
             owner = table.guild(delta.guild).owner
             if owner is not None:
                 found[owner] = None
+                found.update(dict.fromkeys(table.beside(owner.name)))
         return tuple(found)
 
 

@@ -24,6 +24,7 @@ from broker.core.events import (
 from broker.core.fleet import Budget, Fleet, FleetState
 from broker.core.inflight import Ref
 from broker.core.ledger import MARGIN_S, RECENT_S, USE_WITHIN_S, Ledger, Permit
+from broker.core.procs import Role
 from shard_node.wire.bodies import (
     ErrorBody,
     IdentifySent,
@@ -105,9 +106,13 @@ class Identify:
     # --- what nodes say
 
     def _request(self, ref: Ref, body: PermitRequest, now: float) -> Effects:
-        node = self._fleet.nodes[ref.peer.name]
-        if body.num_shards != self._fleet.num_shards or body.shard not in node.rows:
-            text = f"shard {body.shard} of {body.num_shards} is not of node {node.name}"
+        name, epoch = ref.peer.name, ref.peer.epoch
+        proc = self._fleet.procs.get((name, epoch))
+        mine = self._fleet.concerns(name, epoch, body.shard)
+        if proc is not None and proc.role is not Role.SUCCESSOR:
+            mine = False
+        if body.num_shards != self._fleet.num_shards or not mine:
+            text = f"shard {body.shard} of {body.num_shards} is not of node {name}"
             return [Refuse(ref, ErrorBody("E_BAD_REQUEST", text))]
         permit = self._ledger.held(body.shard, ref.peer.name, ref.peer.epoch)
         if permit is not None and permit.number in self._granting:

@@ -9,9 +9,10 @@ from __future__ import annotations
 from typing import Final
 
 from broker.core.effects import Effects, Keep, Refuse, Reply
-from broker.core.events import Asked, Event, LeaseStored, NodeGone
+from broker.core.events import Asked, Event, LeaseStored, NodeGone, Promoted
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
+from broker.core.procs import Role
 from shard_node.wire.bodies import ErrorBody, LeaseRelease, LeaseReply, LeaseRequest
 from store.records import Durable, Forget, LeaseRecord
 
@@ -35,11 +36,11 @@ class Leases:
             case Asked(ref=ref, body=LeaseRequest() as body):
                 return self._request(ref, body, now)
             case Asked(ref=ref, body=LeaseRelease() as body):
-                return self._release(body.name, ref.peer.name)
+                return self._release(body.name, ref)
             case LeaseStored():
                 return self._stored(event)
-            case NodeGone():
-                return self._gone(event)
+            case NodeGone(name=name, epoch=epoch) | Promoted(name=name, old_epoch=epoch):
+                return self._gone(name, epoch)
         return []
 
     def next_deadline(self) -> float | None:
@@ -51,8 +52,11 @@ class Leases:
             text = f"a lease needs a name of 1-{NAME_MAX_BYTES} bytes and 0 < ttl_s <= {TTL_MAX_S}"
             return [Refuse(ref, ErrorBody("E_BAD_REQUEST", text))]
         holder = self._holder(body.name, now)
-        if holder is not None and holder != ref.peer.name:
-            return [Reply(ref, LeaseReply(False, holder))]
+        asker = ref.peer.name, ref.peer.epoch
+        if holder is not None and holder != asker:
+            return [Reply(ref, LeaseReply(False, holder[0]))]
+        if not self._may_hold(*asker):  # what lingers gives up, and takes nothing
+            return [Reply(ref, LeaseReply(False, ""))]
         forgotten = self._make_room(body.name, now)
         if forgotten is None:
             text = f"the fleet holds {LEASES_MAX} leases already"
@@ -63,12 +67,18 @@ class Leases:
         self._leases[body.name] = lease
         return [Keep((lease, *forgotten), LeaseStored(ref, body.name))]
 
-    def _holder(self, name: str, now: float) -> str | None:
-        """Who holds a lease now. A process that is gone holds nothing."""
+    def _holder(self, name: str, now: float) -> tuple[str, int] | None:
+        """Who holds a lease now. A process that is gone, or lingers, holds nothing."""
         lease = self._leases.get(name)
         if lease is None or lease.expires_at_s <= now:
             return None
-        return lease.node if self._fleet.current(lease.node, lease.epoch) is not None else None
+        return (lease.node, lease.epoch) if self._may_hold(lease.node, lease.epoch) else None
+
+    def _may_hold(self, name: str, epoch: int) -> bool:
+        proc = self._fleet.procs.get((name, epoch))
+        if proc is not None:
+            return proc.role is Role.SUCCESSOR
+        return self._fleet.current(name, epoch) is not None
 
     def _make_room(self, name: str, now: float) -> tuple[Forget, ...] | None:
         """The ended leases that go so that a new one may come; None where none has ended."""
@@ -77,17 +87,17 @@ class Leases:
         ended = [other for other in self._leases if self._holder(other, now) is None]
         return self._forget(ended) or None
 
-    def _release(self, name: str, node: str) -> Effects:
+    def _release(self, name: str, ref: Ref) -> Effects:
         lease = self._leases.get(name)
-        if lease is None or lease.node != node:
+        if lease is None or (lease.node, lease.epoch) != (ref.peer.name, ref.peer.epoch):
             return []
         return [Keep(self._forget([name]))]
 
-    def _gone(self, event: NodeGone) -> Effects:
+    def _gone(self, node: str, epoch: int) -> Effects:
         held = [
             name
             for name, lease in self._leases.items()
-            if (lease.node, lease.epoch) == (event.name, event.epoch)
+            if (lease.node, lease.epoch) == (node, epoch)
         ]
         return [Keep(self._forget(held))] if held else []
 

@@ -29,7 +29,8 @@ from broker.core.events import (
 from broker.core.fleet import Fleet, FleetState, Node
 from broker.core.inflight import Ref
 from broker.core.last_words import bot_error
-from broker.core.processes import ask_stop, kill
+from broker.core.plan import ranges
+from broker.core.processes import ask_stop, kill, spawn_line
 from broker.core.states import ALIVE, NodeState
 from broker.services.planning import budget_problem
 from broker.services.resuming import starts_needed
@@ -76,7 +77,7 @@ class Lifecycle:
             case Spawned():
                 self._spawned(event, now)
             case SpawnFailed(name=name, epoch=epoch, error=error):
-                return self._exited(Exited(name, epoch, 0, 1, None, 0.0, (error,)), now)
+                return [Emit(Exited(name, epoch, 0, 1, None, 0.0, (error,)))]
             case Hung(name=name, epoch=epoch, reason=reason):
                 node = self._fleet.current(name, epoch)
                 if node is not None and node.state is NodeState.UP:
@@ -154,17 +155,11 @@ class Lifecycle:
             return []
         why = node.reason
         _renew(node, event.epoch, now)
-        line = {
-            "op": "spawn",
-            "name": f"node:{node.name}",
-            "epoch": node.epoch,
-            "index": node.place,
-            "shards": list(node.shards),
-            "num_shards": self._fleet.num_shards,
-        }
+        line = spawn_line(self._fleet, node, node.epoch)
         if why:
             line["why"] = why
-        text = f"node {node.name}#{node.epoch} is started with shards {_ranges(node.shards)}"
+        what = f"shards {ranges(node.shards)}" if node.shards else "no shard yet"
+        text = f"node {node.name}#{node.epoch} is started with {what}"
         return [Log("INFO", text), Order(line)]
 
     def _spawned(self, event: Spawned, now: float) -> None:
@@ -184,9 +179,12 @@ class Lifecycle:
         self._was_ready |= any(row.state is ShardState.READY for row in node.rows.values())
         asked, given_up = node.stop_asked, node.given_up
         clean = asked or event.code == 0
-        _end_shards(node, ShardEvent.ENDED if clean else ShardEvent.DIED)
-        self._fleet.table.leave(node.name)
+        decided = self._is_decided(node)
+        _end_shards(node, ShardEvent.ENDED if clean and not decided else ShardEvent.DIED)
+        self._fleet.table.leave(node.name, event.epoch)
         node.epoch = node.pid = 0
+        node.reported = False
+        node.phases, node.ops, node.reports = {}, {}, {}
         node.tail = event.tail
         how = _how(event)
         if not given_up:
@@ -195,11 +193,22 @@ class Lifecycle:
             Log("INFO" if clean else "WARNING", f"node {node.name}#{event.epoch} {how}"),
             Emit(NodeGone(node.name, event.epoch)),
         ]
+        if decided:
+            node.move(NodeState.BACKOFF)
+            return effects
         return effects + self._after_exit(node, event, now, asked=asked, given_up=given_up)
+
+    def _is_decided(self, node: Node) -> bool:
+        """Whether an operation decides what becomes of the node's shards: somebody else may have
+        them already."""
+        stopping = self._fleet.state is FleetState.STOPPING
+        return node.name in self._fleet.deciding and not stopping
 
     def _missed(self, event: Exited) -> Node | None:
         """The node whose process ended while the broker was away."""
         node = self._fleet.nodes.get(event.name)
+        if (event.name, event.epoch) in self._fleet.procs:
+            return None
         if node is None or node.state is not NodeState.BACKOFF or node.tail or node.reason:
             return None
         return node if node.last_epoch == event.epoch else None
@@ -207,7 +216,7 @@ class Lifecycle:
     def _after_exit(
         self, node: Node, event: Exited, now: float, *, asked: bool, given_up: bool
     ) -> Effects:
-        if self._fleet.state is FleetState.STOPPING:
+        if self._fleet.state is FleetState.STOPPING or node.retired:
             node.move(NodeState.GONE)
             return []
         if asked:
@@ -321,8 +330,9 @@ def _renew(node: Node, epoch: int, now: float) -> None:
     node.heard_at = node.spawned_at = now
     node.heartbeat_at = None
     node.stop_asked = node.given_up = False
-    node.loop_lag_ms = 0.0
+    node.loop_lag_ms = node.cpu_s = 0.0
     node.rss_bytes = node.queue = 0
+    node.reported = False
     for row in node.rows.values():
         if row.state is not ShardState.QUEUED:
             row.on(ShardEvent.SPAWNED)
@@ -338,8 +348,3 @@ def _how(event: Exited) -> str:
     if event.signal is not None:
         return f"was ended by signal {event.signal}"
     return "ended" if event.code is None else f"ended with {event.code}"
-
-
-def _ranges(shards: tuple[int, ...]) -> str:
-    first, last = shards[0], shards[-1]
-    return str(first) if first == last else f"{first}-{last}"

@@ -33,10 +33,12 @@ from broker.core.events import (
     Committed,
     Event,
     FrameReceived,
+    Given,
     NodeGone,
     NodeRegistered,
     Outcome,
     PeerUnreachable,
+    Promoted,
     StateCommitted,
     StateSettled,
     Tick,
@@ -160,12 +162,17 @@ class Broker:
                     self.plane.joined(name, node_id(name, epoch), now)
                 case NodeGone():
                     self._gone(event, now)
+                case Promoted(name=name, old_epoch=old, epoch=epoch):
+                    self.plane.moved(name, node_id(name, old), node_id(name, epoch), now)
+                case Given(source=source):
+                    owner = self.fleet.table.node(source)
+                    self.plane.moved(source, owner.routing_id if owner else b"", b"", now)
                 case ClientJoined(name=name):
                     self.plane.joined(name, name.encode(), now)
                 case ClientGone(name=name):
                     self._lose(name, name.encode(), 0, now)
             several = several or bool(events)
-        if self.plane.parked_bytes:
+        if self.plane.parking.size_bytes:
             self.plane.fleet_changed(now)
         self._look_at_deadlines(first, several=several)
         return out
@@ -185,6 +192,7 @@ class Broker:
 
     def _gone(self, event: NodeGone, now: float) -> None:
         self.router.lose(heartbeat_id(event.name, event.epoch))
+        self.fleet.shared.told.pop(f"{event.name}#{event.epoch}", None)
         self._lose(event.name, node_id(event.name, event.epoch), event.epoch, now)
 
     def _lose(self, name: str, routing_id: bytes, epoch: int, now: float) -> None:

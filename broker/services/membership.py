@@ -6,11 +6,13 @@ from typing import Final
 
 import msgspec
 
+from broker.core import beside
 from broker.core.effects import Effects, Emit, Log, Publish, Refuse, Reply
 from broker.core.events import Asked, Event, Exited, Hung, NodeRegistered, SupervisorHello
 from broker.core.fleet import Fleet, FleetState, Node, ShardRow
 from broker.core.inflight import Ref
 from broker.core.processes import speak_for
+from broker.core.procs import Proc
 from broker.core.states import NodeState
 from broker.services.recovery import listen
 from shard_node.wire.bodies import (
@@ -25,6 +27,7 @@ from shard_node.wire.bodies import (
     Subscribe,
     Welcome,
 )
+from shard_node.wire.handover import Phase
 from shard_node.wire.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_LOST_S
 from shard_node.wire.shard_states import CONNECTED, ShardEvent
 from shard_node.wire.topics import SHARD_DISCONNECT, SHARD_READY
@@ -68,7 +71,7 @@ class Membership:
             case Asked(ref=ref, body=ShardDisconnect() as body):
                 return self._shard_disconnect(ref, body)
             case Asked(ref=ref, body=Subscribe() as body):
-                self._fleet.subscribe(ref.peer.name, body.topics)
+                return self._subscribe(ref, body)
             case Exited(name=name, epoch=epoch):
                 return self._disconnected(self._fleet.current(name, epoch))
         return []
@@ -85,6 +88,9 @@ class Membership:
             return [Refuse(ref, ErrorBody("E_NOT_READY", text, "retry", retryable=True))]
         if (body.name, body.epoch) != (ref.peer.name, ref.peer.epoch):
             return [Refuse(ref, ErrorBody("E_BAD_REQUEST", "not the name of its socket"))]
+        proc = self._fleet.procs.get((body.name, body.epoch))
+        if proc is not None and not proc.killed and body.num_shards == self._fleet.num_shards:
+            return self._join_beside(proc, ref, body, now)
         node = self._fleet.current(body.name, body.epoch)
         problem = self._problem(node, body)
         if node is None or problem:
@@ -102,7 +108,9 @@ class Membership:
             return f"given up: {node.reason}"
         if body.num_shards != self._fleet.num_shards:
             return f"has {body.num_shards} shards in all; the fleet has {self._fleet.num_shards}"
-        if {report.id for report in body.shards} - set(node.shards):
+        # What another process has, or brings here, is the matter of its operation.
+        own = {report.id for report in body.shards if report.phase == Phase.NONE}
+        if own - set(node.shards):
             return f"holds shards that are not its own; its own are {list(node.shards)}"
         return ""
 
@@ -111,19 +119,40 @@ class Membership:
         if node.state in (NodeState.SPAWNING, NodeState.STARTING):
             node.move(NodeState.UP)
         node.heard_at = now
+        node.reported = True
         node.disnake = body.disnake[:VERSION_MAX_CHARS]
         self._fleet.table.join(node.name, node.epoch, node.shards)
         self._fleet.subscribe(node.name, body.topics)
         self._observe(node, body.shards)
         text = f"node {node.name}#{node.epoch} registered{' again' if again else ''}"
+        return self._welcomed(text, ref, body, again=again)
+
+    def _join_beside(self, proc: Proc, ref: Ref, body: Register, now: float) -> Effects:
+        again = self._fleet.table.process(proc.name, proc.epoch) is not None
+        proc.registered, proc.heard_at, proc.pid = True, now, body.pid
+        proc.disnake = body.disnake[:VERSION_MAX_CHARS]
+        self._fleet.table.join_beside(proc.name, proc.epoch, frozenset())
+        self._fleet.subscribe(proc.label, body.topics)
+        beside.observe(proc, body.shards)
+        text = f"node {proc.label} registered{' again' if again else ''} ({proc.role.value})"
+        return self._welcomed(text, ref, body, again=again)
+
+    def _welcomed(self, text: str, ref: Ref, body: Register, *, again: bool) -> Effects:
+        name, epoch = ref.peer.name, ref.peer.epoch
         return [
-            Log("INFO", text, {"node": node.name, "epoch": node.epoch, "pid": body.pid}),
-            Reply(ref, self._welcome("", self._told(node.name))),
-            Emit(NodeRegistered(node.name, node.epoch, again)),
+            Log("INFO", text, {"node": name, "epoch": epoch, "pid": body.pid}),
+            Reply(ref, self._welcome("", self._told(ref))),
+            Emit(NodeRegistered(name, epoch, again)),
         ]
 
-    def _told(self, name: str) -> int:
-        return self._fleet.shared.told.get(name, 0)
+    def _subscribe(self, ref: Ref, body: Subscribe) -> Effects:
+        name, epoch = ref.peer.name, ref.peer.epoch
+        node = self._fleet.procs.get((name, epoch))
+        self._fleet.subscribe(node.label if node is not None else name, body.topics)
+        return []
+
+    def _told(self, ref: Ref) -> int:
+        return self._fleet.shared.told.get(f"{ref.peer.name}#{ref.peer.epoch}", 0)
 
     def _welcome(self, problem: str, told: int = 0) -> Welcome:
         settings = self._fleet.settings
@@ -141,13 +170,20 @@ class Membership:
     # --- heartbeats
 
     def _heartbeat(self, ref: Ref, body: Heartbeat, now: float) -> Effects:
-        node = self._fleet.current(ref.peer.name, ref.peer.epoch)
+        key = ref.peer.name, ref.peer.epoch
+        node, proc = self._fleet.current(*key), self._fleet.procs.get(key)
+        if proc is not None:
+            beside.heard(self._fleet, proc, body, now)
+            listen(self._fleet, key, body, now)
+            hangs = self._hangs(proc.name, proc.epoch, body)
+            return [self._ack(ref, body, registered=proc.registered), *hangs]
         if node is None:
             return [self._ack(ref, body, registered=False)]
         node.heard_at = node.heartbeat_at = now
         node.loop_lag_ms = body.loop_lag_ms
         node.rss_bytes = body.rss_bytes
         node.queue = body.queue
+        node.cpu_s = body.cpu_s
         node.troubles = troubles(body)
         listen(self._fleet, (node.name, node.epoch), body, now)
         if node.state is NodeState.STARTING and node.due_at is not None:
@@ -157,29 +193,33 @@ class Membership:
         registered = owner is not None and owner.epoch == node.epoch
         if registered:
             self._observe(node, body.shards)
-        return [self._ack(ref, body, registered=registered), *self._hangs(node)]
+        hangs = self._hangs(node.name, node.epoch, body)
+        return [self._ack(ref, body, registered=registered), *hangs]
 
-    def _hangs(self, node: Node) -> Effects:
+    def _hangs(self, name: str, epoch: int, body: Heartbeat) -> Effects:
         hang_ms = self._fleet.settings.lifecycle.hang_s * 1000
-        if node.loop_lag_ms < hang_ms - LAG_ROUNDED_MS:
+        if body.loop_lag_ms < hang_ms - LAG_ROUNDED_MS:
             return []
-        reason = f"its event loop did not turn for {node.loop_lag_ms / 1000:.1f} s"
-        return [Emit(Hung(node.name, node.epoch, reason))]
+        reason = f"its event loop did not turn for {body.loop_lag_ms / 1000:.1f} s"
+        return [Emit(Hung(name, epoch, reason))]
 
     def _ack(self, ref: Ref, body: Heartbeat, *, registered: bool) -> Reply:
         ack = HeartbeatAck(
             body.counter,
             registered,
             self._fleet.settings.broker_pid,
-            told=self._told(ref.peer.name) if registered else 0,
+            told=self._told(ref) if registered else 0,
         )
         return Reply(ref, ack)
 
     def _observe(self, node: Node, reports: tuple[ShardReport, ...]) -> None:
         if node.given_up:
             return
+        beside.phases(node, reports)
         for report in reports:
             row = node.rows.get(report.id)
+            if row is None and report.phase != Phase.NONE:
+                continue
             if row is None or not row.observe(report):
                 self._fleet.reject("shard_state")
         self._notice_ready()
@@ -202,11 +242,9 @@ class Membership:
     # --- events of shards
 
     def _shard_ready(self, ref: Ref, body: ShardReady) -> Effects:
-        node = self._fleet.nodes[ref.peer.name]
-        row = node.rows.get(body.shard)
-        if row is None:
-            self._fleet.reject("shard")
-            return []
+        node, row = self._row(ref, body.shard)
+        if node is None or row is None:
+            return self._beside_shard(ref, body, body.shard)
         report = ShardReport(
             body.shard, ShardState.READY, body.guilds, row.latency_ms, row.sequence
         )
@@ -217,6 +255,25 @@ class Membership:
             Publish(SHARD_READY, body, f"{node.name}#{node.epoch}"),
         ]
 
+    def _row(self, ref: Ref, shard: int) -> tuple[Node | None, ShardRow | None]:
+        """The row of a shard of a current process's node."""
+        node = self._fleet.current(ref.peer.name, ref.peer.epoch)
+        return node, node.rows.get(shard) if node is not None else None
+
+    def _beside_shard(self, ref: Ref, body: ShardReady | ShardDisconnect, shard: int) -> Effects:
+        """Of a process that has not the shard by the plan, but may come to have it, or had it:
+        programs hear it, our row is another process's."""
+        name, epoch = ref.peer.name, ref.peer.epoch
+        if not self._fleet.concerns(name, epoch, shard):
+            self._fleet.reject("shard")
+            return []
+        ready = isinstance(body, ShardReady)
+        text = (
+            f"shard {shard} {'is ready on' if ready else 'lost its connection on'} {name}#{epoch}"
+        )
+        topic = SHARD_READY if ready else SHARD_DISCONNECT
+        return [Log("INFO", text), Publish(topic, body, f"{name}#{epoch}")]
+
     def _disconnected(self, node: Node | None) -> Effects:
         """A process has ended and cannot tell of its shards itself."""
         if node is None:
@@ -224,11 +281,9 @@ class Membership:
         return speak_for(self._fleet, node, f"node {node.name} ended")
 
     def _shard_disconnect(self, ref: Ref, body: ShardDisconnect) -> Effects:
-        node = self._fleet.nodes[ref.peer.name]
-        row = node.rows.get(body.shard)
-        if row is None:
-            self._fleet.reject("shard")
-            return []
+        node, row = self._row(ref, body.shard)
+        if node is None or row is None:
+            return self._beside_shard(ref, body, body.shard)
         if row.state in CONNECTED:
             row.on(ShardEvent.INTERRUPTED if body.resumable else ShardEvent.DISCONNECTED)
         if row.trouble:

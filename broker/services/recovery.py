@@ -6,7 +6,7 @@ from typing import Final
 
 from broker.core.effects import Effects, Log, Reply
 from broker.core.events import Asked, Event, Exited
-from broker.core.fleet import Fleet
+from broker.core.fleet import Fleet, ShardRow
 from broker.core.inflight import Ref
 from shard_node.wire.bodies import Heartbeat
 from shard_node.wire.health import OthersReply, OthersRequest, ShardHealth
@@ -72,8 +72,11 @@ class Recovery:
         return [Reply(ref, OthersReply(got, len(others)))]
 
     def _health(self, ref: Ref, body: ShardHealth) -> Effects:
-        node = self._fleet.nodes[ref.peer.name]
-        row = node.rows.get(body.shard)
+        key = ref.peer.name, ref.peer.epoch
+        current = self._fleet.current(*key)
+        row = current.rows.get(body.shard) if current is not None else None
+        if row is None and self._fleet.concerns(*key, body.shard):
+            row = ShardRow(body.shard)  # of a process that has it, but not by the plan yet
         if row is None or body.what not in (*COUNTED, *_EVENTS):
             self._fleet.reject("shard")
             return []
@@ -84,8 +87,8 @@ class Recovery:
             if after(row.state, event) is not None:  # a heartbeat may have told of it already
                 row.on(event)
             row.trouble = f"{body.what}: {body.detail[:DETAIL_MAX_CHARS]}"
-        text = f"shard {body.shard} of node {node.name} is {body.what}"
+        text = f"shard {body.shard} of node {ref.peer.name} is {body.what}"
         if body.what == "heard":
-            row.trouble, text = "", f"shard {body.shard} of node {node.name} is heard again"
+            row.trouble, text = "", f"shard {body.shard} of node {ref.peer.name} is heard again"
         fields = {"detail": body.detail[:DETAIL_MAX_CHARS]}
         return [Log("INFO" if body.what == "heard" else "WARNING", text, fields)]

@@ -8,6 +8,7 @@ from broker.core.effects import Effects
 from broker.core.events import Event
 from broker.core.fleet import Fleet
 from broker.core.router import Served
+from broker.services.beside import Beside
 from broker.services.clients import Clients
 from broker.services.commands import Commands
 from broker.services.cooldowns import Cooldowns
@@ -51,6 +52,7 @@ SERVICES: Final[dict[str, type[Service]]] = {
     "identify": Identify,
     "planning": Planning,
     "lifecycle": Lifecycle,
+    "beside": Beside,
     "stopping": Stopping,
     "leases": Leases,
     "commands": Commands,

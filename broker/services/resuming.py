@@ -34,8 +34,9 @@ class Resuming:
         return None
 
     def _recovered(self, ref: Ref, body: Recovered) -> Effects:
-        node = self._fleet.nodes[ref.peer.name]
-        if body.shard not in node.rows:
+        name, epoch = ref.peer.name, ref.peer.epoch
+        node = self._fleet.nodes[name]
+        if not self._fleet.concerns(name, epoch, body.shard):
             self._fleet.reject("shard")
             return []
         how = "resumed" if body.resumed else "identified_again"
@@ -48,7 +49,7 @@ class Resuming:
         more = f" and {body.more} more" if body.more > 0 else ""
         text = f"shard {body.shard}: not handled to the end, and not again: {said}{more}"
         node.reason = f"{node.reason}; {text}" if node.reason else text
-        return [Log("WARNING", f"node {node.name}#{node.epoch}, {text}")]
+        return [Log("WARNING", f"node {name}#{epoch}, {text}")]
 
 
 def starts_needed(fleet: Fleet, shards: Iterable[int], now: float) -> int:

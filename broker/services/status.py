@@ -10,6 +10,7 @@ from typing import Any, Final, TypeVar
 from broker.core.effects import Effects, Reply
 from broker.core.events import Asked, Event
 from broker.core.fleet import Fleet, Node, ShardRow
+from broker.core.procs import Proc
 from broker.services.planning import duration
 from shard_node.wire.bodies import NodesReply, NodesRequest, ShardState, StatusRequest
 from shard_node.wire.identity import node_id
@@ -157,16 +158,38 @@ def _node(fleet: Fleet, node: Node, now: float) -> dict[str, Any]:
         "state": node.shown_state,
         "rss_bytes": node.rss_bytes if running else 0,
         "shards": list(node.shards),
+        "processes": [_beside(proc, now) for proc in fleet.beside(node.name)],
         "restarts": node.restarts,
         "uptime_s": round(now - node.spawned_at, 3) if running else None,
         "heartbeat_age_s": _age(node, now),
         "loop_lag_ms": node.loop_lag_ms,
         "queue": node.queue,
+        "cpu_s": round(node.cpu_s, 3) if running else 0.0,
         "troubles": dict(sorted(node.troubles.items())) if running else {},
         "broker_queue": fleet.depths(node.name, node_id(node.name, node.epoch)),
         "disnake": node.disnake,
         "reason": _reason(node),
         "tail": [line[:TAIL_LINE_CHARS] for line in node.tail[-TAIL_LINES:]],
+    }
+
+
+def _beside(proc: Proc, now: float) -> dict[str, Any]:
+    """A process beside its node's current one."""
+    age = None if proc.heartbeat_at is None else round(max(0.0, now - proc.heartbeat_at), 3)
+    return {
+        "epoch": proc.epoch,
+        "role": proc.role.value,
+        "op": proc.op,
+        "pid": proc.pid or None,
+        "registered": proc.registered,
+        "uptime_s": round(now - proc.spawned_at, 3),
+        "heartbeat_age_s": age,
+        "loop_lag_ms": proc.loop_lag_ms,
+        "rss_bytes": proc.rss_bytes,
+        "lingers": proc.lingers,
+        "voice": proc.voice,
+        "ends_in_s": None if proc.due_at is None else round(max(0.0, proc.due_at - now), 3),
+        "reason": proc.reason,
     }
 
 

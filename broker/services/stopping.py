@@ -18,7 +18,7 @@ from broker.core.events import (
     Tick,
 )
 from broker.core.fleet import Fleet, FleetState
-from broker.core.processes import STOP_GRACE_S, ask_stop
+from broker.core.processes import STOP_GRACE_S, ask_stop, end_beside
 from broker.core.states import ALIVE, NodeState
 from shard_node.wire.bodies import NodeFatal, StopReply, StopRequest
 from store.records import Durable
@@ -94,6 +94,8 @@ class Stopping:
                 )
             else:
                 node.move(NodeState.GONE)
+        for proc in self._fleet.procs.values():
+            effects += end_beside(self._fleet, proc, reason, now, discard_sessions=discard_sessions)
         return effects + self._check()
 
     def _orphan(self, now: float) -> Effects:
@@ -109,15 +111,17 @@ class Stopping:
                 node.move(NodeState.STOPPING)
             elif node.state is not NodeState.GONE:
                 node.move(NodeState.GONE)
+        for proc in self._fleet.procs.values():
+            alive.append((proc.name, proc.epoch, proc.pid))
+            proc.stop_asked = True
         watch = WatchProcesses(tuple(alive))
         return [Log("WARNING", "the supervisor is gone"), watch, *self._check()]
 
     def _check(self) -> Effects:
-        """Whether the last node is gone."""
-        over = self._fleet.state is FleetState.STOPPING and all(
-            node.state is NodeState.GONE for node in self._fleet.nodes.values()
-        )
-        if not over:
+        """Whether the last process is gone."""
+        nodes = self._fleet.nodes.values()
+        over = all(node.state is NodeState.GONE for node in nodes) and not self._fleet.procs
+        if self._fleet.state is not FleetState.STOPPING or not over:
             return []
         if self._orphaned:
             return self._quit("the supervisor and all nodes are gone")

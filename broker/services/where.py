@@ -8,8 +8,10 @@ from broker.core.effects import Ask, Effects, Refuse, Reply
 from broker.core.events import Asked, Event
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
+from broker.core.plan import ranges
 from broker.core.resolve import Resolver, Route
 from broker.core.rules import Rule
+from broker.core.table import Owner
 from shard_node.wire import targets
 from shard_node.wire.bodies import ErrorBody, WhereReply, WhereRequest
 from shard_node.wire.header import Kind, header
@@ -120,9 +122,17 @@ class Where:
             return Refuse(ref, ErrorBody("E_NOT_FOUND", text, details=details))
         why = ""
         if owner is not None:
-            node = fleet.nodes.get(owner.name) if owner.epoch else None
-            why = f"registered, with {_shards(node.shards)}" if node else "registered as a client"
+            why = self._registered(owner)
         return self._reply(ref, what, self._route(targets.Node(name), now), "registration", why)
+
+    def _registered(self, owner: Owner) -> str:
+        proc = self._fleet.procs.get((owner.name, owner.epoch))
+        if proc is not None:
+            return (
+                f"registered, beside the current process of node {owner.name} ({proc.role.value})"
+            )
+        node = self._fleet.nodes.get(owner.name) if owner.epoch else None
+        return f"registered, with {_shards(node.shards)}" if node else "registered as a client"
 
     def _topic(self, ref: Ref, what: str, name: str, now: float) -> Reply:
         target = targets.Topic(name)
@@ -198,9 +208,9 @@ class Where:
 
 
 def _shards(shards: tuple[int, ...]) -> str:
-    """The plan's ranges are contiguous."""
-    many = len(shards) > 1
-    return f"shards {shards[0]}-{shards[-1]}" if many else f"shard {shards[0]}"
+    if not shards:
+        return "no shard"
+    return f"shard{'s' if len(shards) > 1 else ''} {ranges(shards)}"
 
 
 def _in_words(rule: Rule) -> str:

@@ -21,6 +21,8 @@ class ShardState(enum.StrEnum):
     IDENTIFYING = "identifying"
     RESUMING = "resuming"
     READY = "ready"
+    RELEASING = "releasing"
+    """Given up, so that another process may have it."""
     DRAINING = "draining"
     LOST = "lost"
     """Closed by the bot's author, or its node stays down."""

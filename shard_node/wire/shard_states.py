@@ -34,6 +34,12 @@ class ShardEvent(enum.StrEnum):
     """No event of one type comes, while others do."""
     HEARD = "heard"
     """An event came after all."""
+    RELEASE = "release"
+    """Its process gives it up, so that another one may have it."""
+    TAKEN = "taken"
+    """Another process has it now, with its session."""
+    RETAKEN = "retaken"
+    """No other process took it: it goes back to the one that gave it up."""
     CLOSED = "closed"
     """The bot's author disconnected it."""
     DRAIN = "drain"
@@ -56,6 +62,7 @@ TRANSITIONS: Final[Mapping[tuple[ShardState, ShardEvent], ShardState]] = {
     (_S.QUEUED, _E.PERMITTED): _S.IDENTIFYING,
     (_S.QUEUED, _E.DISCONNECTED): _S.QUEUED,
     (_S.QUEUED, _E.INTERRUPTED): _S.RESUMING,
+    (_S.QUEUED, _E.RELEASE): _S.RELEASING,
     (_S.QUEUED, _E.CLOSED): _S.LOST,
     (_S.QUEUED, _E.DRAIN): _S.DRAINING,
     (_S.QUEUED, _E.ENDED): _S.GONE,
@@ -64,6 +71,7 @@ TRANSITIONS: Final[Mapping[tuple[ShardState, ShardEvent], ShardState]] = {
     (_S.IDENTIFYING, _E.READY): _S.READY,
     (_S.IDENTIFYING, _E.DISCONNECTED): _S.QUEUED,
     (_S.IDENTIFYING, _E.INTERRUPTED): _S.RESUMING,
+    (_S.IDENTIFYING, _E.RELEASE): _S.RELEASING,
     (_S.IDENTIFYING, _E.CLOSED): _S.LOST,
     (_S.IDENTIFYING, _E.DRAIN): _S.DRAINING,
     (_S.IDENTIFYING, _E.ENDED): _S.GONE,
@@ -73,6 +81,7 @@ TRANSITIONS: Final[Mapping[tuple[ShardState, ShardEvent], ShardState]] = {
     (_S.RESUMING, _E.RESUMED): _S.READY,
     (_S.RESUMING, _E.DISCONNECTED): _S.QUEUED,
     (_S.RESUMING, _E.INTERRUPTED): _S.RESUMING,
+    (_S.RESUMING, _E.RELEASE): _S.RELEASING,
     (_S.RESUMING, _E.CLOSED): _S.LOST,
     (_S.RESUMING, _E.DRAIN): _S.DRAINING,
     (_S.RESUMING, _E.ENDED): _S.GONE,
@@ -83,6 +92,7 @@ TRANSITIONS: Final[Mapping[tuple[ShardState, ShardEvent], ShardState]] = {
     (_S.READY, _E.ZOMBIE): _S.ZOMBIE,
     (_S.READY, _E.DEAF): _S.DEAF,
     (_S.READY, _E.PARTLY_DEAF): _S.PARTLY_DEAF,
+    (_S.READY, _E.RELEASE): _S.RELEASING,
     (_S.READY, _E.CLOSED): _S.LOST,
     (_S.READY, _E.DRAIN): _S.DRAINING,
     (_S.READY, _E.ENDED): _S.GONE,
@@ -90,6 +100,7 @@ TRANSITIONS: Final[Mapping[tuple[ShardState, ShardEvent], ShardState]] = {
     (_S.READY, _E.HUNG): _S.HUNG,
     (_S.ZOMBIE, _E.DISCONNECTED): _S.QUEUED,
     (_S.ZOMBIE, _E.INTERRUPTED): _S.RESUMING,
+    (_S.ZOMBIE, _E.RELEASE): _S.RELEASING,
     (_S.ZOMBIE, _E.CLOSED): _S.LOST,
     (_S.ZOMBIE, _E.DRAIN): _S.DRAINING,
     (_S.ZOMBIE, _E.ENDED): _S.GONE,
@@ -99,6 +110,7 @@ TRANSITIONS: Final[Mapping[tuple[ShardState, ShardEvent], ShardState]] = {
     (_S.DEAF, _E.INTERRUPTED): _S.RESUMING,
     (_S.DEAF, _E.ZOMBIE): _S.ZOMBIE,
     (_S.DEAF, _E.HEARD): _S.READY,
+    (_S.DEAF, _E.RELEASE): _S.RELEASING,
     (_S.DEAF, _E.CLOSED): _S.LOST,
     (_S.DEAF, _E.DRAIN): _S.DRAINING,
     (_S.DEAF, _E.ENDED): _S.GONE,
@@ -109,22 +121,31 @@ TRANSITIONS: Final[Mapping[tuple[ShardState, ShardEvent], ShardState]] = {
     (_S.PARTLY_DEAF, _E.ZOMBIE): _S.ZOMBIE,
     (_S.PARTLY_DEAF, _E.DEAF): _S.DEAF,
     (_S.PARTLY_DEAF, _E.HEARD): _S.READY,
+    (_S.PARTLY_DEAF, _E.RELEASE): _S.RELEASING,
     (_S.PARTLY_DEAF, _E.CLOSED): _S.LOST,
     (_S.PARTLY_DEAF, _E.DRAIN): _S.DRAINING,
     (_S.PARTLY_DEAF, _E.ENDED): _S.GONE,
     (_S.PARTLY_DEAF, _E.DIED): _S.DEAD,
     (_S.PARTLY_DEAF, _E.HUNG): _S.HUNG,
+    (_S.RELEASING, _E.TAKEN): _S.RESUMING,
+    (_S.RELEASING, _E.RETAKEN): _S.RESUMING,
+    (_S.RELEASING, _E.DRAIN): _S.DRAINING,
+    (_S.RELEASING, _E.ENDED): _S.GONE,
+    (_S.RELEASING, _E.DIED): _S.DEAD,
+    (_S.RELEASING, _E.HUNG): _S.HUNG,
     (_S.DRAINING, _E.ENDED): _S.GONE,
     (_S.DRAINING, _E.DIED): _S.DEAD,
     (_S.DRAINING, _E.HUNG): _S.HUNG,
     (_S.LOST, _E.DISCONNECTED): _S.QUEUED,
     (_S.LOST, _E.INTERRUPTED): _S.RESUMING,
+    (_S.LOST, _E.RELEASE): _S.RELEASING,
     (_S.LOST, _E.DRAIN): _S.DRAINING,
     (_S.LOST, _E.ENDED): _S.GONE,
     (_S.LOST, _E.DIED): _S.DEAD,
     (_S.LOST, _E.HUNG): _S.HUNG,
     (_S.LOST, _E.SPAWNED): _S.QUEUED,
     (_S.HUNG, _E.DIED): _S.DEAD,
+    (_S.DEAD, _E.TAKEN): _S.RESUMING,
     (_S.DEAD, _E.SPAWNED): _S.QUEUED,
     (_S.DEAD, _E.FAILED): _S.LOST,
     (_S.GONE, _E.SPAWNED): _S.QUEUED,
@@ -141,6 +162,8 @@ OF_NODE: Final = frozenset(
         _E.DEAF,
         _E.PARTLY_DEAF,
         _E.HEARD,
+        _E.RELEASE,
+        _E.RETAKEN,
         _E.CLOSED,
         _E.DRAIN,
     }

@@ -319,7 +319,7 @@ def test_frames_for_a_dead_node_wait_for_the_next_one() -> None:
     plane.register("b", 2)
     plane.pump()
     assert [h.seq for h in plane.batches(node_id("b", 2))] == [first, second]
-    assert plane.broker.plane.parked_bytes == 0
+    assert plane.broker.plane.parking.size_bytes == 0
 
 
 def test_a_parked_frame_ends_at_its_deadline() -> None:
@@ -330,7 +330,7 @@ def test_a_parked_frame_ends_at_its_deadline() -> None:
     assert plane.bounces() == []
     plane.wait(0.6)
     assert plane.bounces() == [(seq, "E_EXPIRED")]
-    assert plane.broker.plane.parked_bytes == 0
+    assert plane.broker.plane.parking.size_bytes == 0
 
 
 def test_a_resend_waits_for_its_first_owner_and_is_rerouted_when_that_is_dead() -> None:
@@ -553,7 +553,7 @@ def test_a_kept_frame_is_never_lost_in_silence(actions: list[tuple[str, int]]) -
     assert sent <= arrived | set(bounced)
     assert len(bounced) == len(set(bounced))
     assert not arrived & set(bounced)
-    assert plane.broker.plane.parked_bytes == 0
+    assert plane.broker.plane.parking.size_bytes == 0
     told = {seq for _, seq, _ in plane.forwarded()}
     assert told == set(range(1, plane.seqs[A] + 1))
 

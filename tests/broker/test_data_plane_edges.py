@@ -44,10 +44,10 @@ def test_nothing_is_kept_of_who_is_waited_for_no_longer() -> None:
     plane = Plane().joined()
     plane.die("b")
     plane.batch(Shard(2), ttl_ms=1000)
-    assert plane.broker.plane.parked("b") is not None
+    assert plane.broker.plane.parking.lanes("b") is not None
     plane.wait(0.5)
     plane.wait(0.6)
-    assert plane.broker.plane.parked("b") is None
+    assert plane.broker.plane.parking.lanes("b") is None
 
 
 @pytest.mark.parametrize("topic", [topics.NODE_STOP, topics.NODE_GONE, topics.HEARTBEAT])

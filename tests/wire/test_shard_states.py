@@ -14,19 +14,20 @@ from shard_node.wire.shard_states import OF_NODE, REPORTABLE, TRANSITIONS, Shard
 S = ShardState
 
 TABLE = """
-            permitted   ready resumed disconnected interrupted zombie deaf partly-deaf heard closed drain    ended died hung spawned failed
-queued      identifying -     -       queued       resuming    -      -    -           -     lost   draining gone  dead hung -       -
-identifying -           ready -       queued       resuming    -      -    -           -     lost   draining gone  dead hung -       -
-resuming    identifying -     ready   queued       resuming    -      -    -           -     lost   draining gone  dead hung -       -
-ready       -           -     -       queued       resuming    zombie deaf partly-deaf -     lost   draining gone  dead hung -       -
-zombie      -           -     -       queued       resuming    -      -    -           -     lost   draining gone  dead hung -       -
-deaf        -           -     -       queued       resuming    zombie -    -           ready lost   draining gone  dead hung -       -
-partly-deaf -           -     -       queued       resuming    zombie deaf -           ready lost   draining gone  dead hung -       -
-draining    -           -     -       -            -           -      -    -           -     -      -        gone  dead hung -       -
-lost        -           -     -       queued       resuming    -      -    -           -     -      draining gone  dead hung queued  -
-hung        -           -     -       -            -           -      -    -           -     -      -        -     dead -    -       -
-dead        -           -     -       -            -           -      -    -           -     -      -        -     -    -    queued  lost
-gone        -           -     -       -            -           -      -    -           -     -      -        -     -    -    queued  -
+            permitted   ready resumed disconnected interrupted zombie deaf partly-deaf heard release   taken    retaken  closed drain    ended died hung spawned failed
+queued      identifying -     -       queued       resuming    -      -    -           -     releasing -        -        lost   draining gone  dead hung -       -
+identifying -           ready -       queued       resuming    -      -    -           -     releasing -        -        lost   draining gone  dead hung -       -
+resuming    identifying -     ready   queued       resuming    -      -    -           -     releasing -        -        lost   draining gone  dead hung -       -
+ready       -           -     -       queued       resuming    zombie deaf partly-deaf -     releasing -        -        lost   draining gone  dead hung -       -
+zombie      -           -     -       queued       resuming    -      -    -           -     releasing -        -        lost   draining gone  dead hung -       -
+deaf        -           -     -       queued       resuming    zombie -    -           ready releasing -        -        lost   draining gone  dead hung -       -
+partly-deaf -           -     -       queued       resuming    zombie deaf -           ready releasing -        -        lost   draining gone  dead hung -       -
+releasing   -           -     -       -            -           -      -    -           -     -         resuming resuming -      draining gone  dead hung -       -
+draining    -           -     -       -            -           -      -    -           -     -         -        -        -      -        gone  dead hung -       -
+lost        -           -     -       queued       resuming    -      -    -           -     releasing -        -        -      draining gone  dead hung queued  -
+hung        -           -     -       -            -           -      -    -           -     -         -        -        -      -        -     dead -    -       -
+dead        -           -     -       -            -           -      -    -           -     -         resuming -        -      -        -     -    -    queued  lost
+gone        -           -     -       -            -           -      -    -           -     -         -        -        -      -        -     -    -    queued  -
 """  # noqa: E501
 
 
@@ -81,4 +82,5 @@ def test_a_living_process_reports_nothing_that_takes_its_end() -> None:
     for ended in (S.DRAINING, S.HUNG, S.DEAD, S.GONE):
         assert REPORTABLE[ended] == {ended}
     processes = {ShardEvent.ENDED, ShardEvent.DIED, ShardEvent.HUNG}
-    assert set(ShardEvent) - OF_NODE == processes | {ShardEvent.SPAWNED, ShardEvent.FAILED}
+    others = {ShardEvent.SPAWNED, ShardEvent.FAILED, ShardEvent.TAKEN}
+    assert set(ShardEvent) - OF_NODE == processes | others

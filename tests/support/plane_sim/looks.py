@@ -21,8 +21,8 @@ def broker_limits(machine: Broker) -> list[str]:
     found = []
     for name, lanes in [*plane._destinations.items(), *plane._parking._lanes.items()]:
         found += [f"the broker has {text} for {name!r}" for text in _too_long(lanes)]
-    if plane.parked_bytes > limits.PARKED_MAX_BYTES:
-        found.append(f"the broker has parked {plane.parked_bytes} bytes")
+    if plane.parking.size_bytes > limits.PARKED_MAX_BYTES:
+        found.append(f"the broker has parked {plane.parking.size_bytes} bytes")
     letters = machine.fleet.letters
     if len(letters) > limits.DEAD_LETTERS_MAX or letters.size_bytes > limits.DEAD_LETTERS_MAX_BYTES:
         found.append(f"the broker has {len(letters)} letters")
@@ -70,8 +70,8 @@ def broker_open(machine: Broker) -> list[str]:
     for name, lanes in [*plane._destinations.items(), *plane._parking._lanes.items()]:
         if len(lanes):
             found.append(f"the broker has {len(lanes)} frames for {name!r}")
-    if plane.parked_bytes:
-        found.append(f"the broker has {plane.parked_bytes} bytes parked")
+    if plane.parking.size_bytes:
+        found.append(f"the broker has {plane.parking.size_bytes} bytes parked")
     if len(plane.senders):
         found.append("the broker has credit that senders were not told of")
     if len(machine.outbox):
