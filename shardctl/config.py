@@ -72,7 +72,6 @@ KEYS: Final[dict[str, Key]] = {
     "routes": Key("tables [[routes]]", lambda v: isinstance(v, list)),
     "state": Key("a table", lambda v: isinstance(v, dict)),
     "lifecycle": Key("a table", lambda v: isinstance(v, dict)),
-    "balance": Key("a table", lambda v: isinstance(v, dict)),
 }
 LIFECYCLE_KEYS: Final[dict[str, Key]] = {
     "hang_s": Key(
@@ -83,20 +82,7 @@ LIFECYCLE_KEYS: Final[dict[str, Key]] = {
         f"seconds from {lifecycles.LAG_MIN_S:g} to less than hang_s",
         _between(lifecycles.LAG_MIN_S, lifecycles.HANG_MAX_S, float),
     ),
-    "ready_s": Key(
-        f"seconds from {lifecycles.READY_MIN_S:g} to {lifecycles.READY_MAX_S:g}",
-        _between(lifecycles.READY_MIN_S, lifecycles.READY_MAX_S, float),
-    ),
-    "release_s": Key(
-        f"seconds from {lifecycles.RELEASE_MIN_S:g} to {lifecycles.RELEASE_MAX_S:g}",
-        _between(lifecycles.RELEASE_MIN_S, lifecycles.RELEASE_MAX_S, float),
-    ),
-    "linger": Key('a length up to "1h", such as "15m", or "never"', lifecycles.is_linger),
     "resume_max": Key('a length up to "1h", such as "10m", or "never"', lifecycles.is_resume_max),
-}
-BALANCE_KEYS: Final[dict[str, Key]] = {
-    "auto": Key("true or false", _flag),
-    "every": Key('a length from "1m", such as "10m"', lifecycles.is_every),
 }
 STATE_KEYS: Final[dict[str, Key]] = {
     "keep_log": Key('a length such as "90d", or "forever"', keeping.is_age),
@@ -121,8 +107,8 @@ SANDBOX_KEYS: Final[dict[str, Key]] = {
 
 @dataclass(frozen=True)
 class FileConfig:
-    """What a file says. ``sandbox``, ``state``, ``lifecycle`` and ``balance`` hold the keys of
-    their sub-tables, ``routes`` the rules as the launch record has them. ``path``: which file."""
+    """What a file says. ``sandbox``, ``state`` and ``lifecycle`` hold the keys of their
+    sub-tables, ``routes`` the rules as the launch record has them. ``path``: which file."""
 
     path: Path | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -130,7 +116,6 @@ class FileConfig:
     routes: tuple[Mapping[str, Any], ...] = ()
     state: Mapping[str, Any] = field(default_factory=dict)
     lifecycle: Mapping[str, Any] = field(default_factory=dict)
-    balance: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, key: str) -> Any:
         """The value of a key of the table; None where the file has none."""
@@ -208,12 +193,10 @@ def _checked(path: Path, text: str, table: Any, under: tuple[str, ...]) -> FileC
             f"{where}: [lifecycle] {problem}.",
             consequence="A loop is called degraded before it is called hung. Nothing was done.",
         )
-    balance = table.get("balance", {})
-    _check(path, text, balance, BALANCE_KEYS, (*under, "balance"))
     rules = read_rules(path, text, table.get("routes", []), under)
-    tables = ("sandbox", "routes", "state", "lifecycle", "balance")
+    tables = ("sandbox", "routes", "state", "lifecycle")
     values = {k: v for k, v in table.items() if k not in tables}
-    return FileConfig(path, values, sandbox, rules, state, lifecycle, balance)
+    return FileConfig(path, values, sandbox, rules, state, lifecycle)
 
 
 def _check(
