@@ -160,6 +160,7 @@ class HeartbeatThread:
             vitals.shards,
             vitals.troubles,
             heard=vitals.heard,
+            cpu_s=time.process_time(),
         )
         head = header(
             Kind.REQUEST,

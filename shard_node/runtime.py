@@ -6,11 +6,12 @@ Knows nothing of disnake; the bridge attaches it to the loop that the bot runs o
 from __future__ import annotations
 
 import asyncio
+import inspect
 import logging
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
 import zmq
@@ -23,11 +24,19 @@ from shard_node.peer.api import Peer
 from shard_node.session import NodeSession
 from shard_node.settings import NodeSettings
 from shard_node.shards import ShardTable
-from shard_node.wire.bodies import HeartbeatAck, NodeFatal, Register, ShardReport, ShardState
-from shard_node.wire.header import Kind
+from shard_node.wire.bodies import (
+    ErrorBody,
+    HeartbeatAck,
+    NodeFatal,
+    Register,
+    ShardReport,
+    ShardState,
+)
+from shard_node.wire.codec import decode_body
+from shard_node.wire.header import Header, Kind
 from shard_node.wire.identity import heartbeat_id, node_id
 from shard_node.wire.targets import BROKER, Target
-from shard_node.wire.topics import FATAL
+from shard_node.wire.topics import FATAL, TOPICS
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +82,11 @@ class Node(Peer):
         self.on_stop: Callable[[StopAsked], None] | None = None
         self.report: Callable[[], tuple[ShardReport, ...]] | None = None
         self.serves: dict[str, Callable[[bytes], Any]] = {}
-        """Who answers the requests of a topic: a body in, the reply's or an ErrorBody out."""
+        """Who answers the requests of a topic: a body in, the reply's or an ErrorBody out, at
+        once or awaited."""
+        self.hears: dict[str, Callable[[Any], None]] = {}
+        """Who is told of the broker's events of a topic, each with its body."""
+        self._answering: set[asyncio.Task[None]] = set()
         self.client: BrokerClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._started_at = time.monotonic()
@@ -257,13 +270,36 @@ class Node(Peer):
             self.client.heartbeat_answered(ack)
 
     def _deliver(self, frame: Deliver) -> None:
-        serve = self.serves.get(frame.header.topic)
-        if serve is not None and frame.header.kind is Kind.REQUEST and self.client is not None:
-            self.client.answer(frame.header, serve(frame.body))
+        topic = frame.header.topic
+        if frame.header.kind is Kind.REQUEST:
+            self._serve(frame)
         elif frame.header.kind is not Kind.EVENT:
             return
+        elif (hear := self.hears.get(topic)) is not None and not frame.header.sender:
+            hear(decode_body(frame.body, TOPICS[topic].body))
         elif not self._state_event(frame.header, frame.body):
             self._plane.event(frame.header, frame.body)
+
+    def _serve(self, frame: Deliver) -> None:
+        serve = self.serves.get(frame.header.topic)
+        if serve is None or self.client is None:
+            return
+        answer = serve(frame.body)
+        if not inspect.isawaitable(answer):
+            self.client.answer(frame.header, answer)
+            return
+        task = asyncio.ensure_future(self._answer_later(frame.header, answer))
+        self._answering.add(task)
+        task.add_done_callback(self._answering.discard)
+
+    async def _answer_later(self, asked: Header, answer: Awaitable[Any]) -> None:
+        try:
+            body = await answer
+        except Exception as error:
+            _log.exception("%s could not be answered", asked.topic)
+            body = ErrorBody("E_REMOTE", f"{type(error).__name__}: {error}")
+        if self.client is not None:
+            self.client.answer(asked, body)
 
     def _topics_changed(self) -> None:
         if self.client is not None:

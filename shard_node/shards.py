@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, Final
 
 from shard_node.wire.bodies import ShardReady, ShardReport, ShardState
 from shard_node.wire.shard_states import ShardEvent, after
+
+NOTHING: Final[Mapping[int, Any]] = MappingProxyType({})
 
 
 class _Shard:
@@ -107,7 +111,12 @@ class ShardTable:
         return min(times, default=None)
 
     def reports(
-        self, guilds: dict[int, int], latency_ms: dict[int, float], sequence: dict[int, int]
+        self,
+        guilds: Mapping[int, int],
+        latency_ms: Mapping[int, float],
+        sequence: Mapping[int, int],
+        events_per_s: Mapping[int, float] = NOTHING,
+        voice: Mapping[int, int] = NOTHING,
     ) -> tuple[ShardReport, ...]:
         """The shards as a heartbeat carries them; what is not known counts as nothing."""
         return tuple(
@@ -117,6 +126,8 @@ class ShardTable:
                 guilds.get(shard, 0),
                 latency_ms.get(shard, -1.0),
                 sequence.get(shard, 0),
+                events_per_s=round(events_per_s.get(shard, 0.0), 2),
+                voice=voice.get(shard, 0),
             )
             for shard, entry in self._shards.items()
         )

@@ -15,6 +15,8 @@ from disnake.shard import AutoShardedClient
 from shard_node import redact
 from shard_node.bridge import commands, guilds
 from shard_node.bridge.hold import Hold
+from shard_node.bridge.mute import FleetReadyOnce
+from shard_node.bridge.reloading import Reloading
 from shard_node.bridge.stop import Stopper
 from shard_node.bridge.witness import Witness
 from shard_node.errors import BotLoadError
@@ -23,7 +25,7 @@ from shard_node.reconnect import FATAL
 from shard_node.runtime import Node
 from shard_node.settings import TOKEN_ENV
 from shard_node.wire.identity import node_id
-from shard_node.wire.topics import GUILD_HELD
+from shard_node.wire.topics import FLEET_READY, GUILD_HELD, NODE_RELOAD, SHARD_RECONNECT
 
 _log = logging.getLogger(__name__)
 
@@ -134,7 +136,7 @@ class Adoption:
         self.node.attach(loop)
         self.hold = hold = Hold(self.node, client)
         self.node.report = hold.reports.snapshot
-        self.node.serves[GUILD_HELD] = partial(guilds.held, client)
+        self._serve(hold)
         self._stopper = Stopper(hold)
         self._stopper.install_signals(loop)
         self.node.on_stop = self._stopper.ask
@@ -144,6 +146,15 @@ class Adoption:
         self._start_witness(client)
         self.node.refresh()
         return secret
+
+    def _serve(self, hold: Hold) -> None:
+        """What the broker asks of the bot."""
+        client, settings = hold.client, self.node.settings
+        reloading = Reloading(client, settings.folder, settings.hang_s)
+        self.node.serves[GUILD_HELD] = partial(guilds.held, client)
+        self.node.serves[NODE_RELOAD] = reloading.serve
+        self.node.hears[SHARD_RECONNECT] = hold.reconnecting.asked
+        self.node.hears[FLEET_READY] = FleetReadyOnce(client).heard
 
     def _start_witness(self, client: Any) -> None:
         settings = self.node.settings

@@ -117,7 +117,7 @@ class NodeWebSocket(DiscordWebSocket):
     async def abandon(self) -> None:
         """Close what is left of a lost connection; faults of it matter to nobody."""
         with contextlib.suppress(Exception):
-            await self.close(RESUMABLE_CODE)
+            await self.close(ENDING_CODE if self.discard_session else RESUMABLE_CODE)
 
     @property
     def code(self) -> int:

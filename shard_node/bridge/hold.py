@@ -14,6 +14,7 @@ from shard_node.bridge.feeds import Feeds
 from shard_node.bridge.gateway import HOLD_KEY, NodeShard
 from shard_node.bridge.keeping import Keeping
 from shard_node.bridge.mute import Mute
+from shard_node.bridge.reconnecting import Reconnecting
 from shard_node.bridge.reports import Reports
 from shard_node.bridge.tracking import Tracking
 from shard_node.bridge.warm import Start
@@ -47,6 +48,7 @@ class Hold:
         self.keeping: Keeping | None = None
         """The journals; None where the node has none."""
         self.start = Start(self)
+        self.reconnecting = Reconnecting(self)
         self.reports = Reports(self)
         self.feeds = Feeds(self.node, client._connection)
 
@@ -153,6 +155,7 @@ class Hold:
             self.start.resumed(shard_id)
         else:
             self.start.identified(shard_id)
+        self.reconnecting.settled(shard_id, resumed=resumed)
         if self.keeping is not None:
             self.keeping.settled(shard_id, resumed=resumed)
 

@@ -8,6 +8,8 @@ from typing import Any
 
 from disnake.client import Client
 
+from shard_node.wire.operations import FleetReady
+
 
 class _Waiters:
     """What of a client ``Client.dispatch`` needs to serve those who wait, and nobody else."""
@@ -59,3 +61,18 @@ class Mute:
             yield
         finally:
             self._waiters = None
+
+
+class FleetReadyOnce:
+    """Dispatches `fleet_ready` to a bot, once for each start of the fleet: the broker tells it
+    again where it does not know that it was heard."""
+
+    def __init__(self, client: Any) -> None:
+        self._client = client
+        self._start: str | None = None
+
+    def heard(self, told: FleetReady) -> None:
+        """All shards of the fleet have been ready."""
+        if told.start != self._start:
+            self._start = told.start
+            self._client.dispatch("fleet_ready")

@@ -126,6 +126,7 @@ NEEDS: Final[tuple[Need | Sets | Takes, ...]] = (
     Sets(f"{_STATE}.__init__", "parsers"),
     Sets(f"{_STATE}.__init__", "dispatch"),
     Sets(f"{_STATE}.clear", "_guilds"),
+    Sets(f"{_STATE}.clear", "_voice_clients"),
     # tap, tracking, warm, keeping
     Need(_SOCKET, "log_receive"),
     Need(_SOCKET, "debug_log_receive"),
@@ -133,6 +134,7 @@ NEEDS: Final[tuple[Need | Sets | Takes, ...]] = (
     Need("disnake.ui.view:View", "_scheduled_task"),
     Need("disnake.ui.modal:Modal", "_scheduled_task"),
     Need(_STATE, "_add_guild_from_data"),
+    Need(_STATE, "_get_create_guild"),
     Need(_STATE, "_guild_needs_chunking"),
     Need(_STATE, "chunk_guild"),
     Need(_STATE, "call_handlers"),

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
+from shard_node.rates import Rates
 from shard_node.wire.bodies import ShardReady, ShardReport
 from shard_node.wire.topics import SHARD_READY
 
@@ -34,17 +35,26 @@ class Reports:
         self._state = hold.client._connection
         self._guilds: dict[int, int] = {}
         self._dirty = True
+        self._rates = Rates()
         self._timer: asyncio.TimerHandle | None = None
         self._stand_in()
 
     def snapshot(self) -> tuple[ShardReport, ...]:
         """The shards as the next heartbeat carries them."""
         shards = self._hold.shards
+        sequences = {shard: held.ws.sequence or 0 for shard, held in shards.items()}
         return self._node.table.reports(
             self._guild_counts(),
             {shard: _latency_ms(held.ws.latency) for shard, held in shards.items()},
-            {shard: held.ws.sequence or 0 for shard, held in shards.items()},
+            sequences,
+            self._rates.look(sequences, time.monotonic()),
+            self._voice(),
         )
+
+    def _voice(self) -> dict[int, int]:
+        """The voice clients of each shard."""
+        num_shards = self._node.num_shards
+        return Counter((guild >> 22) % num_shards for guild in self._state._voice_clients)
 
     def changed(self) -> None:
         """Guilds came or went unseen."""

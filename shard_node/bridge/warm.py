@@ -84,8 +84,8 @@ class Feeder:
                 parser(data)
 
     def _piece(self, piece: Piece, payload: bytes) -> None:
-        if piece.kind == Kind.GUILD:
-            self._guild(msgspec.json.decode(payload[SEQ.size :]))
+        if piece.kind == Kind.GUILD:  # as it was, also out of reach
+            self._state._add_guild_from_data(msgspec.json.decode(payload[SEQ.size :]))
             return
         told = msgspec.json.decode(payload)
         self.event(told["t"], told["d"])
@@ -100,10 +100,10 @@ class Feeder:
         state._users[state.user.id] = state.user
 
     def _guild(self, data: Any) -> None:
-        """Never by its parser: that would tell of a join."""
+        """As its parser, which would tell of a join: one that is out of reach is passed over,
+        one that is in reach again is the same object, a join makes another."""
         if data.get("unavailable") is not True:
-            data["unavailable"] = False  # at a join it is missing
-            self._state._add_guild_from_data(data)
+            self._state._get_create_guild(data)
 
     def _members(self, data: Any) -> None:
         """Their parser wants the request that they answered."""

@@ -7,9 +7,11 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from shard_node.bridge import keeping
+from shard_node.journal.records import SEQ, Kind, Piece
 from shard_node.wire import topics
 from tests.node.fake_broker import FakeBroker
 from tests.node.held import Held, held
@@ -94,6 +96,45 @@ def test_a_guild_that_never_came_is_there_and_unavailable(tmp_path: Path) -> Non
                 absent = two.bot.get_guild(int(world.first[-1]["d"]["id"]))
                 assert absent.unavailable
                 assert caches.compare(one.state, two.state) == []
+
+    asyncio.run(play())
+
+
+def test_a_guild_out_of_reach_stays_so_and_one_that_comes_back_is_the_same(
+    tmp_path: Path,
+) -> None:
+    world = World()
+
+    async def play() -> None:
+        async with held(tmp_path / "a") as one:
+            await live(one, world)
+            guilds = [p["d"] for p in world.first if p["t"] == "GUILD_CREATE"]
+            gone = [world.event("GUILD_DELETE", id=g["id"], unavailable=True) for g in guilds]
+            back = world.event(
+                "GUILD_CREATE", **{k: v for k, v in guilds[1].items() if k != "name"}
+            )
+            back["d"] |= {"unavailable": False, "name": "b"}
+            await one.receive(*gone, back)
+            journal = one.keeping.journals[0]
+            journal.flush()
+            async with held(kept(tmp_path / "a"), 2) as two:
+                await two.begin(world.user)
+                assert caches.compare(one.state, two.state) == []
+            # The same from a snapshot, as cleaning writes it.
+            source = one.state._get_guild(int(guilds[0]["id"]))
+            snapshot = {**guilds[0], "unavailable": True}
+            piece = Piece(source.id, Kind.GUILD, 1, 0, 0, 1)
+            async with held(tmp_path / "b", 3) as three:
+                await three.begin(world.user)
+                raw = SEQ.pack(1) + msgspec.json.encode(snapshot)
+                three.keeping.feeder._piece(piece, raw)
+                fed = three.state._get_guild(source.id)
+                assert fed.unavailable
+                assert len(fed.channels) == len(guilds[0]["channels"])
+                event = {**guilds[0], "unavailable": False}
+                three.keeping.feeder.event("GUILD_CREATE", event)
+                assert three.state._get_guild(source.id) is fed
+                assert not fed.unavailable
 
     asyncio.run(play())
 

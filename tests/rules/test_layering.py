@@ -72,6 +72,7 @@ PURE_MODULES = (
     "shard_node.peer.senders",
     "shard_node.peer.lines",
     "shard_node.peer.outbox",
+    "shard_node.rates",
     "shard_node.session",
     "shard_node.shared.changes",
     "shard_node.shared.feeds",
