@@ -19,7 +19,7 @@ def broker_limits(machine: Broker) -> list[str]:
     """Queues of the broker that are longer than they may be."""
     plane = machine.plane
     found = []
-    for name, lanes in [*plane._destinations.items(), *plane._parking._lanes.items()]:
+    for name, lanes in [*plane._destinations.items(), *plane.parking._lanes.items()]:
         found += [f"the broker has {text} for {name!r}" for text in _too_long(lanes)]
     if plane.parking.size_bytes > limits.PARKED_MAX_BYTES:
         found.append(f"the broker has parked {plane.parking.size_bytes} bytes")
@@ -67,7 +67,7 @@ def broker_open(machine: Broker) -> list[str]:
     """What the broker still has when all should be calm."""
     plane = machine.plane
     found = []
-    for name, lanes in [*plane._destinations.items(), *plane._parking._lanes.items()]:
+    for name, lanes in [*plane._destinations.items(), *plane.parking._lanes.items()]:
         if len(lanes):
             found.append(f"the broker has {len(lanes)} frames for {name!r}")
     if plane.parking.size_bytes:
