@@ -19,6 +19,7 @@ from broker.services.lifecycle import Lifecycle
 from broker.services.membership import Membership
 from broker.services.operators import Operators
 from broker.services.planning import Planning
+from broker.services.reconnects import Reconnects
 from broker.services.recovery import Recovery
 from broker.services.resuming import Resuming
 from broker.services.retention import Retention
@@ -53,6 +54,7 @@ SERVICES: Final[dict[str, type[Service]]] = {
     "planning": Planning,
     "lifecycle": Lifecycle,
     "beside": Beside,
+    "reconnects": Reconnects,
     "stopping": Stopping,
     "leases": Leases,
     "commands": Commands,
@@ -93,6 +95,9 @@ SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.WHERE: ("where", Served(_ANYBODY)),
     topics.RESPAWN: ("lifecycle", Served(_OPERATOR)),
     topics.STOP: ("stopping", Served(_OPERATOR)),
+    topics.RECONNECT: ("reconnects", Served(_OPERATOR)),
+    topics.RELOAD: ("reconnects", Served(_OPERATOR)),
+    topics.SHARD_MOVED: ("reconnects", Served(_NODE)),
     topics.ROUTES: ("operators", Served(_ANYBODY)),
     topics.DEAD_LETTERS: ("operators", Served(_OPERATOR)),
     topics.DEAD_LETTERS_RETRY: ("operators", Served(_OPERATOR)),

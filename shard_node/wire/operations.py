@@ -38,7 +38,15 @@ class ReconnectRequest(Body, frozen=True):
 
     shard: int
     fresh: bool = False
-    queue: bool = False
+
+
+class Reconnected(Body, frozen=True):
+    """It is open again after ``gap_ms``; ``identified``: with a new session, also where a
+    RESUME was wanted and refused."""
+
+    node: str
+    gap_ms: float
+    identified: bool
 
 
 class OpRequest(Body, frozen=True):
@@ -62,9 +70,10 @@ class OpReply(Body, frozen=True):
 
 
 class ReloadRequest(Body, frozen=True):
-    """Reload an extension of the bot on every node."""
+    """Reload an extension of the bot on a node, which answers itself."""
 
     extension: str
+    node: str
 
 
 class NodeReload(Body, frozen=True):

@@ -155,8 +155,10 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     MOVE: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.MoveRequest, operations.OpReply),
     BALANCE: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.BalanceRequest, operations.OpReply),
     SCALE: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.ScaleRequest, operations.OpReply),
-    RECONNECT: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.ReconnectRequest, operations.OpReply),
-    RELOAD: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.ReloadRequest, dict),
+    RECONNECT: TopicSpec(
+        Kind.REQUEST, Lane.HIGH, operations.ReconnectRequest, operations.Reconnected
+    ),
+    RELOAD: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.ReloadRequest, operations.NodeReloaded),
     OP_SHOW: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.OpRequest, dict),
     OPS: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.OpsRequest, dict),
     OP_CANCEL: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.OpRequest, dict),

@@ -32,6 +32,8 @@ COMMANDS: Final[dict[str, Entry]] = {
     "stop": Entry("shardctl.cli.stop", "stop", "Stop the fleet; sessions stay resumable."),
     "status": Entry("shardctl.cli.status", "status", "Show shards, nodes and the budget."),
     "respawn": Entry("shardctl.cli.respawn", "respawn", "Start shards' processes again."),
+    "reconnect": Entry("shardctl.cli.reconnect", "reconnect", "Open a shard's connection anew."),
+    "reload": Entry("shardctl.cli.reload", "reload", "Reload an extension everywhere."),
     "where": Entry(
         "shardctl.cli.where", "where", "Say who gets what, and by which rule.", "Messages"
     ),
