@@ -48,6 +48,8 @@ class NodeSettings:
     journal_dir: Path | None = None
     """The folder of the shards' journals; None: none is written, each start IDENTIFYs."""
     resume_max_s: float = RESUME_MAX_S
+    witness_dir: Path | None = None
+    """Where the sandbox's witness keeps what it saw."""
 
 
 def read_settings(env: Mapping[str, str]) -> NodeSettings:
@@ -81,6 +83,7 @@ def read_settings(env: Mapping[str, str]) -> NodeSettings:
         state_dir=_folder(env, "STATE_DIR"),
         journal_dir=_folder(env, "JOURNAL_DIR"),
         resume_max_s=_seconds(env, "RESUME_MAX_S", RESUME_MAX_S),
+        witness_dir=_folder(env, "WITNESS_DIR"),
     )
 
 

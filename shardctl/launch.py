@@ -29,6 +29,8 @@ STATE_FOLDER: Final = "state"
 """Of the shared state's file, in the data folder."""
 JOURNAL_FOLDER: Final = "journal"
 """Of the shards' journals, in the data folder."""
+WITNESS_FOLDER: Final = "witness"
+"""Of what the sandbox's witnesses saw, in the run folder: it outlives a killed process."""
 HANG_S: Final = 15.0
 """A node that hangs for so long is killed."""
 RESUME_MAX_S: Final = 600.0
@@ -240,6 +242,7 @@ def node_command(
     env.setdefault("PYTHONUNBUFFERED", "1")
     if info is not None:
         env["SHARDCTL_WITNESS_URL"] = str(info["witness_url"])
+        env["SHARDCTL_WITNESS_DIR"] = str(Path(record.run_dir) / WITNESS_FOLDER)
     return Command([record.python, "-P", "-m", "shard_node"], env, record.bot.folder)
 
 

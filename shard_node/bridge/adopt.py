@@ -160,9 +160,8 @@ class Adoption:
         settings = self.node.settings
         if not (settings.sandbox and settings.witness_url):
             return
-        self._witness = Witness(
-            settings.witness_url, node_id(self.node.name, self.node.epoch).decode()
-        )
+        who = node_id(self.node.name, self.node.epoch).decode()
+        self._witness = Witness(settings.witness_url, who, settings.witness_dir)
         self._witness.tap(client._connection)
         self._witness.start()
 

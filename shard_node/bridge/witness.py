@@ -1,7 +1,8 @@
 """On the sandbox: tells it of every dispatch when its handlers start and end.
 
 REST alone cannot show that an event without an answer was handled, so each audited event
-carries a nonce, and this reports it. Never installed off the sandbox.
+carries a nonce, and this reports it. Never installed off the sandbox. With a folder, what a
+killed process had not told yet is told by the next one (`spool`).
 """
 
 from __future__ import annotations
@@ -12,9 +13,12 @@ import logging
 import time
 from collections import deque
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 import aiohttp
+
+from shard_node.bridge.spool import Remains, Spool, remains
 
 _log = logging.getLogger(__name__)
 
@@ -23,6 +27,8 @@ QUEUE_MAX_REPORTS: Final = 100_000
 BATCH_MAX_REPORTS: Final = 500
 RECONNECT_S: Final = 0.2
 FLUSH_TIMEOUT_S: Final = 1.0
+MEMBERSHIP: Final = ("guild_join", "guild_remove")
+"""What the bot is told of its guilds; the audit counts it."""
 
 
 class _Event:
@@ -40,16 +46,31 @@ class _Event:
 class Witness:
     """Reports to ``url`` in order. ``who`` is the node's ``name#epoch``."""
 
-    def __init__(self, url: str, who: str) -> None:
+    def __init__(self, url: str, who: str, folder: Path | None = None) -> None:
         self._url, self._who = url, who
         self.dropped = 0
         self._untold = 0
         self._queue: deque[dict[str, Any]] = deque()
+        self._first = 0
+        """Number of the first report of the queue; they count from 0."""
+        self._told = 0
+        """So many the sandbox has."""
+        self._spool: Spool | None = None
+        self._remains: list[Remains] = []
+        if folder is not None:
+            self._keep(folder)
         self._event: _Event | None = None
         self._waiting = asyncio.Event()
         self._drained = asyncio.Event()
         self._drained.set()
         self._task: asyncio.Task[None] | None = None
+
+    def _keep(self, folder: Path) -> None:
+        try:
+            self._spool = Spool(folder, self._who)
+            self._remains = remains(folder, self._spool.source)
+        except OSError as error:
+            _log.warning("what the witness sees does not survive a kill: %s", error)
 
     def start(self) -> None:
         """Begin to report, on the running loop."""
@@ -65,6 +86,10 @@ class Witness:
             _log.warning("the witness still held %d reports", len(self._queue))
         self._task.cancel()
         await asyncio.gather(self._task, return_exceptions=True)
+        for left in self._remains:
+            left.leave()
+        if self._spool is not None:
+            self._spool.close(self._told)
 
     # --- standing in the way of events
 
@@ -74,8 +99,11 @@ class Witness:
         dispatch = state.dispatch
 
         def seen(event: str, *args: Any) -> None:
-            if event == "guild_join":
-                self._put({"kind": "guild_join", "node": self._who, "at": time.monotonic()})
+            if event in MEMBERSHIP:
+                at = time.monotonic()
+                if self._spool is not None:
+                    self._spool.other(event, at)
+                self._put({"kind": event, "node": self._who, "at": at})
             dispatch(event, *args)
 
         state.dispatch = seen
@@ -124,7 +152,10 @@ class Witness:
     # --- sending
 
     def _phase(self, event: _Event, phase: str) -> None:
-        self._put({"nonce": event.nonce, "node": self._who, "phase": phase, "at": time.monotonic()})
+        at = time.monotonic()
+        if self._spool is not None:
+            self._spool.phase(phase[0], at, event.nonce)
+        self._put({"nonce": event.nonce, "node": self._who, "phase": phase, "at": at})
 
     def _passed(self, event: _Event) -> None:
         self._phase(event, "start")
@@ -133,6 +164,7 @@ class Witness:
     def _put(self, report: dict[str, Any]) -> None:
         if len(self._queue) >= QUEUE_MAX_REPORTS:
             self._queue.popleft()
+            self._first += 1
             self.dropped += 1
             self._untold += 1
         self._queue.append(report)
@@ -143,31 +175,70 @@ class Witness:
         while True:
             try:
                 async with aiohttp.ClientSession() as http, http.ws_connect(self._url) as ws:
-                    await self._send_all(ws)
+                    await self._converse(ws)
             except (OSError, aiohttp.ClientError) as error:
                 _log.debug("the witness connects again: %r", error)
                 await asyncio.sleep(RECONNECT_S)
 
+    async def _converse(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        sending = asyncio.create_task(self._send_all(ws), name="shardctl: witness's reports")
+        try:
+            async for message in ws:
+                if message.type is aiohttp.WSMsgType.TEXT:
+                    self._answered(json.loads(message.data))
+        finally:
+            sending.cancel()
+            await asyncio.gather(sending, return_exceptions=True)
+
+    def _answered(self, answer: dict[str, Any]) -> None:
+        """The sandbox says how many reports of a source it has."""
+        source, told = answer["source"], answer["told"]
+        if self._spool is not None and source == self._spool.source:
+            self._told = told
+            self._spool.told(told)
+            self._note_drained()
+        for left in [one for one in self._remains if one.source == source and told >= one.end]:
+            self._remains.remove(left)
+            left.over()
+
     async def _send_all(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        for left in list(self._remains):
+            for at in range(0, max(1, len(left.reports)), BATCH_MAX_REPORTS):
+                batch = left.reports[at : at + BATCH_MAX_REPORTS]
+                await ws.send_str(json.dumps([_from(left.source, left.first + at), *batch]))
         while not ws.closed:
             await self._waiting.wait()
             self._waiting.clear()
             while self._queue:
                 await self._send_batch(ws)
+            self._note_drained()
+
+    def _note_drained(self) -> None:
+        """With a spool, all is out when the sandbox has said that it has it."""
+        if not self._queue and (self._spool is None or self._told == self._spool.count):
             self._drained.set()
 
     async def _send_batch(self, ws: aiohttp.ClientWebSocketResponse) -> None:
         size = min(len(self._queue), BATCH_MAX_REPORTS)
         batch = [self._queue.popleft() for _ in range(size)]
+        first, self._first = self._first, self._first + size
         untold, self._untold = self._untold, 0
-        lost = [{"kind": "dropped", "node": self._who, "count": untold}] if untold else []
+        head = [{"kind": "dropped", "node": self._who, "count": untold}] if untold else []
+        if self._spool is not None:
+            head.append(_from(self._spool.source, first))
         try:
-            await ws.send_str(json.dumps(lost + batch))
-        except Exception:
+            await ws.send_str(json.dumps(head + batch))
+        except BaseException:
             self._untold += untold
+            self._first = first
             self._queue.extendleft(reversed(batch))
             self._waiting.set()
             raise
+
+
+def _from(source: str, first: int) -> dict[str, Any]:
+    """Says whose the reports behind it are, and the number of the first."""
+    return {"kind": "from", "source": source, "first": first}
 
 
 class _Tapped(dict[str, Any]):

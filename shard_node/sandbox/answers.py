@@ -110,6 +110,19 @@ class AnswerLedger:
         never = self._sent - once - late - twice - pending
         return AnswerCounts(self._sent, once, late, never, twice, pending)
 
+    def unanswered(self, now: float, most: int) -> tuple[list[int], list[int]]:
+        """Keys of what was never answered, and of what was answered late; ``most`` of each."""
+        never, late = list[int](), list[int]()
+        for key, question in self._questions.items():
+            if question.generation != self._generation:
+                continue
+            if question.state is _State.LATE and len(late) < most:
+                late.append(key)
+            overdue = now - question.asked_at > self.deadline_s
+            if question.state is _State.OPEN and overdue and len(never) < most:
+                never.append(key)
+        return never, late
+
     def reset(self) -> None:
         """Counts begin at zero; answers to what was asked before no longer change them."""
         self._generation += 1

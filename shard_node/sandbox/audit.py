@@ -7,15 +7,17 @@ exact (the modules `answers` and `ledger` say how).
 from __future__ import annotations
 
 from collections import Counter, deque
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from shard_node.sandbox.answers import AnswerCounts, AnswerLedger
+from shard_node.sandbox.handovers import Handovers, Sources
 from shard_node.sandbox.interactions import (
     ACKNOWLEDGE_WITHIN_S,
     TOKEN_VALID_S,
     InteractionBook,
 )
-from shard_node.sandbox.ledger import EventLedger
+from shard_node.sandbox.ledger import EventLedger, parse_nonce
 
 MESSAGE_ANSWER_WITHIN_S: Final = 5.0
 """Ours: Discord sets no deadline for an answer to a message. One window of its bucket."""
@@ -24,6 +26,10 @@ EVENT_GRACE_S: Final = 5.0
 """An event without a handler start is pending for so long, and then never."""
 JOINS_TOLD_MAX: Final = 1024
 """Joins among which one that is told again is recognised: more than one batch of a witness."""
+NAMED_MAX: Final = 1000
+"""So many of what went wrong are named."""
+MEMBERSHIP: Final = {"guild_join": "guild_joins_seen", "guild_remove": "guild_removes_seen"}
+"""What a bot is told of its guilds, with its counter."""
 
 COUNTERS: Final = (
     "identifies",
@@ -37,11 +43,13 @@ COUNTERS: Final = (
     "rest_banned",
     "command_syncs",
     "guild_joins_seen",
+    "guild_removes_seen",
     "events_unwanted",
     "messages_unasked",
     "witness_reports",
     "witness_unknown",
     "witness_dropped",
+    "witness_retold",
 )
 """Plain counters, always present in the report."""
 
@@ -63,7 +71,10 @@ class Audit:
         )
         self.messages = AnswerLedger(deadline_s=message_answer_within_s, keep_s=MESSAGE_KEEP_S)
         self.events = EventLedger(grace_s=event_grace_s)
-        self._joins_told: deque[tuple[str, float]] = deque(maxlen=JOINS_TOLD_MAX)
+        self.handovers = Handovers()
+        self.sources = Sources()
+        self.shard_of: Callable[[int], int] = lambda _guild_id: 0
+        self._joins_told: deque[tuple[str, str, float]] = deque(maxlen=JOINS_TOLD_MAX)
 
     def new_nonce(self, guild_id: int | None) -> str:
         """Nonce for the next event of a guild; None (direct messages) is guild 0."""
@@ -75,23 +86,27 @@ class Audit:
 
     def event_started(self, nonce: str, at: float, node: str = "") -> None:
         """A witness of ``node`` saw a handler start at monotonic ``at`` seconds."""
-        self._witnessed(self.events.started(nonce, at, node), nonce)
+        tracked = self.events.started(nonce, at, node)
+        self._witnessed(tracked, nonce)
+        parsed = parse_nonce(nonce) if tracked and node else None
+        if parsed is not None:
+            self.handovers.started(self.shard_of(parsed[0]), node, at)
 
     def event_ended(self, nonce: str) -> None:
         """A witness saw a handler end."""
         self._witnessed(self.events.ended(nonce), nonce)
 
-    def guild_join_seen(self, told: tuple[str, float] | None = None) -> None:
-        """A witness saw the bot being told that it joined a guild.
+    def membership_seen(self, kind: str, told: tuple[str, float] | None = None) -> None:
+        """A witness saw the bot being told that it joined or left a guild.
 
-        ``told``: by which node at which moment; the same again is the same join.
+        ``told``: by which node at which moment; the same again is the same news.
         """
         self.counters["witness_reports"] += 1
-        if told is not None and told in self._joins_told:
+        if told is not None and (kind, *told) in self._joins_told:
             return
         if told is not None:
-            self._joins_told.append(told)
-        self.counters["guild_joins_seen"] += 1
+            self._joins_told.append((kind, *told))
+        self.counters[MEMBERSHIP[kind]] += 1
 
     def report(self, now: float) -> dict[str, int]:
         """Flat counts as of ``now``; see the classes for what adds up to what."""
@@ -100,9 +115,23 @@ class Audit:
         report["interactions_deferred_open"] = self.interactions.deferred_open()
         report |= _message_keys(self.messages.counts(now))
         report |= self._event_keys(now)
+        report |= self._handover_keys()
         report |= {name: self.counters[name] for name in COUNTERS}
         report |= dict(sorted(self.counters.items()))
         return report
+
+    def named(self, now: float) -> dict[str, Any]:
+        """What went wrong by name, NAMED_MAX of each; and each handover of a shard."""
+        interactions = self.interactions.unanswered(now, NAMED_MAX)
+        return {
+            "events_never": self.events.never(now, NAMED_MAX),
+            "interactions_never": [str(one) for one in interactions[0]],
+            "interactions_late": [str(one) for one in interactions[1]],
+            "runs": {
+                str(shard): [[run.who, run.first, run.last] for run in runs]
+                for shard, runs in sorted(self.handovers.runs().items())
+            },
+        }
 
     def reset(self) -> None:
         """All counts begin at zero; what was asked or sent before no longer counts."""
@@ -110,11 +139,20 @@ class Audit:
         self.interactions.reset()
         self.messages.reset()
         self.events.reset()
+        self.handovers.reset()
 
     def _witnessed(self, tracked: bool, nonce: str) -> None:
         self.counters["witness_reports"] += 1
         if not tracked and not self.events.known(nonce):
             self.counters["witness_unknown"] += 1
+
+    def _handover_keys(self) -> dict[str, int]:
+        counts = self.handovers.counts()
+        return {
+            "handovers": counts.count,
+            "handover_median_ms": round(counts.median_ms),
+            "handover_max_ms": round(counts.max_ms),
+        }
 
     def _event_keys(self, now: float) -> dict[str, int]:
         counts = self.events.counts(now)

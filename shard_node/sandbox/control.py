@@ -94,8 +94,12 @@ class Control:
         )
 
     async def audit(self, request: web.Request) -> web.Response:
-        """GET audit; ``reset=1`` zeroes the counts after this answer."""
-        report = self._state.audit.report(self._state.now())
+        """GET audit; ``reset=1`` zeroes the counts after this answer, ``named=1`` adds what
+        went wrong by name."""
+        now = self._state.now()
+        report: dict[str, Any] = dict(self._state.audit.report(now))
+        if request.query.get("named", "").lower() in _YES:
+            report["named"] = self._state.audit.named(now)
         if request.query.get("reset", "").lower() in _YES:
             self._state.audit.reset()
         return _json(report)
@@ -176,14 +180,17 @@ class Control:
         return _json({"taken": witness.take_text(self._state.audit, await request.read())})
 
     async def witness_socket(self, request: web.Request) -> web.WebSocketResponse:
-        """WS witness: a report or a list of them in each text message."""
+        """WS witness: a report or a list of them in each text message; numbered ones are
+        answered with how many of them are taken."""
         socket = web.WebSocketResponse(max_msg_size=WITNESS_MESSAGE_MAX_BYTES)
         await socket.prepare(request)
         self._witnesses.add(socket)
         try:
             async for message in socket:
                 if message.type is WSMsgType.TEXT:
-                    witness.take_text(self._state.audit, message.data)
+                    answer = witness.taken_from(self._state.audit, message.data)
+                    if answer is not None:
+                        await socket.send_json(answer)
         finally:
             self._witnesses.discard(socket)
         return socket

@@ -119,6 +119,10 @@ class InteractionBook:
         """Classes of all interactions since the last reset."""
         return self._answers.counts(now)
 
+    def unanswered(self, now: float, most: int) -> tuple[list[int], list[int]]:
+        """Ids of those never acknowledged, and of those late; at most so many of each."""
+        return self._answers.unanswered(now, most)
+
     def deferred_open(self) -> int:
         """Deferrals ("is thinking...") without their reply so far, since the sandbox began."""
         return self._deferred_open

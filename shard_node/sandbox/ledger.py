@@ -10,6 +10,7 @@ from __future__ import annotations
 import bisect
 import math
 from collections import OrderedDict, deque
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -73,6 +74,14 @@ def parse_nonce(nonce: str) -> tuple[int, int] | None:
     if not separator or not guild.isdecimal() or not n.isdecimal() or len(nonce) > 64:
         return None
     return int(guild), int(n)
+
+
+def _places(slots: bytearray, slot: int, most: int) -> Iterator[int]:
+    at = slots.find(slot)
+    while at >= 0 and most > 0:
+        yield at
+        most -= 1
+        at = slots.find(slot, at + 1)
 
 
 class EventLedger:
@@ -182,6 +191,17 @@ class EventLedger:
             self._out_of_order,
             self._unfinished,
         )
+
+    def never(self, now: float, most: int) -> list[str]:
+        """Nonces of events that nobody handled in their grace, at most so many."""
+        young = {(g, n) for sent_at, g, n in self._recent if now - sent_at <= self._grace_s}
+        found = []
+        for guild_id, guild in self._guilds.items():
+            for index in _places(guild.slots, 0, most - len(found)):
+                n = guild.base + index
+                if (guild_id, n) not in young:
+                    found.append(f"{guild_id}:{n}")
+        return found
 
     def starts_in_order(self) -> int:
         """Starts kept to place late reports, over all guilds: at most `ORDER_STARTS_MAX`."""

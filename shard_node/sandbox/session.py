@@ -163,6 +163,7 @@ class Hub:
         self._opened = 0
         self.sessions: dict[str, GatewaySession] = {}
         self.latest_intents: int | None = None
+        self.latest_num_shards = 1
         self.resume_url = ""
         self.refusals: list[Refusal] = []
 
@@ -253,6 +254,7 @@ class Hub:
         """Start a session on a connection and send READY; startup guilds follow by `pump`."""
         self._opened += 1
         self.latest_intents = identify.intents
+        self.latest_num_shards = identify.num_shards
         seed = self._config.seed
         session = GatewaySession(
             id=f"{mix(seed, 10, self._opened):016x}{mix(seed, 11, self._opened):016x}",

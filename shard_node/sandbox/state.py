@@ -15,6 +15,7 @@ from shard_node.sandbox.config import API_PATH, HOST, SandboxConfig
 from shard_node.sandbox.gate import Gate
 from shard_node.sandbox.memory import Memory
 from shard_node.sandbox.session import Hub
+from shard_node.sandbox.snowflake import shard_of
 from shard_node.sandbox.world import World
 
 INFO_SCHEMA = 1
@@ -131,11 +132,13 @@ def new_state(config: SandboxConfig, clock: Clock = SYSTEM_CLOCK) -> SandboxStat
         remaining=config.session_starts_remaining,
         now=clock.monotonic(),
     )
+    hub = Hub(config, world, audit.counters)
+    audit.shard_of = lambda guild_id: shard_of(guild_id, hub.latest_num_shards) if guild_id else 0
     return SandboxState(
         config=config,
         clock=clock,
         world=world,
-        hub=Hub(config, world, audit.counters),
+        hub=hub,
         audit=audit,
         gate=gate,
         memory=Memory(config, world),

@@ -29,7 +29,9 @@ _LINES: Final = (
     "REST: {rest_requests} requests, {rest_429} answered 429 ({rest_global_429} global)",
     "REST: {rest_banned} banned, {invalid_requests} invalid, {command_syncs} command syncs",
     "witness: {witness_reports} reports ({witness_unknown} unknown, {witness_dropped} lost), "
-    "{guild_joins_seen} joins told",
+    "{witness_retold} retold",
+    "guilds: {guild_joins_seen} joins told, {guild_removes_seen} removes",
+    "handovers: {handovers}, gap {handover_median_ms} ms (median), {handover_max_ms} ms (max)",
 )
 _NOTES: Final = {
     "events_unwanted": "unwanted: no session has the intent for them, so they were not sent",
