@@ -195,7 +195,7 @@ class EventLedger:
     def never(self, now: float, most: int) -> list[str]:
         """Nonces of events that nobody handled in their grace, at most so many."""
         young = {(g, n) for sent_at, g, n in self._recent if now - sent_at <= self._grace_s}
-        found = []
+        found = list[str]()
         for guild_id, guild in self._guilds.items():
             for index in _places(guild.slots, 0, most - len(found)):
                 n = guild.base + index
