@@ -74,6 +74,8 @@ class LifecycleEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     release_s: float = _LIMITS.release_s
     linger_s: float = _LIMITS.linger_s
     resume_max_s: float = _LIMITS.resume_max_s
+    deaf: bool = True
+    """The nodes' matter."""
 
 
 class BalanceEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -238,7 +240,8 @@ def _are_times(entry: LifecycleEntry) -> bool:
 
 def _limits(entry: LifecycleEntry) -> LifecycleLimits:
     """A process that may take longer to be warm than others at most, may take that at most."""
-    found = LifecycleLimits(**msgspec.structs.asdict(entry))
+    times = {key: value for key, value in msgspec.structs.asdict(entry).items() if key != "deaf"}
+    found = LifecycleLimits(**times)
     return dataclasses.replace(found, ready_max_s=max(found.ready_s, found.ready_max_s))
 
 

@@ -50,6 +50,8 @@ class NodeSettings:
     resume_max_s: float = RESUME_MAX_S
     witness_dir: Path | None = None
     """Where the sandbox's witness keeps what it saw."""
+    deaf: bool = True
+    """Whether shards that hear nothing are looked for, and connected again."""
 
 
 def read_settings(env: Mapping[str, str]) -> NodeSettings:
@@ -82,13 +84,14 @@ def read_settings(env: Mapping[str, str]) -> NodeSettings:
         hang_s=_seconds(env, "HANG_S", HEARTBEAT_LOST_S),
         state_dir=_folder(env, "STATE_DIR"),
         journal_dir=_folder(env, "JOURNAL_DIR"),
+        deaf=_flag(env, "DEAF", "1"),
         resume_max_s=_seconds(env, "RESUME_MAX_S", RESUME_MAX_S),
         witness_dir=_folder(env, "WITNESS_DIR"),
     )
 
 
-def _flag(env: Mapping[str, str], name: str) -> bool:
-    return env.get(_PREFIX + name, "0") == "1"
+def _flag(env: Mapping[str, str], name: str, default: str = "0") -> bool:
+    return env.get(_PREFIX + name, default) == "1"
 
 
 def _folder(env: Mapping[str, str], name: str) -> Path | None:

@@ -74,6 +74,7 @@ KEYS: Final[dict[str, Key]] = {
     "lifecycle": Key("a table", lambda v: isinstance(v, dict)),
 }
 LIFECYCLE_KEYS: Final[dict[str, Key]] = {
+    "deaf": Key("true or false", _flag),
     "hang_s": Key(
         f"seconds from {lifecycles.HANG_MIN_S:g} to {lifecycles.HANG_MAX_S:g}",
         _between(lifecycles.HANG_MIN_S, lifecycles.HANG_MAX_S, float),

@@ -232,6 +232,7 @@ def node_command(
         "SHARDCTL_DRAIN_S": str(record.drain_s),
         "SHARDCTL_SANDBOX": str(int(info is not None)),
         "SHARDCTL_DEBUG": str(int(record.debug)),
+        "SHARDCTL_DEAF": str(int(record.lifecycle.get("deaf", True))),
         "SHARDCTL_HANG_S": str(record.lifecycle.get("hang_s", HANG_S)),
         "SHARDCTL_RESUME_MAX_S": str(record.lifecycle.get("resume_max_s", RESUME_MAX_S)),
         "SHARDCTL_LINGER_S": str(record.lifecycle.get("linger_s", LINGER_S)),

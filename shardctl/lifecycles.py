@@ -5,6 +5,7 @@
     hang_s = 15         # silent, or its event loop blocked, for so long: killed, started again
     lag_s = 1           # an event loop that lags more: "degraded" in `status`
     resume_max = "10m"  # older sessions are not resumed
+    deaf = true         # shards that hear nothing are found, and connected again
 """
 
 from __future__ import annotations

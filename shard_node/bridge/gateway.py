@@ -59,6 +59,8 @@ class NodeWebSocket(DiscordWebSocket):
         self.discard_session = False
         self.raw = ""
         """The text of the frame that came last, until it is parsed."""
+        self.heard: dict[str, int] = {}
+        """Events by type, since somebody looked last."""
         self.beat_at = time.perf_counter()
         self._attempt = attempt_now.get()
         if self._attempt is not None:

@@ -13,6 +13,7 @@ from shard_node.bridge.connecting import Connecting, Last
 from shard_node.bridge.feeds import Feeds
 from shard_node.bridge.gateway import HOLD_KEY, NodeShard
 from shard_node.bridge.keeping import Keeping
+from shard_node.bridge.listening import Listening
 from shard_node.bridge.mute import Mute
 from shard_node.bridge.reconnecting import Reconnecting
 from shard_node.bridge.reports import Reports
@@ -49,6 +50,7 @@ class Hold:
         """The journals; None where the node has none."""
         self.start = Start(self)
         self.reconnecting = Reconnecting(self)
+        self.listening = Listening(self)
         self.reports = Reports(self)
         self.feeds = Feeds(self.node, client._connection)
 
@@ -86,6 +88,8 @@ class Hold:
         client.session_start_limit = SessionStartLimit(limit)
         self._assign()
         self._launching = asyncio.create_task(self._launch_all(), name="shardctl: launch")
+        if self.node.settings.deaf and self.keeping is not None:  # its tap counts what comes
+            self.listening.start()
 
     async def _launch_all(self) -> None:
         try:
@@ -193,6 +197,7 @@ class Hold:
 
     def leave(self) -> None:
         """The bot is closed and its handlers have ended: others may have the shards."""
+        self.listening.close()
         self.reports.close()
         self.start.close()
         if self.keeping is not None:

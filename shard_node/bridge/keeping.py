@@ -105,6 +105,7 @@ class Keeping:
             story, past = Story(), None
         finally:
             follower.close()
+        story.pulse = story.pulse or follower.story.pulse  # of a session that is over, too
         self._begin(shard, story)
         return past
 

@@ -47,6 +47,8 @@ class Tap:
     def _take(self, data: Any) -> None:
         event, ws = self._event, self._ws
         raw, ws.raw = ws.raw, ""
+        heard = ws.heard
+        heard[event] = heard.get(event, 0) + 1
         shard, seq = ws.shard_id or 0, ws.sequence or 0
         journal = self._keeping.journals.get(shard)
         if journal is None:

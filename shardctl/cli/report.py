@@ -91,6 +91,11 @@ def budget_line(report: Report, width: int = WIDTH_ANY) -> str:
 def troubles(report: Report, lines_max: int = 3) -> list[str]:
     """Warnings, and each node that is not well with its reason and last lines."""
     found = [f"warning: {warning}" for warning in report.get("warnings", ())]
+    found += [
+        f"shard {shard['id']} is {shard['trouble']}"
+        for shard in report["shards"]
+        if shard.get("trouble") and shard["state"] != READY
+    ]
     for node in report["nodes"]:
         if node["state"] == _UP:
             continue

@@ -97,7 +97,13 @@ def test_without_a_supervisor_it_is_by_hand(environ: dict[str, str], missing: st
 
 def test_times_of_processes_and_the_balance_reach_the_core(tmp_path: Path) -> None:
     record = RECORD | {
-        "lifecycle": {"ready_s": 400, "release_s": 2, "linger_s": 0, "resume_max_s": 90.5},
+        "lifecycle": {
+            "ready_s": 400,
+            "release_s": 2,
+            "linger_s": 0,
+            "resume_max_s": 90.5,
+            "deaf": False,
+        },
         "balance": {"auto": True, "every_s": 300},
     }
     path = tmp_path / "fleet.json"

@@ -62,3 +62,17 @@ def test_a_stopped_process_is_killed_at_its_hang_time_and_replaced(fleet: Fleet)
     assert counts(fleet)["shard_hung"] == 2
     assert f"node a is killed: hangs: silent for {HANG_S:g} s" in fleet.logs()
     assert fleet.status()["nodes"][1]["pid"] == before[1]["pid"]
+
+
+def test_a_deaf_shard_is_named_counted_and_cured_within_30_s(fleet: Fleet) -> None:
+    fleet.load(0, 90, events_per_s=40)
+    time.sleep(12)  # what is learned is a rate, over real time
+    identifies = fleet.audit()["identifies"]
+    fleet.control("trouble", {"kind": "deaf", "shard": 2, "sticky": True})
+    since = time.monotonic()
+    wait_for("it to be named", lambda: "shard 2 of node b is deaf" in fleet.logs(), 25)
+    wait_for("its IDENTIFY", lambda: fleet.audit()["identifies"] == identifies + 1, 30)
+    assert time.monotonic() - since < 30
+    fleet.wait_ready()
+    assert counts(fleet)["shard_deaf"] == 2
+    assert fleet.audit()["resumes"] == 1

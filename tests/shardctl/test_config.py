@@ -50,6 +50,7 @@ def test_both_files_mean_the_same(tmp_path: Path) -> None:
         ('shards = 4\nfleet = "A B"\n', 2, ["fleet = 'A B'", "at most 64 of a-z 0-9 _ -"]),
         ("sandbox = 4\n", 1, ["a table"]),
         ("[lifecycle]\nhang_s = 1\n", 2, ["hang_s = 1", "seconds from 2 to 3600"]),
+        ("[lifecycle]\ndeaf = 1\n", 2, ["deaf = 1", "true or false"]),
         ("[lifecycle]\nhang = 9\n", 2, ["'hang'", "did you mean 'hang_s'"]),
         ("[lifecycle]\nresume_max = 600\n", 2, ["resume_max = 600", 'such as "10m"']),
         ('token = "abc"\n', 1, ["token_file"]),
