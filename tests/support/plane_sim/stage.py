@@ -48,7 +48,7 @@ class Time:
     def monotonic() -> float:
         return Stage.world.clock()
 
-    perf_counter = monotonic
+    perf_counter = process_time = monotonic
 
     @staticmethod
     def time() -> float:
