@@ -25,6 +25,7 @@ from broker.ports import journals
 from shard_node.wire.identity import application_key, is_node_name
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import ROUTES_MAX, SHARDS_MAX, TOPIC_MAX_CHARS
+from shard_node.wire.memory import available_bytes
 
 RECORD_SCHEMA: Final = 1
 NODES_MAX: Final = 4096
@@ -150,6 +151,7 @@ class Config:
             balancing=Balancing(record.balance.auto, record.balance.every_s),
             seed=int.from_bytes(os.urandom(8), "big"),
             incarnation=max(1, int(time.time())),
+            memory=available_bytes,
             journals=partial(
                 journals.resumable, folder, boot_id, application, record.lifecycle.resume_max_s
             ),

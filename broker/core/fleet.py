@@ -19,7 +19,7 @@ from broker.core.settings import Settings
 from broker.core.stateport import SharedState
 from broker.core.states import NodeState, StateError, step
 from broker.core.table import Table
-from shard_node.wire.bodies import ShardReport, ShardState
+from shard_node.wire.bodies import ErrorBody, ShardReport, ShardState
 from shard_node.wire.handover import Phase
 from shard_node.wire.limits import TOPIC_MAX_CHARS, TOPICS_PER_NODE_MAX
 from shard_node.wire.shard_states import CONNECTED, REPORTABLE, ShardEvent, after
@@ -184,6 +184,10 @@ def _lingering(node: Node, op: str, due_at: float) -> Proc:
     )
 
 
+def _nobody(_shard: int) -> None:
+    return None
+
+
 def _no_depths(_name: str, _routing_id: bytes) -> dict[str, Any]:
     return {}
 
@@ -213,6 +217,10 @@ class Fleet:
     warnings: dict[str, str] = field(default_factory=dict)
     client_troubles: dict[str, dict[str, int]] = field(default_factory=dict)
     depths: Callable[[str, bytes], dict[str, Any]] = _no_depths
+    permit_waiter: Callable[[int], tuple[str, int] | None] = _nobody
+    """The process that waits for a permit for a shard."""
+    conflict: Callable[[int], ErrorBody | None] = _nobody
+    """Why nobody else may touch a shard: an operation that has it."""
     shared: SharedState = field(default_factory=SharedState)
     resumable: set[int] = field(default_factory=set)
     """The shards whose journal has a session: they start without an IDENTIFY."""

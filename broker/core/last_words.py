@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from typing import Final, NamedTuple
 
+from broker.core.events import Exited
+
 _ERROR: Final = re.compile(r"error\[(E_BOT[A-Z_]*)\]: (.*)")
 _HINT: Final = "hint: "
 
@@ -35,3 +37,13 @@ def bot_error(tail: tuple[str, ...]) -> BotError | None:
             hints = [line.removeprefix(_HINT) for line in rest if line.startswith(_HINT)]
             return BotError(found[1], found[2], hints[0] if hints else "")
     return None
+
+
+def how_ended(event: Exited) -> str:
+    """Why a process ended, in words: its bot's own error where it wrote one."""
+    error = bot_error(event.tail)
+    if error is not None:
+        return error.message
+    if event.signal is not None:
+        return f"was ended by signal {event.signal}"
+    return "ended" if event.code is None else f"ended with {event.code}"

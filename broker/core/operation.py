@@ -7,18 +7,20 @@ first, or waits behind it.
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from shard_node.wire.bodies import ErrorBody
+from shard_node.wire.handover import Phase
 
 KEPT_MAX: Final = 64
 """Operations that have ended, of which anybody may still ask."""
 DOING: Final = {
     "respawn": "is being respawned",
     "move": "is being moved",
-    "reconnect": "is being reconnected",
+    "balance": "is being moved",
+    "scale": "is being moved",
     "return": "is going back",
     "adopt": "is being taken over",
 }
@@ -40,9 +42,19 @@ _ENDED: Final = frozenset({OpState.DONE, OpState.FAILED, OpState.REVERTED, OpSta
 
 
 @dataclass(slots=True)
+class Progress:
+    """How far a shard is, as it was last said; see ShardMoved."""
+
+    phase: Phase = Phase.NONE
+    gap_ms: float = -1.0
+    identified: bool = False
+
+
+@dataclass(slots=True)
 class Step:
     """One process's part. ``flipped``: the shards are the target's by the records; ``undone``:
-    it was cancelled and goes back, which a new broker has to know."""
+    it was cancelled and goes back, which a new broker has to know. What is not kept: the
+    ``progress`` of each shard, the last lines (``tail``) of a process that failed."""
 
     node: str
     shards: tuple[int, ...]
@@ -54,17 +66,48 @@ class Step:
     reason: str = ""
     flipped: bool = False
     undone: bool = False
+    progress: dict[int, Progress] = field(default_factory=dict, compare=False)
+    tail: tuple[str, ...] = field(default=(), compare=False)
+    voice: int = field(default=0, compare=False)
 
     @property
     def over(self) -> bool:
         """Whether nothing more comes of it."""
         return self.state in _ENDED
 
+    @property
+    def gets(self) -> str:
+        """The node that has the shards in the end."""
+        return self.target or self.node
+
+    def plain(self) -> dict[str, Any]:
+        """As `operations --json` has it."""
+        told = {shard: self.progress.get(shard, Progress()) for shard in self.shards}
+        return {
+            "node": self.node,
+            "target": self.gets,
+            "shards": list(self.shards),
+            "state": self.state.value,
+            "reason": self.reason,
+            "voice": self.voice,
+            "tail": list(self.tail),
+            "progress": [
+                {
+                    "shard": shard,
+                    "phase": one.phase.value,
+                    "gap_ms": one.gap_ms,
+                    "identified": one.identified,
+                }
+                for shard, one in told.items()
+            ],
+        }
+
 
 @dataclass(slots=True)
 class Operation:
     """``max_unavailable`` steps run at a time, in their order; with ``abort_on_fail`` those
-    that wait are cancelled when one did not succeed."""
+    that wait are cancelled when one did not succeed. ``held``: it is not durable yet, and does
+    not begin before it is."""
 
     number: int
     kind: str
@@ -75,6 +118,7 @@ class Operation:
     reason: str = ""
     max_unavailable: int = 1
     abort_on_fail: bool = False
+    held: bool = field(default=False, compare=False)
 
     @property
     def id(self) -> str:
@@ -91,6 +135,12 @@ class Operation:
         if self.over:
             return frozenset()
         return frozenset(shard for step in self.steps for shard in step.shards)
+
+    def nodes(self) -> frozenset[str]:
+        """The nodes whose shards nobody else may change."""
+        if self.over:
+            return frozenset()
+        return frozenset(name for step in self.steps for name in (step.node, step.gets))
 
     def due_steps(self) -> list[Step]:
         """The steps to be begun now."""
@@ -134,16 +184,7 @@ class Operation:
             "state": self.state.value,
             "reason": self.reason,
             "started_ms": self.started_ms,
-            "steps": [
-                {
-                    "node": step.node,
-                    "target": step.target or step.node,
-                    "shards": list(step.shards),
-                    "state": step.state.value,
-                    "reason": step.reason,
-                }
-                for step in self.steps
-            ],
+            "steps": [step.plain() for step in self.steps],
         }
 
 
@@ -163,16 +204,20 @@ class Book:
         """One by its id."""
         return self._operations.get(op)
 
-    def conflict(self, shards: Iterable[int]) -> ErrorBody | None:
-        """Why an operation on these shards would have to wait."""
-        wanted = frozenset(shards)
+    def conflict(self, shards: Iterable[int], nodes: Iterable[str] = ()) -> ErrorBody | None:
+        """Why an operation on these shards and nodes would have to wait."""
+        wanted, names = frozenset(shards), frozenset(nodes)
         for operation in self._operations.values():
             both = sorted(operation.claims() & wanted)
-            if both:
-                doing = DOING.get(operation.kind, "is in use")
-                text = f"shard {both[0]} {doing} by {operation.id}"
-                hint = f"wait for it: shardctl wait {operation.id}"
-                return ErrorBody("E_CONFLICT", text, hint, True, {"op": operation.id})
+            common = sorted(operation.nodes() & names)
+            if not both and not common:
+                continue
+            doing = DOING.get(operation.kind, "is in use")
+            text = f"shard {both[0]} {doing}" if both else f"node {common[0]} is in use"
+            hint = f"wait for it: shardctl wait {operation.id}, or: --queue"
+            return ErrorBody(
+                "E_CONFLICT", f"{text} by {operation.id}", hint, True, {"op": operation.id}
+            )
         return None
 
     def add(self, kind: str, steps: list[Step], args: dict[str, Any], started_ms: int) -> Operation:
@@ -182,15 +227,25 @@ class Book:
         self._operations[operation.id] = operation
         return operation
 
-    def begin(self) -> list[Operation]:
-        """Those whose turn it is run from now on."""
-        claimed: set[int] = set()
+    def drop(self, op: str) -> None:
+        """One that never was: it could not be kept."""
+        self._operations.pop(op, None)
+
+    def begin(
+        self, renew: Callable[[Operation], None] = lambda _operation: None
+    ) -> list[Operation]:
+        """Those whose turn it is run from now on. ``renew`` looks anew, before that, which shards
+        and nodes they are about: those before may have changed it."""
+        claimed: set[int | str] = set()
         begun = []
         for operation in self._operations.values():
-            if operation.state is OpState.WAITING and not operation.claims() & claimed:
-                operation.state = OpState.RUNNING
-                begun.append(operation)
-            claimed |= operation.claims()
+            if operation.state is OpState.WAITING:
+                renew(operation)
+                claims = operation.claims() | operation.nodes()
+                if not operation.held and not claims & claimed and not operation.over:
+                    operation.state = OpState.RUNNING
+                    begun.append(operation)
+            claimed |= operation.claims() | operation.nodes()
         return begun
 
     def drop_old(self) -> list[str]:

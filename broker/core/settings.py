@@ -39,3 +39,5 @@ class Settings:
     balancing: Balancing = field(default_factory=Balancing)
     journals: Callable[[], Mapping[int, frozenset[int]]] = dict
     """Looks which shards can RESUME, by the shard count that they were started with."""
+    memory: Callable[[], int | None] = lambda: None
+    """Memory that can be had now, in bytes; None: not known."""

@@ -60,6 +60,7 @@ class Identify:
         self._seen_at = fleet.started_at
         self._failures = 0
         self._recommended = 0
+        fleet.permit_waiter = self._waiter
         self._show()
 
     def on(self, event: Event, now: float) -> Effects:
@@ -159,6 +160,10 @@ class Identify:
         for node, epoch in dead:
             self._ledger.died(node, epoch, now)
         return [self._keep()] if dead else []
+
+    def _waiter(self, shard: int) -> tuple[str, int] | None:
+        ref = self._waiting.get(shard)
+        return (ref.peer.name, ref.peer.epoch) if ref is not None else None
 
     # --- what Discord says
 

@@ -8,13 +8,11 @@ twice.
 
 from __future__ import annotations
 
-from itertools import chain
 from typing import Final
 
 from broker.core.backoff import delay_s
-from broker.core.effects import Effects, Emit, Keep, Log, Order, Refuse, Reply
+from broker.core.effects import Effects, Emit, Keep, Log, Order
 from broker.core.events import (
-    Asked,
     EpochStored,
     Event,
     Exited,
@@ -27,14 +25,11 @@ from broker.core.events import (
     Tick,
 )
 from broker.core.fleet import Fleet, FleetState, Node
-from broker.core.inflight import Ref
 from broker.core.last_words import bot_error
 from broker.core.plan import ranges
-from broker.core.processes import ask_stop, kill, spawn_line
+from broker.core.processes import kill, spawn_line
 from broker.core.states import ALIVE, NodeState
-from broker.services.planning import budget_problem
-from broker.services.resuming import starts_needed
-from shard_node.wire.bodies import ErrorBody, RespawnReply, RespawnRequest, ShardState
+from shard_node.wire.bodies import ShardState
 from shard_node.wire.shard_states import ShardEvent
 from store.records import Durable, EpochRecord
 
@@ -84,8 +79,6 @@ class Lifecycle:
                     return self._hangs(node, reason, now)
             case Exited():
                 return self._exited(event, now)
-            case Asked(ref=ref, body=RespawnRequest() as body):
-                return self._respawn(ref, body, now)
         return []
 
     def next_deadline(self) -> float | None:
@@ -274,46 +267,6 @@ class Lifecycle:
             text = f"E_CRASH_LOOP: no node came up; node {node.name}: {node.reason}"
             effects.append(Emit(StopWanted(told or text, exit_code)))
         return effects
-
-    # --- respawn
-
-    def _respawn(self, ref: Ref, body: RespawnRequest, now: float) -> Effects:
-        nodes = {shard: self._fleet.holder(shard) for shard in body.shards}
-        problem = self._respawn_problem(nodes, now)
-        if problem is not None:
-            return [Refuse(ref, problem)]
-        chosen = {node.name: node for node in nodes.values() if node is not None}
-        reply = Reply(ref, RespawnReply({name: node.shards for name, node in chosen.items()}))
-        if body.dry_run:
-            return [reply]
-        effects: Effects = [reply]
-        for node in chosen.values():
-            effects += self._restart(node, now)
-        return effects
-
-    def _respawn_problem(self, nodes: dict[int, Node | None], now: float) -> ErrorBody | None:
-        fleet = self._fleet
-        if fleet.state is FleetState.STOPPING:
-            return ErrorBody("E_STOPPING", "the fleet is stopping")
-        if not fleet.num_shards:
-            return ErrorBody("E_NOT_READY", "the fleet has no plan yet", "retry", True)
-        unknown = sorted(shard for shard, node in nodes.items() if node is None)
-        if unknown or not nodes:
-            exists = [row.id for _, row in fleet.shard_rows()]
-            text = f"no shard {', '.join(map(str, unknown))} in the fleet"
-            return ErrorBody("E_NOT_FOUND", text, details={"exists": exists})
-        names = {node.name: node.shards for node in nodes.values() if node is not None}
-        needed = starts_needed(fleet, chain.from_iterable(names.values()), now)
-        return budget_problem(fleet, needed, now)
-
-    def _restart(self, node: Node, now: float) -> Effects:
-        node.failures.clear()
-        self._fleet.warn(f"node_{node.name}", None)
-        if node.state in (NodeState.BACKOFF, NodeState.FAILED):
-            return [Emit(SpawnWanted(node.name, again=True))]
-        if node.state in ALIVE and node.state is not NodeState.STOPPING:
-            return ask_stop(self._fleet, node, "respawn", now)
-        return []
 
 
 def _forgive(node: Node, gap: float, now: float) -> None:

@@ -1,9 +1,34 @@
-"""Operations as the store keeps them."""
+"""Operations as the store keeps them, and as they are shown."""
 
 from __future__ import annotations
 
-from broker.core.operation import Operation, OpState, Step
+import math
+from typing import Any, Final
+
+from broker.core.operation import Book, Operation, OpState, Step
 from store.records import OperationRecord, StepRecord
+
+PAGE: Final = 16
+"""Operations in one answer of `op.list`."""
+
+
+def shown(operation: Operation) -> dict[str, Any]:
+    """As `op.show` answers."""
+    tails = [step.tail for step in operation.steps if step.tail]
+    return operation.plain() | {
+        "tail": list(tails[-1]) if tails else [],
+        "voice": sum(step.voice for step in operation.steps),
+        "args": operation.args,
+    }
+
+
+def page_of(book: Book, page: int) -> dict[str, Any]:
+    """As `op.list` answers: latest first."""
+    latest = list(book)[::-1]
+    pages = max(1, math.ceil(len(latest) / PAGE))
+    at = min(max(0, page), pages - 1) * PAGE
+    found = [shown(operation) for operation in latest[at : at + PAGE]]
+    return {"operations": found, "page": at // PAGE, "pages": pages}
 
 
 def kept(operation: Operation, boot_id: str) -> OperationRecord:

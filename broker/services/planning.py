@@ -21,9 +21,11 @@ from broker.core.events import (
     SupervisorHello,
     Tick,
 )
-from broker.core.fleet import Fleet, FleetState, Node
+from broker.core.fleet import LINGER_GRACE_S, Fleet, FleetState, Node
 from broker.core.processes import signal
+from broker.core.procs import Proc, Role
 from broker.core.states import NodeState
+from broker.services.living import part_of_each
 from broker.services.resuming import starts_needed
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.sizing import node_count
@@ -44,6 +46,7 @@ class Planning:
         self._fleet = fleet
         self._epochs = durable.epochs
         self._plan = durable.plan
+        self._operations = durable.operations.values()
         self._planned = False
         self._awaiting = False
         self._retry_at: float | None = None
@@ -75,14 +78,21 @@ class Planning:
             self._awaiting = True
             return [Emit(InfoWanted())]
         self._planned = True
-        living = {process.name: process for process in event.processes}
-        record = self._plan or _plan_of(event.processes)
+        parts = part_of_each(event.processes, self._operations)
+        record = self._plan or _plan_of(parts.current)
         self._take_over(record)
+        current = {process.name: process for process in parts.current}
+        strangers = [*parts.strangers]
         effects: Effects = []
         for node in self._fleet.nodes.values():
-            process = living.pop(node.name, None)
-            effects += self._adopt(node, process, now)
-        effects += [signal(_stranger(process), "TERM") for process in living.values()]
+            effects += self._adopt(node, current.pop(node.name, None), now)
+        for process, role, op in parts.beside:
+            if process.name in self._fleet.nodes:
+                effects += self._adopt_beside(process, role, op, now)
+            else:
+                strangers.append(process)
+        strangers += current.values()
+        effects += [signal(_stranger(process), "TERM") for process in strangers]
         return [*effects, Keep((record,)), Emit(InfoWanted())]
 
     def _take_over(self, record: PlanRecord) -> None:
@@ -92,7 +102,8 @@ class Planning:
 
     def _adopt(self, node: Node, process: Process | None, now: float) -> Effects:
         if process is None:
-            node.move(NodeState.BACKOFF, now + MISSED_EXIT_S)
+            decided = node.name in self._fleet.deciding
+            node.move(NodeState.BACKOFF, None if decided else now + MISSED_EXIT_S)
             return []
         node.epoch = process.epoch
         node.last_epoch = max(node.last_epoch, process.epoch)
@@ -102,6 +113,18 @@ class Planning:
         node.move(NodeState.STARTING, now + ADOPT_S)
         fields = {"node": node.name, "epoch": node.epoch, "pid": node.pid}
         return [Log("INFO", f"node {node.name}#{node.epoch} lives on", fields)]
+
+    def _adopt_beside(self, process: Process, role: Role, op: str, now: float) -> Effects:
+        limits = self._fleet.settings.lifecycle
+        lingers = role is Role.LINGERING
+        due_at = now + (limits.linger_s + LINGER_GRACE_S if lingers else limits.ready_s)
+        proc = Proc(process.name, process.epoch, role, op, pid=process.pid, due_at=due_at)
+        proc.heard_at, proc.spawned_at = now, now - process.uptime_s
+        self._fleet.procs[proc.name, proc.epoch] = proc
+        node = self._fleet.nodes[proc.name]
+        node.last_epoch = max(node.last_epoch, proc.epoch)
+        fields = {"node": proc.name, "epoch": proc.epoch, "pid": proc.pid}
+        return [Log("INFO", f"node {proc.label} lives on ({role.value})", fields)]
 
     # --- a fresh start
 
@@ -202,6 +225,13 @@ def duration(seconds: float) -> str:
     if whole >= 60:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole} s"
+
+
+def plan_record(fleet: Fleet) -> PlanRecord:
+    """The fleet's plan as it is now, to be kept."""
+    nodes = fleet.nodes.values()
+    kept = tuple(PlanNode(n.name, n.place, n.shards) for n in nodes if not n.retired)
+    return PlanRecord(fleet.num_shards, kept)
 
 
 def _plan_of(processes: tuple[Process, ...]) -> PlanRecord:

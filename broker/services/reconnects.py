@@ -10,6 +10,7 @@ from broker.core.effects import Ask, Effects, Log, Refuse, Reply, Tell
 from broker.core.events import Asked, Event, NodeGone, Tick
 from broker.core.fleet import Fleet, FleetState, Node
 from broker.core.inflight import Ref
+from broker.core.opevents import ShardSaid
 from broker.core.states import NodeState
 from broker.services.planning import budget_problem
 from shard_node.wire.bodies import ErrorBody
@@ -53,8 +54,8 @@ class Reconnects:
                 return self._reconnect(ref, body, now)
             case Asked(ref=ref, body=ReloadRequest() as body):
                 return [self._reload(ref, body)]
-            case Asked(ref=ref, body=ShardMoved() as body):
-                return self._moved(ref, body)
+            case ShardSaid(name=name, epoch=epoch, body=body):
+                return self._moved((name, epoch), body)
             case NodeGone(name=name, epoch=epoch):
                 return self._gone(name, epoch)
             case Tick():
@@ -91,6 +92,9 @@ class Reconnects:
             return self._unknown(body.shard)
         if node.state is not NodeState.UP:
             return _not_up(node)
+        conflict = self._fleet.conflict(body.shard)
+        if conflict is not None:
+            return conflict
         if body.shard in self._pending:
             text = f"shard {body.shard} is being reconnected already"
             return ErrorBody("E_CONFLICT", text, "wait a moment, and look: shardctl status", True)
@@ -102,11 +106,11 @@ class Reconnects:
             "E_NOT_FOUND", f"no shard {shard} in the fleet", details={"exists": exists}
         )
 
-    def _moved(self, ref: Ref, body: ShardMoved) -> Effects:
+    def _moved(self, who: tuple[str, int], body: ShardMoved) -> Effects:
         pending = self._pending.get(body.shard)
         if pending is None or pending.asked.op != body.op:
             return []
-        if (pending.node, pending.epoch) != (ref.peer.name, ref.peer.epoch):
+        if (pending.node, pending.epoch) != who:
             return []
         if body.phase is Phase.HELD:
             del self._pending[body.shard]

@@ -17,8 +17,10 @@ from broker.services.identify import Identify
 from broker.services.leases import Leases
 from broker.services.lifecycle import Lifecycle
 from broker.services.membership import Membership
+from broker.services.operations import Operations
 from broker.services.operators import Operators
 from broker.services.planning import Planning
+from broker.services.readiness import Readiness
 from broker.services.reconnects import Reconnects
 from broker.services.recovery import Recovery
 from broker.services.resuming import Resuming
@@ -52,10 +54,13 @@ SERVICES: Final[dict[str, type[Service]]] = {
     "clients": Clients,
     "identify": Identify,
     "planning": Planning,
+    # Before those who carry out what a death means: an operation may want to decide.
+    "operations": Operations,
     "lifecycle": Lifecycle,
     "beside": Beside,
     "reconnects": Reconnects,
     "stopping": Stopping,
+    "readiness": Readiness,
     "leases": Leases,
     "commands": Commands,
     "operators": Operators,
@@ -93,11 +98,15 @@ SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.STATUS: ("status", Served(_ANYBODY)),
     topics.NODES: ("status", Served(_ANYBODY)),
     topics.WHERE: ("where", Served(_ANYBODY)),
-    topics.RESPAWN: ("lifecycle", Served(_OPERATOR)),
+    topics.RESPAWN: ("operations", Served(_OPERATOR)),
+    topics.MOVE: ("operations", Served(_OPERATOR)),
+    topics.OP_SHOW: ("operations", Served(_OPERATOR)),
+    topics.OPS: ("operations", Served(_OPERATOR)),
+    topics.OP_CANCEL: ("operations", Served(_OPERATOR)),
     topics.STOP: ("stopping", Served(_OPERATOR)),
     topics.RECONNECT: ("reconnects", Served(_OPERATOR)),
     topics.RELOAD: ("reconnects", Served(_OPERATOR)),
-    topics.SHARD_MOVED: ("reconnects", Served(_NODE)),
+    topics.SHARD_MOVED: ("operations", Served(_NODE)),
     topics.ROUTES: ("operators", Served(_ANYBODY)),
     topics.DEAD_LETTERS: ("operators", Served(_OPERATOR)),
     topics.DEAD_LETTERS_RETRY: ("operators", Served(_OPERATOR)),

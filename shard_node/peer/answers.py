@@ -15,6 +15,7 @@ from shard_node.wire.batch import Message, Receipts
 from shard_node.wire.bodies import ErrorBody, NodeGone
 from shard_node.wire.codec import WireError, decode_body, encode_body
 from shard_node.wire.header import Header, Kind
+from shard_node.wire.identity import process_name
 from shard_node.wire.lanes import Lane
 from shard_node.wire.targets import Node
 
@@ -143,18 +144,19 @@ class Answers:
             text = f"a reply of type {type(body).__name__} cannot be sent: {error}"
             data = encode_body(ErrorBody("E_REMOTE", text, details={"type": "TypeError"}))
         lines = self._outbox.answers
-        line = lines.get((arrival.name, arrival.lane))
+        line = lines.get((arrival.sender, arrival.lane))
         if line is None:
             if len(lines) >= LINES_MAX:
                 lines.clear()
-            line = self._outbox.line(Node(arrival.name), arrival.lane)
-            lines[arrival.name, arrival.lane] = line
+            target = Node(process_name(arrival.name, arrival.epoch))
+            line = self._outbox.line(target, arrival.lane)
+            lines[arrival.sender, arrival.lane] = line
         self._outbox.put(line, Message(kind, "", data, message.number))
 
     def put_receipts(self) -> None:
         """Receipts that are due go into the outbox."""
         for name, epoch, receipts in self._inbox.receipts():
-            line = self._outbox.line(Node(name), int(Lane.HIGH))
+            line = self._outbox.line(Node(process_name(name, epoch)), int(Lane.HIGH))
             try:
                 body = encode_body(receipts)
             except _UNENCODABLE:  # the words of an error may be anything

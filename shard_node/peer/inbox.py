@@ -69,6 +69,10 @@ class Slice(NamedTuple):
     messages: list[Message]
 
 
+_Process = tuple[str, int]
+"""A sender: its name and its epoch, which is 0 for a client."""
+
+
 class Inbox:
     """The lanes of one node's arrivals."""
 
@@ -82,8 +86,9 @@ class Inbox:
         self.window = CREDIT_MIN_MESSAGES
         self._lanes: tuple[deque[Arrival], ...] = tuple(deque() for _ in Lane)
         self._passed_over = [0, 0, 0, 0]
-        self._senders: dict[str, Sender] = {}
-        self._guests: OrderedDict[str, Guest] = OrderedDict()
+        self._senders: dict[_Process, Sender] = {}
+        self._newest: dict[str, int] = {}
+        self._guests: OrderedDict[_Process, Guest] = OrderedDict()
         self._receipts: dict[tuple[str, int, int], _Pending] = {}
         self._registration = 1
         self._messages = self._bytes = self._told = self._told_bytes = 0
@@ -104,13 +109,14 @@ class Inbox:
                 self.handled(arrival, head.count - len(messages))
             self._lanes[arrival.lane].append(arrival)
             self.waiting += len(messages)
-        if not epoch and head.flags & Flag.KEPT:
+        key = name, epoch
+        if (not epoch or key in self._guests) and head.flags & Flag.KEPT:
             ttl_ms = head.ttl_ms or max((m.ttl_ms for m in messages), default=0)
-            guest = self._guest(name)
+            guest = self._guest(key)
             guest.ttl_ms = max(guest.ttl_ms, ttl_ms)
         if head.low:
-            sender = self._senders.get(name)
-            if sender is not None and sender.epoch == epoch:
+            sender = self._senders.get(key)
+            if sender is not None:
                 sender.lanes[head.lane].trim(head.low)
 
     def take(self) -> Slice | None:
@@ -237,11 +243,9 @@ class Inbox:
     def is_new(self, arrival: Arrival, message: Message) -> bool:
         """Whether a MESSAGE or REQUEST is to be handled; what was handled before is
         receipted again."""
-        sender = self._senders.get(arrival.name)
-        if sender is None or sender.epoch != arrival.epoch:
-            sender = self._sender(arrival)
+        sender = self._senders.get((arrival.name, arrival.epoch))
         if sender is None:
-            return False
+            sender = self._sender(arrival)
         if message.kind == _REQUEST:
             return self._new_request(sender, message.number)
         numbers, number = sender.lanes[arrival.lane], message.number
@@ -260,8 +264,8 @@ class Inbox:
 
     def ended(self, arrival: Arrival, message: Message, outcome: Outcome) -> None:
         """A MESSAGE was handled, or could not be."""
-        sender = self._senders.get(arrival.name)
-        if sender is not None and sender.epoch == arrival.epoch:
+        sender = self._senders.get((arrival.name, arrival.epoch))
+        if sender is not None:
             numbers = sender.lanes[arrival.lane]
             if message.number in numbers.seen:
                 numbers.seen[message.number] = (outcome,)
@@ -270,43 +274,45 @@ class Inbox:
     def sender_gone(self, name: str, epoch: int) -> None:
         """A process is dead. What it sent again may still lie here, unread behind the news of
         its end, so it is remembered as long as one that may come back."""
-        sender = self._senders.get(name)
-        if sender is not None and sender.epoch <= epoch:
-            self._guest(name)
+        if (name, epoch) in self._senders:
+            self._guest((name, epoch))
 
-    def _guest(self, name: str) -> Guest:
+    def _guest(self, key: _Process) -> Guest:
         """One that speaks now."""
         guests = self._guests
-        guest = guests.get(name)
+        guest = guests.get(key)
         if guest is None:
-            guest = guests[name] = Guest()
+            guest = guests[key] = Guest()
             if len(guests) > GUESTS_MAX:
                 self._senders.pop(guests.popitem(last=False)[0], None)
         else:
             guest.heard = True
-            guests.move_to_end(name)
+            guests.move_to_end(key)
         return guest
 
     def forget(self, now: float) -> None:
         """Forget guests of whom nothing can come again."""
-        for name, guest in list(self._guests.items()):
+        for key, guest in list(self._guests.items()):
             if guest.heard:
                 guest.heard, guest.quiet_at = False, now
             elif now - guest.quiet_at > FORGET_S + guest.ttl_ms / 1000:
-                del self._guests[name]
-                self._senders.pop(name, None)
+                del self._guests[key]
+                self._senders.pop(key, None)
+                if self._newest.get(key[0]) == key[1]:
+                    del self._newest[key[0]]
 
-    def _sender(self, arrival: Arrival) -> Sender | None:
-        """None for a process that another one has replaced."""
-        sender = self._senders.get(arrival.name)
-        if sender is None or sender.epoch < arrival.epoch:
-            sender = self._senders[arrival.name] = Sender(arrival.epoch)
-            if not arrival.epoch or is_letter(arrival.name):
-                self._guest(arrival.name)
-            else:  # the successor of one that is dead
-                self._guests.pop(arrival.name, None)
-        elif sender.epoch > arrival.epoch:
-            return None
+    def _sender(self, arrival: Arrival) -> Sender:
+        """One that is heard for the first time. A node may have several processes: each has
+        numbers of its own, and all but the newest may have ended unheard."""
+        name, epoch = key = arrival.name, arrival.epoch
+        sender = self._senders[key] = Sender()
+        if not epoch or is_letter(name):
+            self._guest(key)
+            return sender
+        newest = self._newest.get(name, epoch)
+        self._newest[name] = max(newest, epoch)
+        if newest != epoch:
+            self._guest((name, min(newest, epoch)))
         return sender
 
     def _new_request(self, sender: Sender, correlation: int) -> bool:

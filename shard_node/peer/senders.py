@@ -45,18 +45,17 @@ class Sender:
     """One process that says something. ``requests`` are correlations seen lately, ``newest``
     the same in the order they came."""
 
-    __slots__ = ("epoch", "lanes", "newest", "requests")
+    __slots__ = ("lanes", "newest", "requests")
 
-    def __init__(self, epoch: int) -> None:
-        self.epoch = epoch
+    def __init__(self) -> None:
         self.lanes = tuple(Numbers() for _ in Lane)
         self.requests: set[int] = set()
         self.newest: deque[int] = deque()
 
 
 class Guest:
-    """A sender that is no node. ``heard``: it spoke since the last look; ``ttl_ms`` is the
-    longest that it gave a message."""
+    """A sender that may have ended unheard: no node, or not its newest process. ``heard``: it
+    spoke since the last look; ``ttl_ms`` is the longest that it gave a message."""
 
     __slots__ = ("heard", "quiet_at", "ttl_ms")
 

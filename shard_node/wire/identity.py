@@ -52,6 +52,12 @@ def is_node_name(name: str) -> bool:
     )
 
 
+def process_name(name: str, epoch: int) -> str:
+    """What answers to a process are for: it alone, as its node may have several; a client or a
+    dead letter goes by its name."""
+    return f"{name}#{epoch}" if epoch and not is_letter(name) else name
+
+
 def node_id(name: str, epoch: int) -> bytes:
     """The routing id of a node's main socket."""
     return f"{name}#{epoch}".encode()

@@ -25,7 +25,7 @@ class All(msgspec.Struct, frozen=True, array_like=True, tag="a"):
 
 
 class Node(msgspec.Struct, frozen=True, array_like=True, tag="n"):
-    """A node by its stable name."""
+    """A node by its stable name, or one of its processes as ``name#epoch``."""
 
     name: str
 

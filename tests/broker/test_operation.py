@@ -25,7 +25,7 @@ def test_a_second_operation_on_a_shard_is_refused_by_the_first_ones_name() -> No
     assert error is not None
     assert error.code == "E_CONFLICT"
     assert error.message == "shard 3 is being respawned by op-1"
-    assert error.hint == "wait for it: shardctl wait op-1"
+    assert error.hint == "wait for it: shardctl wait op-1, or: --queue"
     assert error.details == {"op": "op-1"}
 
 
@@ -117,6 +117,50 @@ def test_the_last_ones_that_ended_are_kept() -> None:
 def test_what_is_told_of_one() -> None:
     told = running(1).plain()
     assert told["op"] == "op-1"
-    assert told["steps"] == [
-        {"node": "n0", "target": "n0", "shards": [0], "state": "waiting", "reason": ""}
-    ]
+    (step,) = told["steps"]
+    assert step == {
+        "node": "n0",
+        "target": "n0",
+        "shards": [0],
+        "state": "waiting",
+        "reason": "",
+        "voice": 0,
+        "tail": [],
+        "progress": [{"shard": 0, "phase": "", "gap_ms": -1.0, "identified": False}],
+    }
+
+
+def test_a_node_takes_part_in_one_operation_at_a_time() -> None:
+    book = Book()
+    book.add("move", [Step("a", (1,), target="c")], {}, 0)
+    error = book.conflict([5], ["c"])
+    assert error is not None
+    assert error.message == "node c is in use by op-1"
+    second = book.add("respawn", [Step("c", (5,))], {}, 0)
+    assert [operation.id for operation in book.begin()] == ["op-1"]
+    assert second.state is OpState.WAITING
+
+
+def test_what_waits_is_looked_at_anew_when_its_turn_comes() -> None:
+    book = Book()
+    first = book.add("move", [Step("a", (1,), target="b")], {}, 0)
+    second = book.add("respawn", [Step("b", (2,))], {}, 0)
+    third = book.add("move", [Step("a", (1,), target="c")], {}, 0)
+
+    def renew(operation: Operation) -> None:
+        if first.over and operation is second:
+            operation.steps[0].shards = (1, 2)
+
+    assert book.begin(renew) == [first]
+    first.ended(first.steps[0], OpState.DONE)
+    assert book.begin(renew) == [second]
+    assert third.state is OpState.WAITING
+
+
+def test_what_is_not_durable_does_not_begin() -> None:
+    book = Book()
+    operation = book.add("respawn", steps(1), {}, 0)
+    operation.held = True
+    assert book.begin() == []
+    operation.held = False
+    assert book.begin() == [operation]

@@ -143,7 +143,7 @@ class StandIn:
         if isinstance(target, targets.Topic):
             return [p for p in known if target.name in self.topics[p]]
         if isinstance(target, targets.Node):
-            name = target.name.encode()
+            name = target.name.partition("#")[0].encode()
             return [p for p in known if p.partition(b"#")[0] == name][-1:]
         return [p for p in known if p != peer][:1]
 

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from shard_node.wire import memory
 from shardctl import machine
 from shardctl.cli.plan import Gateway, make_plan
 from shardctl.launch import Bot, Record, Sandbox
 
 
 def test_meminfo() -> None:
-    assert machine.meminfo_bytes("MemTotal: 9 kB\nMemAvailable:   2048 kB\n") == 2 << 20
-    assert machine.meminfo_bytes("") is None
+    assert memory.meminfo_bytes("MemTotal: 9 kB\nMemAvailable:   2048 kB\n") == 2 << 20
+    assert memory.meminfo_bytes("") is None
 
 
 def test_the_narrowest_cgroup_counts(tmp_path: Path) -> None:
@@ -22,12 +23,12 @@ def test_the_narrowest_cgroup_counts(tmp_path: Path) -> None:
     for folder, limit in ((inner, "max"), (inner.parent, "1000")):
         (folder / "memory.max").write_text(f"{limit}\n")
         (folder / "memory.current").write_text("400\n")
-    assert machine.cgroup_bytes("0::/system/bot\n", tmp_path) == 600
-    assert machine.cgroup_bytes("0::/\n", tmp_path) is None
+    assert memory.cgroup_bytes("0::/system/bot\n", tmp_path) == 600
+    assert memory.cgroup_bytes("0::/\n", tmp_path) is None
     (tmp_path / "memory").mkdir()
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text("300")
     (tmp_path / "memory" / "memory.usage_in_bytes").write_text("400")
-    assert machine.cgroup_bytes("4:cpu,memory:/x\n", tmp_path) == 0
+    assert memory.cgroup_bytes("4:cpu,memory:/x\n", tmp_path) == 0
 
 
 def test_this_machine_bears_a_node() -> None:
