@@ -27,6 +27,7 @@ from broker.core.fleet import Fleet, FleetState
 from broker.core.inflight import Ref
 from broker.core.operation import Book, Operation, OpState, Step
 from broker.core.opevents import OperationEnded, OperationWanted, ShardSaid
+from broker.core.procs import Role
 from broker.core.states import NodeState
 from broker.services.moving import Moving
 from broker.services.oprecords import kept, page_of, restored, shown
@@ -140,6 +141,10 @@ class Operations:
                 if body.num_shards != self._fleet.num_shards:
                     self._fleet.reject("shard")
                     return []
+                proc = self._fleet.procs.get(who)
+                if not body.op and proc is not None and proc.role is Role.SUCCESSOR:
+                    # It has not been told yet what it was started for.
+                    body = msgspec.structs.replace(body, op=proc.op)
                 if self._book.get(body.op) is None:
                     return [Emit(ShardSaid(*who, body))]
                 return self._transfers.moved(who, body, now)

@@ -13,7 +13,7 @@ from shard_node.wire import topics
 from shard_node.wire.bodies import ErrorBody, RespawnReply, RespawnRequest, ShardState
 from shard_node.wire.handover import Phase
 from shard_node.wire.operations import MoveRequest, OpReply, OpRequest, OpsRequest
-from tests.support.handover_sim import HandoverSim
+from tests.support.handover_sim import HandNode, HandoverSim
 
 Respawn = RespawnRequest
 
@@ -55,6 +55,25 @@ def test_a_respawn_hands_over_beside_the_old_process() -> None:
     ]
     assert sim.broker is not None
     assert sim.broker.fleet.counts["transfers_done"] == 1
+
+
+def test_a_successor_that_is_warm_is_armed_at_once() -> None:
+    """It says so before it can know of the operation; nobody waits for its heartbeat."""
+    sim = HandoverSim().started()
+    sim.warm_s = 0.13
+    said, armed = [], []
+
+    def warm(node: HandNode) -> bool:
+        return node.role == "successor" and any(p is Phase.WARM for _, p in node.phases.values())
+
+    def look() -> bool:
+        said.extend(sim.now for node in sim.nodes.values() if not said and warm(node))
+        return bool(armed)
+
+    sim.heard = lambda _, topic: armed.append(sim.now) if topic == topics.SHARD_ARM else None
+    begun(sim, Respawn((1,)))
+    assert sim.run(30, look)
+    assert armed[0] - said[0] < 0.1
 
 
 def test_all_nodes_one_after_the_other() -> None:

@@ -61,7 +61,7 @@ class HandNode(SimNode):
     def warm(self) -> None:
         for shard, (op, phase) in list(self.phases.items()):
             if phase is Phase.WARMING:
-                self.say(shard, op, Phase.WARM, told=False)
+                self.say(shard, op, Phase.WARM)
 
     def ask_permits(self) -> None:
         if self.role != "first":
@@ -143,11 +143,10 @@ class HandNode(SimNode):
         for shard in shards:
             what(shard)
 
-    def say(self, shard: int, op: str, phase: Phase, *, told: bool = True, **fields: Any) -> None:
+    def say(self, shard: int, op: str, phase: Phase, **fields: Any) -> None:
         self.phases[shard] = (op, phase)
-        if told:
-            body = ShardMoved(op, shard, self.num_shards, phase, **fields)
-            self.send(Kind.EVENT, topics.SHARD_MOVED, body)
+        body = ShardMoved(op, shard, self.num_shards, phase, **fields)
+        self.send(Kind.EVENT, topics.SHARD_MOVED, body)
 
     def has(self, shard: int) -> bool:
         return self.sim.locks.get(shard) is self
