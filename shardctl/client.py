@@ -16,8 +16,6 @@ from shard_node.wire.bodies import (
     ErrorBody,
     LettersChosen,
     LettersDone,
-    RespawnReply,
-    RespawnRequest,
     RoutesRequest,
     StatusRequest,
     StopReply,
@@ -47,6 +45,7 @@ _EXITS: Final = {
     "E_STORE_FULL": EXIT_TEMPFAIL,
     "E_IDENTIFY_BUDGET": EXIT_TEMPFAIL,
     "E_GATEWAY_INFO": EXIT_TEMPFAIL,
+    "E_MEMORY": EXIT_TEMPFAIL,
 }
 _counter = itertools.count(1)
 
@@ -97,13 +96,6 @@ class Client:
             for key in ("nodes", "shards"):
                 report[key] += more[key]
         return report
-
-    def respawn(self, shards: tuple[int, ...], *, dry_run: bool) -> RespawnReply:
-        """Start the shards' processes again."""
-        reply: RespawnReply = self._request(
-            topics.RESPAWN, RespawnRequest(shards, dry_run), RespawnReply
-        )
-        return reply
 
     def where(self, guild: int, what: str = "") -> WhereReply:
         """Who handles a guild; or who gets what is sent to ``what``, such as ``topic:NAME``."""

@@ -1,17 +1,32 @@
-"""What operators ask of living processes."""
+"""What operators ask of shards and processes: operations begun, shown, cancelled."""
 
 from __future__ import annotations
 
+from typing import Any
+
 from shard_node.wire import topics
-from shard_node.wire.operations import NodeReloaded, Reconnected, ReconnectRequest, ReloadRequest
+from shard_node.wire.bodies import RespawnReply, RespawnRequest
+from shard_node.wire.operations import (
+    NodeReloaded,
+    OpRequest,
+    OpsRequest,
+    Reconnected,
+    ReconnectRequest,
+    ReloadRequest,
+)
 from shardctl.client import Client
 
 
 class Operations:
-    """The requests of `reconnect` and `reload`. Each raises what a Client's raise."""
+    """The requests of `respawn`, `operations` and so on. Each raises what a Client's raise."""
 
     def __init__(self, client: Client) -> None:
         self._client = client
+
+    def respawn(self, request: RespawnRequest) -> RespawnReply:
+        """Replace processes."""
+        reply: RespawnReply = self._client.ask(topics.RESPAWN, request)
+        return reply
 
     def reconnect(self, request: ReconnectRequest) -> Reconnected:
         """Open a shard's gateway connection anew."""
@@ -22,3 +37,21 @@ class Operations:
         """Reload an extension on a node: what went wrong there, or an empty text."""
         reply: NodeReloaded = self._client.ask(topics.RELOAD, ReloadRequest(extension, node))
         return "" if reply.ok else reply.error or "it failed, and does not say why"
+
+    def show(self, op: str) -> dict[str, Any]:
+        """How far an operation is."""
+        shown: dict[str, Any] = self._client.ask(topics.OP_SHOW, OpRequest(op))
+        return shown
+
+    def cancel(self, op: str) -> dict[str, Any]:
+        """Take back what of it has not been decided."""
+        shown: dict[str, Any] = self._client.ask(topics.OP_CANCEL, OpRequest(op))
+        return shown
+
+    def all(self) -> list[dict[str, Any]]:
+        """The operations that are remembered, latest first, put together from their pages."""
+        first = self._client.ask(topics.OPS, OpsRequest())
+        found: list[dict[str, Any]] = list(first["operations"])
+        for page in range(1, int(first.get("pages", 1))):
+            found += self._client.ask(topics.OPS, OpsRequest(page))["operations"]
+        return found

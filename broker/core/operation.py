@@ -89,6 +89,8 @@ class Step:
             "shards": list(self.shards),
             "state": self.state.value,
             "reason": self.reason,
+            "old_epoch": self.old_epoch,
+            "new_epoch": self.new_epoch,
             "voice": self.voice,
             "tail": list(self.tail),
             "progress": [

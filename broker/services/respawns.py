@@ -82,7 +82,8 @@ class Respawns:
         )
         steps = tuple(Step(node.name, node.shards) for node in nodes)
         if body.dry_run:
-            return [Reply(ref, reply)]
+            conflict = None if body.queue else self._conflict(nodes)
+            return [Refuse(ref, conflict) if conflict is not None else Reply(ref, reply)]
         args: dict[str, Any] = {IN_SEQUENCE: sorted(reply.plan[IN_SEQUENCE])}
         if body.drain_voice_s > 0:
             args["drain_voice_s"] = body.drain_voice_s
@@ -132,6 +133,11 @@ class Respawns:
             return ErrorBody("E_BAD_REQUEST", text)
         shards = chain.from_iterable(node.shards for node in nodes)
         return budget_problem(self._fleet, starts_needed(self._fleet, shards, now), now)
+
+    def _conflict(self, nodes: list[Node]) -> ErrorBody | None:
+        """Why it would be refused, before anybody is told that it begins."""
+        found = map(self._fleet.conflict, chain.from_iterable(node.shards for node in nodes))
+        return next((error for error in found if error is not None), None)
 
     def _plan(self, body: RespawnRequest, nodes: list[Node]) -> dict[str, Any]:
         asked = frozenset(body.shards)
@@ -256,7 +262,8 @@ class Respawns:
             step = sequence.step
             if step.node == event.name and event.epoch > step.old_epoch and sequence.asked:
                 step.tail = event.tail
-                text = f"{event.name}#{event.epoch} {how_ended(event)} before it was ready"
+                who = f"{event.name}#{event.epoch}"
+                text = f"{who} ended before it was ready ({how_ended(event)})"
                 self._over(sequence, OpState.FAILED, text)
 
     def _look(self, sequence: Sequence, now: float) -> Effects:

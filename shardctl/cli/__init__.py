@@ -25,15 +25,23 @@ class Entry(NamedTuple):
     group: str = "Fleet"
 
 
-GROUPS: Final = ("Fleet", "Messages", "State", "Tools")
+GROUPS: Final = ("Fleet", "Shards", "Messages", "State", "Tools")
 
 COMMANDS: Final[dict[str, Entry]] = {
     "start": Entry("shardctl.cli.start", "start", "Start a bot as a fleet."),
     "stop": Entry("shardctl.cli.stop", "stop", "Stop the fleet; sessions stay resumable."),
     "status": Entry("shardctl.cli.status", "status", "Show shards, nodes and the budget."),
-    "respawn": Entry("shardctl.cli.respawn", "respawn", "Start shards' processes again."),
-    "reconnect": Entry("shardctl.cli.reconnect", "reconnect", "Open a shard's connection anew."),
-    "reload": Entry("shardctl.cli.reload", "reload", "Reload an extension everywhere."),
+    "respawn": Entry(
+        "shardctl.cli.respawn", "respawn", "Replace processes, losing no event.", "Shards"
+    ),
+    "reconnect": Entry(
+        "shardctl.cli.reconnect", "reconnect", "Open a shard's connection anew.", "Shards"
+    ),
+    "reload": Entry("shardctl.cli.reload", "reload", "Reload an extension everywhere.", "Shards"),
+    "operations": Entry(
+        "shardctl.cli.operations", "operations", "List what runs and ran; cancel.", "Shards"
+    ),
+    "wait": Entry("shardctl.cli.wait", "wait", "Wait for an operation's end.", "Shards"),
     "where": Entry(
         "shardctl.cli.where", "where", "Say who gets what, and by which rule.", "Messages"
     ),

@@ -11,6 +11,7 @@ import click
 
 from shardctl.config import load
 from shardctl.errors import ConfigError
+from shardctl.keeping import length_ms
 from shardctl.paths import FleetPaths, fleet_name, fleet_paths
 from shardctl.running import where_it_runs
 
@@ -56,3 +57,27 @@ def this_folder() -> Path:
 def echo_json(value: dict[str, Any]) -> None:
     """One JSON object on stdout, with the schema's number first."""
     click.echo(json.dumps({"schema": JSON_SCHEMA, **value}, indent=2))
+
+
+class Length(click.ParamType[float]):
+    """A length such as `30m` or `1h30m`, or a number of seconds; its value is in seconds."""
+
+    name = "length"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        if isinstance(value, int | float):
+            return float(value)
+        seconds = float(value) if value.isdecimal() else length_ms(value) / 1000
+        if seconds <= 0:
+            self.fail(f"{value!r} is no length such as 30m or 90.", param, ctx)
+        return seconds
+
+
+no_wait_option = click.option(
+    "--no-wait", is_flag=True, help="Print the operation's id and return; it goes on."
+)
+queue_option = click.option(
+    "--queue", is_flag=True, help="Wait for an operation that has the same shards."
+)

@@ -10,12 +10,14 @@ from typing import Any, Final
 
 import click
 
+from shard_node.wire.bodies import RespawnRequest
 from shardctl.cli.report import all_ready
 from shardctl.cli.settle import Launch, launch_options, settle
 from shardctl.cli.start import prepare, spawn_supervisor
 from shardctl.client import Client
 from shardctl.errors import EXIT_OK, NoBroker, Refused
 from shardctl.follow import Follower
+from shardctl.opclient import Operations
 from shardctl.saves import Saves
 from shardctl.supervisor.journal import Lock
 
@@ -113,7 +115,7 @@ class _Session:
                 if shards:
                     # Before the question: its answer may be late and the restart happen.
                     self._awaited = max(node["epoch"] for node in report["nodes"])
-                    client.respawn((shards[0],), dry_run=False)
+                    respawn(Operations(client), shards[0])
         except (NoBroker, Refused) as error:
             click.echo(f"not started again: {error.message}", err=True)
 
@@ -127,3 +129,11 @@ class _Session:
                 self._fleet.kill()
                 self._fleet.wait()
             return EXIT_OK
+
+
+def respawn(operations: Operations, shard: int) -> None:
+    """Start its process again, after the respawn of an earlier save: one that has not begun
+    takes this save too."""
+    if any(one["state"] == "waiting" for one in operations.all()):
+        return
+    operations.respawn(RespawnRequest((shard,), in_sequence=True, queue=True))

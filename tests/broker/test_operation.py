@@ -124,6 +124,8 @@ def test_what_is_told_of_one() -> None:
         "shards": [0],
         "state": "waiting",
         "reason": "",
+        "old_epoch": 0,
+        "new_epoch": 0,
         "voice": 0,
         "tail": [],
         "progress": [{"shard": 0, "phase": "", "gap_ms": -1.0, "identified": False}],

@@ -238,6 +238,9 @@ def test_a_second_operation_on_a_shard_is_refused_or_waits() -> None:
     assert error.code == "E_CONFLICT"
     assert error.message == f"shard 1 is being respawned by {first}"
     assert error.details == {"op": first}
+    # Known before anything is said to begin; whoever waits sees the plan.
+    assert sim.ask(topics.RESPAWN, Respawn((0,), dry_run=True)).code == "E_CONFLICT"
+    assert sim.ask(topics.RESPAWN, Respawn((0,), dry_run=True, queue=True)).op == ""
     error = sim.ask(topics.MOVE, MoveRequest(2, "a"))
     assert error.message == f"node a is in use by {first}"
     second = begun(sim, MoveRequest(1, "b", queue=True))

@@ -101,7 +101,7 @@ def test_in_sequence_a_new_process_that_crashes_fails_the_step() -> None:
     reply = begun(sim, Respawn((), everything=True, in_sequence=True, abort_on_fail=True))
     record = sim.wait(reply.op)
     assert [step.state for step in record.steps] == ["failed", "cancelled", "cancelled"]
-    assert record.steps[0].reason == "a#2 ended with 1 before it was ready"
+    assert record.steps[0].reason == "a#2 ended before it was ready (ended with 1)"
     sim.check()
     assert sim.node("a").epoch == 3
 

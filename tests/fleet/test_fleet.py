@@ -166,7 +166,7 @@ def test_a_killed_node_comes_back_alone(standing: Fleet) -> None:
 def test_respawn_starts_the_process_of_a_shard_again(standing: Fleet) -> None:
     before = standing.wait_ready()
     plan = standing.run("respawn", "2", "--dry-run", check=True)
-    assert "node b would start again: shards 2-3 (shard 3 moves with it)" in plan.stdout
+    assert "node b would be replaced: shards 2-3 (shard 3 moves with it)" in plan.stdout
     done = standing.run("respawn", "2", check=True)
     assert "shard 2 ready on node b" in done.stderr
     assert "shard 0 ready" not in done.stderr

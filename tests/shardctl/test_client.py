@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-import zmq
 
-from shard_node.wire.bodies import ErrorBody, StatusRequest, WhereReply
-from shard_node.wire.codec import decode_body, decode_header, encode_body, encode_header
-from shard_node.wire.header import Header, Kind, header
+from shard_node.wire.bodies import ErrorBody, RespawnRequest, StatusRequest, WhereReply
+from shard_node.wire.codec import decode_body
+from shard_node.wire.header import Header, Kind
 from shard_node.wire.identity import parse_peer
 from shard_node.wire.targets import BROKER
 from shardctl.client import Client
 from shardctl.errors import NoBroker, Refused
+from shardctl.opclient import Operations
 from shardctl.paths import FleetPaths
-
-Answer = Callable[[Header, bytes], list[list[bytes]]]
+from tests.support.answering import Answer, Router, reply
 
 
 @pytest.fixture
@@ -28,36 +26,6 @@ def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FleetPaths:
     run = tmp_path / "run"
     run.mkdir()
     return FleetPaths("test", tmp_path, run)
-
-
-class Router:
-    """Answers each request with what ``answer`` makes of it, from a thread."""
-
-    def __init__(self, paths: FleetPaths, answer: Answer) -> None:
-        self._context = zmq.Context()
-        self._socket = self._context.socket(zmq.ROUTER)
-        self._socket.setsockopt(zmq.LINGER, 0)
-        self._socket.bind(paths.endpoint)
-        self._answer = answer
-        self._over = threading.Event()
-        self.peers: list[bytes] = []
-        self._thread = threading.Thread(target=self._serve)
-        self._thread.start()
-
-    def _serve(self) -> None:
-        while not self._over.is_set():
-            if not self._socket.poll(20):
-                continue
-            peer, head, body = self._socket.recv_multipart()
-            self.peers.append(peer)
-            for parts in self._answer(decode_header(head), body):
-                self._socket.send_multipart([peer, *parts])
-
-    def close(self) -> None:
-        self._over.set()
-        self._thread.join(5)
-        self._socket.close()
-        self._context.term()
 
 
 @pytest.fixture
@@ -71,15 +39,6 @@ def router(paths: FleetPaths) -> Iterator[Callable[[Answer], Router]]:
     yield make
     for each in made:
         each.close()
-
-
-def reply(
-    to: Header, body: object, kind: Kind = Kind.REPLY, correlation: int | None = None
-) -> list[bytes]:
-    head = header(
-        kind, BROKER, to.topic, correlation=to.correlation if correlation is None else correlation
-    )
-    return [encode_header(head), encode_body(body)]
 
 
 def test_an_answer(paths: FleetPaths, router: Callable[[Answer], Router]) -> None:
@@ -137,6 +96,9 @@ def test_an_error_has_the_exit_code_of_its_kind_and_says_what_exists(
             ErrorBody("E_NOT_FOUND", "no shard 9", details={"exists": [0, 1]}),
             ErrorBody("E_TIMEOUT", "too late", retryable=True),
             ErrorBody("E_IDENTIFY_BUDGET", "none left", retryable=True),
+            ErrorBody("E_MEMORY", "210 MiB, 150 MiB are free", retryable=True),
+            ErrorBody("E_CONFLICT", "shard 9 is being moved by op-1", retryable=True),
+            ErrorBody("E_TOO_LATE", "it has ended"),
             ErrorBody("E_OTHER", "no", hint="do this"),
         ]
     )
@@ -146,10 +108,13 @@ def test_an_error_has_the_exit_code_of_its_kind_and_says_what_exists(
             (4, "There are: 0, 1."),
             (75, "too late"),
             (75, "none left"),
+            (75, "150 MiB are free"),
+            (77, "by op-1"),
+            (77, "it has ended"),
             (77, "hint: do this"),
         ):
             with pytest.raises(Refused) as caught:
-                client.respawn((9,), dry_run=False)
+                Operations(client).respawn(RespawnRequest((9,)))
             assert caught.value.exit_code == code
             assert words in caught.value.render()
 
