@@ -11,7 +11,7 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, Final
 
 import zmq
@@ -22,7 +22,7 @@ from shard_node.errors import BrokerUnavailable
 from shard_node.heartbeat import HeartbeatThread, Vitals
 from shard_node.peer.api import Peer
 from shard_node.session import NodeSession
-from shard_node.settings import NodeSettings
+from shard_node.settings import SUCCESSOR, NodeSettings
 from shard_node.shards import ShardTable
 from shard_node.wire.bodies import (
     ErrorBody,
@@ -33,6 +33,7 @@ from shard_node.wire.bodies import (
     ShardState,
 )
 from shard_node.wire.codec import decode_body
+from shard_node.wire.handover import Phase
 from shard_node.wire.header import Header, Kind
 from shard_node.wire.identity import heartbeat_id, node_id
 from shard_node.wire.targets import BROKER, Target
@@ -74,7 +75,11 @@ class Node(Peer):
         super().__init__(settings.epoch, settings.name, settings.state_dir)
         self.settings = settings
         self._plane.debug = settings.debug
+        self._shards = settings.shards
         self.table = ShardTable(settings.shards, settings.num_shards, GUILD_QUIET_S)
+        if settings.role == SUCCESSOR:
+            for shard in settings.shards:
+                self.table.phased(shard, Phase.WARMING, "")
         self.vitals = Vitals(self.table.reports({}, {}, {}))
         self.disnake_version = disnake_version
         self.fatal: Fatal | None = None
@@ -120,8 +125,13 @@ class Node(Peer):
 
     @property
     def shards(self) -> tuple[int, ...]:
-        """The gateway shards that this process holds."""
-        return self.settings.shards
+        """The gateway shards that this process holds, or is to take."""
+        return self._shards
+
+    @shards.setter
+    def shards(self, shards: Iterable[int]) -> None:
+        """They come and go while it runs."""
+        self._shards = tuple(sorted(shards))
 
     @property
     def num_shards(self) -> int:

@@ -12,7 +12,8 @@ from shard_node.wire.limits import HEARTBEAT_LOST_S, SHARDS_MAX
 
 TOKEN_ENV = "DISCORD_TOKEN"
 _PREFIX = "SHARDCTL_"
-_NEEDED = ("ENDPOINT", "NODE", "EPOCH", "SHARDS", "NUM_SHARDS", "BOT_FOLDER", "BOT_TARGET")
+_NEEDED = ("ENDPOINT", "NODE", "EPOCH", "NUM_SHARDS", "BOT_FOLDER", "BOT_TARGET")
+FIRST, SUCCESSOR = "first", "successor"
 DRAIN_DEFAULT_S = 8.0
 
 
@@ -52,11 +53,16 @@ class NodeSettings:
     """Where the sandbox's witness keeps what it saw."""
     deaf: bool = True
     """Whether shards that hear nothing are looked for, and connected again."""
+    role: str = FIRST
+    """FIRST takes its shards as soon as nobody has them; SUCCESSOR has a living predecessor, and
+    takes them when it is told to."""
 
 
 def read_settings(env: Mapping[str, str]) -> NodeSettings:
     """The settings in ``env``. Raises NotANode for a variable that is missing or wrong."""
     missing = [_PREFIX + name for name in _NEEDED if not env.get(_PREFIX + name)]
+    if "SHARDCTL_SHARDS" not in env:
+        missing.append("SHARDCTL_SHARDS")
     if missing:
         raise NotANode(f"{', '.join(missing)} not set")
     name = env["SHARDCTL_NODE"]
@@ -87,7 +93,15 @@ def read_settings(env: Mapping[str, str]) -> NodeSettings:
         deaf=_flag(env, "DEAF", "1"),
         resume_max_s=_seconds(env, "RESUME_MAX_S", RESUME_MAX_S),
         witness_dir=_folder(env, "WITNESS_DIR"),
+        role=_role(env),
     )
+
+
+def _role(env: Mapping[str, str]) -> str:
+    role = env.get("SHARDCTL_ROLE", FIRST)
+    if role not in (FIRST, SUCCESSOR):
+        raise NotANode(f"SHARDCTL_ROLE={role!r} is neither {FIRST} nor {SUCCESSOR}")
+    return role
 
 
 def _flag(env: Mapping[str, str], name: str, default: str = "0") -> bool:
@@ -127,7 +141,8 @@ def _seconds(env: Mapping[str, str], name: str, default: float) -> float:
 
 
 def _shards(text: str, num_shards: int) -> tuple[int, ...]:
-    parts = text.split(",")
+    """Empty: a node that waits for shards of others."""
+    parts = text.split(",") if text else []
     if not all(part.isdecimal() and int(part) < num_shards for part in parts):
         raise NotANode(f"SHARDCTL_SHARDS={text!r} is no list of shards below {num_shards}")
     return tuple(dict.fromkeys(int(part) for part in parts))

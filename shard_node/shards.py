@@ -7,16 +7,18 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from shard_node.wire.bodies import ShardReady, ShardReport, ShardState
+from shard_node.wire.handover import Phase
 from shard_node.wire.shard_states import ShardEvent, after
 
 NOTHING: Final[Mapping[int, Any]] = MappingProxyType({})
 
 
 class _Shard:
-    __slots__ = ("awaited", "quiet_at", "state")
+    __slots__ = ("awaited", "op", "phase", "quiet_at", "state")
 
     def __init__(self) -> None:
         self.state = ShardState.QUEUED
+        self.phase, self.op = Phase.NONE, ""
         self.awaited: set[int] = set()
         self.quiet_at: float | None = None
 
@@ -33,6 +35,20 @@ class ShardTable:
         self.quiet_s = quiet_s
         self._shards = {shard: _Shard() for shard in ids}
 
+    def add(self, shard: int) -> None:
+        """Another process's shard is to come here. Twice does nothing."""
+        self._shards.setdefault(shard, _Shard())
+
+    def remove(self, shard: int) -> None:
+        """It went to another process. Twice does nothing."""
+        self._shards.pop(shard, None)
+
+    def phased(self, shard: int, phase: Phase, op: str) -> None:
+        """How far this process is with a shard that the operation ``op`` moves."""
+        entry = self._shards.get(shard)
+        if entry is not None:
+            entry.phase, entry.op = phase, op
+
     def state(self, shard: int) -> ShardState:
         """The state of ``shard``."""
         return self._shards[shard].state
@@ -43,7 +59,9 @@ class ShardTable:
 
     def disconnected(self, shard: int, *, resumable: bool) -> None:
         """The shard's connection ended."""
-        self._shards[shard].quiet_at = None
+        entry = self._shards.get(shard)
+        if entry is not None:
+            entry.quiet_at = None
         event = ShardEvent.INTERRUPTED if resumable else ShardEvent.DISCONNECTED
         self._move(shard, event)
 
@@ -65,7 +83,9 @@ class ShardTable:
 
     def closed(self, shard: int) -> None:
         """The bot's author disconnected the shard."""
-        self._shards[shard].quiet_at = None
+        entry = self._shards.get(shard)
+        if entry is not None:
+            entry.quiet_at = None
         self._move(shard, ShardEvent.CLOSED)
 
     def drain(self) -> None:
@@ -75,7 +95,9 @@ class ShardTable:
 
     def ready_received(self, shard: int, guilds: Iterable[int], now: float) -> list[ShardReady]:
         """READY came, with the guilds that are still to arrive."""
-        entry = self._shards[shard]
+        entry = self._shards.get(shard)
+        if entry is None:
+            return []
         entry.awaited = set(guilds)
         entry.quiet_at = now + self.quiet_s
         return self._complete(shard) if not entry.awaited else []
@@ -126,6 +148,8 @@ class ShardTable:
                 guilds.get(shard, 0),
                 latency_ms.get(shard, -1.0),
                 sequence.get(shard, 0),
+                entry.phase,
+                entry.op,
                 events_per_s=round(events_per_s.get(shard, 0.0), 2),
                 voice=voice.get(shard, 0),
             )
@@ -140,10 +164,10 @@ class ShardTable:
         return [ShardReady(shard, self.num_shards, 0)]
 
     def _move(self, shard: int, event: ShardEvent) -> bool:
-        """By the table; what is missing there changes nothing."""
-        entry = self._shards[shard]
-        new = after(entry.state, event)
-        if new is None:
+        """By the table; what is missing there changes nothing, nor does a shard that left."""
+        entry = self._shards.get(shard)
+        new = None if entry is None else after(entry.state, event)
+        if entry is None or new is None:
             return False
         entry.state = new
         return True

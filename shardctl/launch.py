@@ -213,7 +213,7 @@ def node_command(
     environ: Mapping[str, str],
 ) -> Command:
     """A bot's process. ``spec`` is the broker's ``spawn`` line (name ``node:a``, epoch,
-    index, shards, num_shards); ``info`` what the sandbox wrote, if there is one."""
+    index, shards, num_shards, role); ``info`` what the sandbox wrote, if there is one."""
     name = str(spec["name"]).removeprefix("node:")
     env = _inherited(environ)
     env.pop("PYTHONSAFEPATH", None)
@@ -236,6 +236,7 @@ def node_command(
         "SHARDCTL_HANG_S": str(record.lifecycle.get("hang_s", HANG_S)),
         "SHARDCTL_RESUME_MAX_S": str(record.lifecycle.get("resume_max_s", RESUME_MAX_S)),
         "SHARDCTL_LINGER_S": str(record.lifecycle.get("linger_s", LINGER_S)),
+        "SHARDCTL_ROLE": str(spec.get("role", "first")),
         "SHARDCTL_STATE_DIR": str(Path(record.data_dir) / STATE_FOLDER),
         "SHARDCTL_JOURNAL_DIR": str(Path(record.data_dir) / JOURNAL_FOLDER),
     }

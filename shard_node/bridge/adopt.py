@@ -153,6 +153,7 @@ class Adoption:
         reloading = Reloading(client, settings.folder, settings.hang_s)
         self.node.serves[GUILD_HELD] = partial(guilds.held, client)
         self.node.serves[NODE_RELOAD] = reloading.serve
+        hold.moves.serve()
         self.node.hears[SHARD_RECONNECT] = hold.reconnecting.asked
         self.node.hears[FLEET_READY] = FleetReadyOnce(client).heard
 

@@ -25,13 +25,16 @@ _log = logging.getLogger(__name__)
 IDENTIFY_TIMEOUT_S: Final = 60.0
 """From opening the connection to the IDENTIFY sent, the author's hook included."""
 RESUME_TIMEOUT_S: Final = 15.0
-_PASSING: tuple[type[Exception], ...] = (
+AHEAD_TIMEOUT_S: Final = 5.0
+"""From opening a connection to its HELLO."""
+PASSING: tuple[type[Exception], ...] = (
     OSError,
     disnake.HTTPException,
     disnake.GatewayNotFound,
     aiohttp.ClientError,
     asyncio.TimeoutError,
 )
+"""What another try may mend."""
 
 
 class Last(Protocol):
@@ -52,22 +55,29 @@ class Connecting:
     def __init__(self, hold: Hold) -> None:
         self._hold = hold
         self.gateway: str | None = None
-        self._plans = {shard: ReconnectPlan() for shard in hold.node.shards}
+        self._plans: dict[int, ReconnectPlan] = {}
+
+    def _plan(self, shard_id: int) -> ReconnectPlan:
+        return self._plans.setdefault(shard_id, ReconnectPlan())
+
+    def begin(self, shard_id: int) -> None:
+        """The shard has come to this process."""
+        self._plans.pop(shard_id, None)
 
     def ended(self, shard_id: int) -> None:
         """A connection was lost."""
-        self._plans[shard_id].connection_ended(time.monotonic())
+        self._plan(shard_id).connection_ended(time.monotonic())
 
     def settled(self, shard_id: int) -> None:
         """READY or RESUMED came."""
-        self._plans[shard_id].succeeded(time.monotonic())
+        self._plan(shard_id).succeeded(time.monotonic())
 
     async def connected(self, shard_id: int, last: Last | None) -> NodeWebSocket | None:
         """A connection of the shard: tries as its plan says, until one is made.
 
         None once the node stops. Raises what no further try can mend.
         """
-        hold, plan = self._hold, self._plans[shard_id]
+        hold, plan = self._hold, self._plan(shard_id)
         while not hold.stopping:
             has_session = last is not None and last.session_id is not None
             attempt = plan.next(has_session=has_session, spread=random.random())
@@ -86,10 +96,25 @@ class Connecting:
                     hold.fatal(shard_id, error.code)
                     raise
                 _log.warning("shard %d: %s", shard_id, error)
-            except _PASSING as error:
+            except PASSING as error:
                 _log.warning("shard %d could not %s: %r", shard_id, attempt.way.value, error)
             plan.failed()
         return None
+
+    async def ahead(self, shard_id: int, gateway: str) -> NodeWebSocket:
+        """A connection that has had its HELLO and says nothing yet but heartbeats."""
+        attempt = Attempt(None, held_back=True)
+        token = attempt_now.set(attempt)
+        opening = NodeWebSocket.from_client(
+            self._hold.client, gateway=gateway, shard_id=shard_id, resume=True
+        )
+        try:
+            return await asyncio.wait_for(opening, AHEAD_TIMEOUT_S)
+        except BaseException:
+            await attempt.abandon()
+            raise
+        finally:
+            attempt_now.reset(token)
 
     async def _open(self, shard_id: int, way: Way, last: Last | None) -> NodeWebSocket:
         permit, node = None, self._hold.node

@@ -19,6 +19,7 @@ from shard_node.bridge.tap import Tap
 from shard_node.reconnect import FATAL
 
 if TYPE_CHECKING:
+    from shard_node.bridge.connecting import Last
     from shard_node.bridge.hold import Hold
 
 CLOSE_TIMEOUT_S: Final = 1.5
@@ -37,8 +38,10 @@ def hold_of(client: Any) -> Hold | None:
 class Attempt:
     """One try to connect: its permit, and the socket once it is made."""
 
-    def __init__(self, permit: Permit | None) -> None:
+    def __init__(self, permit: Permit | None, *, held_back: bool = False) -> None:
         self.permit = permit
+        self.held_back = held_back
+        """It waits behind its HELLO until it is told to go on."""
         self.ws: NodeWebSocket | None = None
 
     async def abandon(self) -> None:
@@ -97,6 +100,17 @@ class NodeWebSocket(DiscordWebSocket):
         permit.leaving()
         await super().send_as_json(data)
         permit.sent()
+
+    async def resume(self) -> None:
+        """Send a RESUME, where this is not to wait."""
+        if self._attempt is None or not self._attempt.held_back:
+            await super().resume()
+
+    async def go_on(self, last: Last) -> None:
+        """RESUME now, from where ``last`` was."""
+        self.session_id, self.sequence = last.session_id, last.sequence
+        self.resume_gateway = last.resume_gateway
+        await super().resume()
 
     async def send_heartbeat(self, data: Any) -> None:
         """Send a beat of the keep-alive thread, if the last one was acknowledged."""

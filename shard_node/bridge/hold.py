@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from disnake.client import SessionStartLimit
 from disnake.shard import AutoShardedClient, EventItem, EventType
@@ -12,8 +15,9 @@ from disnake.shard import AutoShardedClient, EventItem, EventType
 from shard_node.bridge.connecting import Connecting, Last
 from shard_node.bridge.feeds import Feeds
 from shard_node.bridge.gateway import HOLD_KEY, NodeShard
-from shard_node.bridge.keeping import Keeping
+from shard_node.bridge.keeping import Keeping, Past
 from shard_node.bridge.listening import Listening
+from shard_node.bridge.moves import Moves
 from shard_node.bridge.mute import Mute
 from shard_node.bridge.reconnecting import Reconnecting
 from shard_node.bridge.reports import Reports
@@ -21,6 +25,7 @@ from shard_node.bridge.tracking import Tracking
 from shard_node.bridge.warm import Start
 from shard_node.reconnect import FATAL, IDENTIFY_AFTER
 from shard_node.runtime import Node
+from shard_node.settings import SUCCESSOR
 from shard_node.wire.bodies import ShardDisconnect
 from shard_node.wire.topics import SHARD_DISCONNECT
 
@@ -35,8 +40,8 @@ class Hold:
         self.client = client
         self.stopping = False
         self._discard = False
-        self._connecting = Connecting(self)
-        self._tasks: dict[int, asyncio.Task[None]] = {}
+        self.connecting = Connecting(self)
+        self._tasks: dict[int, asyncio.Task[bool]] = {}
         self._launching: asyncio.Task[None] | None = None
         self._assign()
         client.__dict__[HOLD_KEY] = self
@@ -49,6 +54,7 @@ class Hold:
         self.keeping: Keeping | None = None
         """The journals; None where the node has none."""
         self.start = Start(self)
+        self.moves = Moves(self)
         self.reconnecting = Reconnecting(self)
         self.listening = Listening(self)
         self.reports = Reports(self)
@@ -66,6 +72,19 @@ class Hold:
         client.shard_ids = state.shard_ids = list(self.node.shards)
         client.shard_count = state.shard_count = self.node.num_shards
 
+    def own(self, shard_id: int) -> None:
+        """A shard has come to this process."""
+        self.connecting.begin(shard_id)
+        self.node.shards = {*self.node.shards, shard_id}
+        self._assign()
+
+    def disown(self, shard_id: int) -> None:
+        """A shard is another process's."""
+        self.node.shards = {*self.node.shards} - {shard_id}
+        self.node.table.remove(shard_id)
+        self.start.left(shard_id)
+        self._assign()
+
     # --- starting
 
     def keep(self, folder: Path, token: str) -> None:
@@ -82,21 +101,23 @@ class Hold:
         is lost while another still waits for its permit.
         """
         client = self.client
-        _, self._connecting.gateway, limit = await client.http.get_bot_gateway(
+        _, self.connecting.gateway, limit = await client.http.get_bot_gateway(
             encoding=client.gateway_params.encoding, zlib=client.gateway_params.zlib
         )
         client.session_start_limit = SessionStartLimit(limit)
         self._assign()
-        self._launching = asyncio.create_task(self._launch_all(), name="shardctl: launch")
+        self.moves.launch()
+        if self.node.settings.role != SUCCESSOR:
+            self._launching = asyncio.create_task(self._launch_all(), name="shardctl: launch")
         if self.node.settings.deaf and self.keeping is not None:  # its tap counts what comes
             self.listening.start()
 
     async def _launch_all(self) -> None:
-        try:
-            await asyncio.gather(*(self._launch_one(shard) for shard in self.node.shards))
-        except Exception as error:
-            self._terminate(error)
-        else:
+        wanted = [shard for shard in self.node.shards if not self.moves.has_left(shard)]
+        tasks = [self._begin(shard, partial(self._launch_one, shard)) for shard in wanted]
+        if tasks:
+            await asyncio.wait(tasks)
+        if all(task.cancelled() or task.result() for task in tasks):
             self.client._connection.shards_launched.set()
 
     async def _launch_one(self, shard_id: int) -> None:
@@ -104,28 +125,61 @@ class Hold:
         if past is not None:
             self.node.table.disconnected(shard_id, resumable=True)
             self.reports.changed()
-        ws = await self._connecting.connected(shard_id, past)
+        await self._connect(shard_id, past)
+
+    def open(self, shard_id: int, past: Past | None) -> None:
+        """Connect a shard that has come, in the background: its lock is ours."""
+        self._begin(shard_id, partial(self._connect, shard_id, past))
+
+    async def _connect(self, shard_id: int, past: Past | None) -> None:
+        ws = await self.connecting.connected(shard_id, past)
         if ws is None:
             return
-        shard = NodeShard(ws, self.client, self._queue.put_nowait)
+        shard = NodeShard(ws, self.client, self.queue.put_nowait)
         self.shards[shard_id] = shard
         shard.launch()
 
+    def _begin(
+        self, shard_id: int, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> asyncio.Task[bool]:
+        """One task a shard; what it raises ends the client."""
+
+        async def done() -> bool:
+            try:
+                await work()
+            except Exception as error:
+                self._terminate(error)
+                return False
+            return True
+
+        task = asyncio.create_task(done(), name=f"shardctl: shard {shard_id}")
+        self._tasks[shard_id] = task
+        return task
+
+    async def halt(self, shard_id: int) -> None:
+        """Stop what connects a shard now."""
+        task = self._tasks.get(shard_id)
+        if task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait({task})
+
     # --- recovering
 
-    def recover(self, shard: NodeShard, *, resume: bool) -> asyncio.Task[None] | None:
-        """Connect a shard again, in the background. None where the node stops."""
+    def recover(self, shard: NodeShard, *, resume: bool) -> asyncio.Task[bool] | None:
+        """Connect a shard again, in the background. None where the node stops, or the shard is
+        another's."""
         if self.stopping or self.client.is_closed():
+            return None
+        if self.shards.get(shard.id) is not shard:
+            self.moves.lost(shard)
             return None
         running = self._tasks.get(shard.id)
         if running is not None and not running.done():
             return running
         shard._cancel_task()
         self._tell_disconnected(shard, resume=resume)
-        self._connecting.ended(shard.id)
-        task = asyncio.create_task(self._reopen(shard), name=f"shardctl: shard {shard.id}")
-        self._tasks[shard.id] = task
-        return task
+        self.connecting.ended(shard.id)
+        return self._begin(shard.id, partial(self._reopen, shard))
 
     def _tell_disconnected(self, shard: NodeShard, *, resume: bool) -> None:
         ws, code = shard.ws, shard.ws.code
@@ -140,12 +194,8 @@ class Hold:
         self.client.dispatch("shard_disconnect", shard.id)
 
     async def _reopen(self, shard: NodeShard) -> None:
-        try:
-            await shard.ws.abandon()
-            ws = await self._connecting.connected(shard.id, shard.ws)
-        except Exception as error:
-            self._terminate(error)
-            return
+        await shard.ws.abandon()
+        ws = await self.connecting.connected(shard.id, shard.ws)
         if ws is not None:
             shard.ws = ws
             shard.launch()
@@ -154,7 +204,7 @@ class Hold:
 
     def settled(self, shard_id: int, *, resumed: bool) -> None:
         """READY or RESUMED came."""
-        self._connecting.settled(shard_id)
+        self.connecting.settled(shard_id)
         if resumed:
             self.start.resumed(shard_id)
         else:
@@ -162,6 +212,7 @@ class Hold:
         self.reconnecting.settled(shard_id, resumed=resumed)
         if self.keeping is not None:
             self.keeping.settled(shard_id, resumed=resumed)
+        self.moves.joined(shard_id, resumed=resumed)
 
     def forget(self, shard_id: int, last: Last) -> None:
         """The shard's session is over."""
@@ -186,6 +237,7 @@ class Hold:
     def begin_stop(self, *, discard_sessions: bool = False) -> None:
         """No shard connects any more; the node's shards drain."""
         self.stopping = True
+        self.moves.begin_stop()
         self._discard = discard_sessions
         self.node.table.drain()
         self.node.refresh()
@@ -200,14 +252,16 @@ class Hold:
         self.listening.close()
         self.reports.close()
         self.start.close()
+        self.moves.leave()
         if self.keeping is not None:
             self.keeping.close(discard=self._discard)
 
     @property
-    def _queue(self) -> asyncio.PriorityQueue[EventItem]:
+    def queue(self) -> asyncio.PriorityQueue[EventItem]:
+        """Where disnake's loop hears of its shards."""
         found: asyncio.PriorityQueue[EventItem] = self.client.__dict__["_AutoShardedClient__queue"]
         return found
 
     def _terminate(self, error: Exception) -> None:
         """End the client's ``connect`` with ``error``, as stock disnake does."""
-        self._queue.put_nowait(EventItem(EventType.terminate, None, error))
+        self.queue.put_nowait(EventItem(EventType.terminate, None, error))

@@ -9,12 +9,13 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from shard_node.bridge.tail import Tail
 from shard_node.bridge.tracking import Line, Tracking
 from shard_node.bridge.warm import Feeder
 from shard_node.gate import Gate
 from shard_node.journal.follow import Follower
 from shard_node.journal.place import Place, generation
-from shard_node.journal.records import Head, Session, Started
+from shard_node.journal.records import Head, Released, Session, Started
 from shard_node.journal.story import Story
 from shard_node.journal.writer import ShardJournal
 from shard_node.shared.clock import this_boot
@@ -31,6 +32,8 @@ LOCK_WARNING_S: Final = 5.0
 """How often a shard that another process still holds is complained of."""
 ALIVE_EVERY_S: Final = 30.0
 """A journal's age is that of its last write; a shard without events is touched."""
+QUIET_S: Final = 1.0
+"""A shard whose last event is older than this was quiet: a gap counts from the release."""
 CLEAN_BUDGET_S: Final = 0.003
 CLEAN_EVERY_S: Final = 0.05
 
@@ -46,6 +49,13 @@ class Past:
     def forget_session(self) -> None:
         """The next connection IDENTIFYs."""
         self.session_id = self.sequence = self.resume_gateway = None
+
+
+class Given(NamedTuple):
+    """What of a shard stays here that another process may have: its handlers run on."""
+
+    journal: ShardJournal
+    session_id: str
 
 
 class Was(NamedTuple):
@@ -72,8 +82,9 @@ class Keeping:
         key = application_key(settings.api_base, token)
         self.place = Place(folder, settings.num_shards, self._boot_id, key)
         self._lines: dict[int, Line] = {}
-        self._paths: dict[int, Path] = {}
         self._was: dict[int, Was] = {}
+        self._given: dict[int, Given] = {}
+        self._released: dict[int, Released | None] = {}
         self._tasks = [
             asyncio.create_task(self._stay_young(), name="shardctl: journals' age"),
             asyncio.create_task(self._clean(), name="shardctl: journals' cleaning"),
@@ -86,13 +97,37 @@ class Keeping:
         None: there is nothing to RESUME."""
         while not await self.place.wait(shard, LOCK_WARNING_S):
             _log.warning("shard %d is still held by another process; waiting", shard)
+        return self._read(shard)
+
+    def tail(self, shard: int) -> Tail:
+        """To follow what another process writes, without its lock."""
+        return Tail(self.place, shard, self.feeder, alone=not self.journals)
+
+    def taken(self, shard: int, tail: Tail | None) -> Past | None:
+        """``take``, where the lock is ours and the caches were fed by ``tail``."""
+        if tail is None or not tail.more() or tail.story.session is None:
+            self.feeder.forget(shard)
+            return self._read(shard)
+        story = tail.story
+        self._interrupted(shard, story)
+        problem = self._unusable(shard, story)
+        if problem or story.session is None:
+            _log.log(*_said(shard, problem))
+            self.feeder.forget(shard)
+            self._begin(shard, Story())
+            return None
+        tail.lasts()
+        past = Past(story.session, story.handled_seq)
+        self._begin(shard, story)
+        return past
+
+    def _read(self, shard: int) -> Past | None:
+        """The whole journal, into the caches; the lock is ours."""
         story, past = Story(), None
         follower = Follower(self.place, shard)
         try:
             pieces = follower.more()
-            if follower.story.head is not None:
-                read = follower.story
-                self._was[shard] = Was(read.handled_seq, tuple(read.running.values()))
+            self._interrupted(shard, follower.story)
             problem = follower.problem or self._unusable(shard, follower.story)
             if problem:
                 _log.log(*_said(shard, problem))
@@ -108,6 +143,85 @@ class Keeping:
         story.pulse = story.pulse or follower.story.pulse  # of a session that is over, too
         self._begin(shard, story)
         return past
+
+    def _interrupted(self, shard: int, story: Story) -> None:
+        """What the one before did not finish. Where it gave the shard up it lives, and does."""
+        self._released[shard] = story.released
+        if story.head is not None:
+            running = () if story.released is not None else tuple(story.running.values())
+            self._was[shard] = Was(story.handled_seq, running)
+
+    # --- given up, and taken back
+
+    def give(self, shard: int, to: str, reason: str) -> None:
+        """Nothing is written any more; the lock is still ours. Handlers run on."""
+        journal, line = self.journals.pop(shard, None), self._lines.get(shard)
+        if journal is None:
+            return
+        now = time.monotonic()
+        last_at = now if line is None or now - line.last_at > QUIET_S else line.last_at
+        session = journal.story.session
+        self._given[shard] = Given(journal, "" if session is None else session.id)
+        journal.release(to, last_at, reason)
+
+    def handled_seq(self, shard: int) -> int:
+        """Up to where this process has handled the shard's events; 0 where it has none."""
+        given = self._given.get(shard)
+        journal = self.journals.get(shard) or (given and given.journal)
+        return journal.story.handled_seq if journal else 0
+
+    def busy(self, shard: int) -> bool:
+        """Whether handlers run that started before the shard was given up."""
+        given = self._given.get(shard)
+        return given is not None and bool(given.journal.story.running)
+
+    def gone(self, shard: int) -> None:
+        """It is another process's for good."""
+        self._given.pop(shard, None)
+        self._was.pop(shard, None)
+        self.gate.fresh(shard)
+
+    def again(self, shard: int) -> Past | None:
+        """Take back what was given up: the caches are as old as that. The lock is ours."""
+        given = self._given.pop(shard, None)
+        follower = Follower(self.place, shard)
+        follower.more()
+        follower.close()
+        story = follower.story
+        session = story.session
+        if given is None or session is None or session.id != given.session_id:
+            self.feeder.forget(shard)
+            return self._read(shard)
+        running = given.journal.story.running
+        if self._is_ours(story.head):
+            story.running = dict(running)
+        self._interrupted(shard, story)
+        if story.released is not None or self._is_ours(story.head):
+            self._was.pop(shard, None)
+        seq = given.journal.story.handled_seq
+        self.gate.suppress(shard, story.handled_seq)
+        self._begin(shard, story)
+        journal, line = self.journals.get(shard), self._lines.get(shard)
+        if journal is not None and line is not None:
+            line.journal, line.first_at = journal, 0.0
+            for one in running.values():
+                if one.seq not in journal.story.running:
+                    journal.started(one.seq, one.event, one.guild, one.key)
+        return Past(session, seq)
+
+    def _is_ours(self, head: Head | None) -> bool:
+        if head is None:
+            return False
+        return (head.node, head.epoch, head.pid) == (self._node.name, self._node.epoch, os.getpid())
+
+    def gap_ms(self, shard: int) -> float:
+        """From the last handler of the one before to the first of this one; where no event came
+        in between, until now. -1: it did not give the shard up in order."""
+        released, line = self._released.pop(shard, None), self._lines.get(shard)
+        if released is None:
+            return -1.0
+        first_at = line.first_at if line is not None and line.first_at else time.monotonic()
+        return max(0.0, (first_at - released.last_at) * 1000)
 
     def _unusable(self, shard: int, story: Story) -> str:
         if story.session is None:

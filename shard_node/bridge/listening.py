@@ -53,6 +53,12 @@ class Listening:
             if task is not None:
                 task.cancel()
 
+    def left(self, shard_id: int) -> None:
+        """A shard goes to another process, with its rates."""
+        pulse, journal = self._pulses.pop(shard_id, None), self._journal(shard_id)
+        if pulse is not None and journal is not None:
+            journal.pulse(pulse.keep(time.monotonic(), time.time()))
+
     async def _listen(self) -> None:
         while not self._hold.stopping:
             await asyncio.sleep(LOOK_S)

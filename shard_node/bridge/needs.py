@@ -56,6 +56,8 @@ NEEDS: Final[tuple[Need | Sets | Takes, ...]] = (
     Need(_SOCKET, "HEARTBEAT"),
     Need(_SOCKET, "send_as_json"),
     Need(_SOCKET, "send_heartbeat"),
+    Need(_SOCKET, "resume"),
+    Need(_SOCKET, "open"),
     Need(_SOCKET, "close"),
     Need(_SOCKET, "latency"),
     Sets(f"{_SOCKET}.__init__", "session_id"),
@@ -88,6 +90,7 @@ NEEDS: Final[tuple[Need | Sets | Takes, ...]] = (
     Sets(f"{_SHARD}.__init__", "_handled_exceptions"),
     Sets(f"{_SHARD}.__init__", "_queue_put"),
     Sets(f"{_SHARD}.__init__", "_reconnect"),
+    Sets(f"{_SHARD}.__init__", "_task"),
     Sets(f"{_SHARD}.__init__", "ws"),
     # hold
     Need("disnake.shard:EventType", "resume"),

@@ -73,6 +73,8 @@ class Reconnecting:
             return f"node {node.name} stops"
         if op := self.has(shard):
             return f"shard {shard} is being reconnected by {op}"
+        if op := hold.moves.has(shard):
+            return f"shard {shard} is being handed over by {op}"
         state = node.table.state(shard)
         if shard not in hold.shards or state not in CONNECTED:
             return f"shard {shard} is {state.value}: it connects already"
@@ -97,7 +99,7 @@ class Reconnecting:
             gap_ms = (time.monotonic() - began_at) * 1000
             self._end(asked, Phase.HELD, gap_ms=gap_ms, identified=not resumed)
 
-    def _open(self, asked: ShardReconnect) -> asyncio.Task[None]:
+    def _open(self, asked: ShardReconnect) -> asyncio.Task[bool]:
         hold = self._hold
         shard = hold.shards[asked.shard]
         if asked.fresh:
@@ -108,7 +110,7 @@ class Reconnecting:
         return opening
 
     async def _wait(
-        self, asked: ShardReconnect, opening: asyncio.Task[None], before: NodeWebSocket
+        self, asked: ShardReconnect, opening: asyncio.Task[bool], before: NodeWebSocket
     ) -> bool:
         """Until RESUMED (True) or READY (False)."""
         hold, since = self._hold, time.monotonic()

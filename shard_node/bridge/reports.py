@@ -60,6 +60,10 @@ class Reports:
         """Guilds came or went unseen."""
         self._dirty = True
 
+    def guilds(self, shard: int) -> int:
+        """The guilds of a shard."""
+        return self._guild_counts().get(shard, 0)
+
     def close(self) -> None:
         """No timer outlives the loop."""
         if self._timer is not None:

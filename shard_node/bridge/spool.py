@@ -11,6 +11,7 @@ import fcntl
 import logging
 import os
 import time
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Final
 
@@ -111,11 +112,12 @@ class Remains:
         os.close(self._fd)
 
 
-def remains(folder: Path, own: str) -> list[Remains]:
-    """The files of dead processes, locked by us from here on. ``own``: our source."""
+def remains(folder: Path, ours: Collection[str]) -> list[Remains]:
+    """The files of dead processes, locked by us from here on. ``ours``: sources whose files
+    are locked by us already."""
     found = []
     for path in sorted(folder.glob(f"*{SUFFIX}")):
-        if path.name == own + SUFFIX:
+        if path.name.removesuffix(SUFFIX) in ours:
             continue  # closing it a second time would drop its lock
         with contextlib.suppress(OSError):
             if (one := _opened(path)) is not None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import time
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Final
 
@@ -28,11 +29,13 @@ NONCE: Final = "sandbox_nonce"
 class Line:
     """One session in a shard's journal: its sequence numbers mean nothing in the next one."""
 
-    __slots__ = ("alive", "journal")
+    __slots__ = ("alive", "first_at", "journal", "last_at")
 
     def __init__(self, journal: ShardJournal) -> None:
         self.journal = journal
         self.alive = True
+        self.first_at = self.last_at = 0.0
+        """When handlers of an event started; monotonic."""
 
 
 class Running:
@@ -86,6 +89,8 @@ class Tracking:
         running = self._running
         if running is None:
             running = self._running = Running(line, self._seq)
+            line.last_at = time.monotonic()
+            line.first_at = line.first_at or line.last_at
             self._started(line.journal)
         running.begins()
         return running

@@ -54,24 +54,36 @@ class Feeder:
         """Everything that a shard's journal knows. Raises Unfit."""
         session = source.story.session
         assert session is not None
-        self._identity(session)
+        self.identity(session)
         fed = bad = 0
         seen: set[int] = set()
         for piece in pieces:
             fed += 1
             seen.add(piece.guild)
             try:
-                self._piece(piece, source.payload(piece))
+                self.piece(piece, source.payload(piece))
             except Exception:
                 bad += 1
                 _log.debug("guild %d: a change could not be fed", piece.guild, exc_info=True)
         if bad > fed * BAD_PIECES_MAX:
             raise Unfit(f"{bad} of {fed} changes could not be fed")
-        for guild in session.guilds:
-            if guild not in seen:
-                self._state._add_guild_from_data({"id": str(guild), "unavailable": True})
-        for channel, message in source.story.lasts.items():
+        self.absent(one for one in session.guilds if one not in seen)
+        self.lasts(source.story)
+
+    def absent(self, guilds: Iterable[int]) -> None:
+        """Guilds of a session that have not come yet."""
+        for guild in guilds:
+            self._state._add_guild_from_data({"id": str(guild), "unavailable": True})
+
+    def lasts(self, story: Story) -> None:
+        """The newest message of each channel."""
+        for channel, message in story.lasts.items():
             self._last(channel, message)
+
+    def forget(self, shard: int) -> None:
+        """A shard's guilds, without a word to the bot."""
+        for guild in [one for one in self._state.guilds if one.shard_id == shard]:
+            self._state._remove_guild(guild)
 
     def event(self, event: str, data: Any) -> None:
         """One event, for the caches alone."""
@@ -83,14 +95,15 @@ class Feeder:
             elif (parser := self._stock.get(event)) is not None:
                 parser(data)
 
-    def _piece(self, piece: Piece, payload: bytes) -> None:
+    def piece(self, piece: Piece, payload: bytes) -> None:
+        """A guild, or a change."""
         if piece.kind == Kind.GUILD:  # as it was, also out of reach
             self._state._add_guild_from_data(msgspec.json.decode(payload[SEQ.size :]))
             return
         told = msgspec.json.decode(payload)
         self.event(told["t"], told["d"])
 
-    def _identity(self, session: Session) -> None:
+    def identity(self, session: Session) -> None:
         """Who the bot is, as READY would have told; the login has told the user."""
         state, application = self._state, session.application
         if application:
@@ -141,6 +154,14 @@ class Start:
         self._connected = self._identified = False
         self._chunking: asyncio.Task[None] | None = None
 
+    def expect(self, shard: int) -> None:
+        """A shard of another process is to come here."""
+        self._waiting.add(shard)
+
+    def left(self, shard: int) -> None:
+        """It does not come, or is another process's."""
+        self._waiting.discard(shard)
+
     def identified(self, shard: int) -> None:
         """READY came."""
         self._identified = self._connected = True
@@ -175,7 +196,7 @@ class Start:
     # --- members that the predecessor had not been told yet
 
     def _chunk_soon(self) -> None:
-        if not self._waiting and self._chunking is None:
+        if not self._waiting and (self._chunking is None or self._chunking.done()):
             self._chunking = asyncio.create_task(self._chunk(), name="shardctl: members")
 
     async def _chunk(self) -> None:

@@ -2,12 +2,13 @@
 
 REST alone cannot show that an event without an answer was handled, so each audited event
 carries a nonce, and this reports it. Never installed off the sandbox. With a folder, what a
-killed process had not told yet is told by the next one (`spool`).
+killed process had not told yet is told by another one (`spool`).
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import logging
 import time
@@ -27,6 +28,8 @@ QUEUE_MAX_REPORTS: Final = 100_000
 BATCH_MAX_REPORTS: Final = 500
 RECONNECT_S: Final = 0.2
 FLUSH_TIMEOUT_S: Final = 1.0
+REMAINS_S: Final = 0.5
+"""How often files of dead processes are looked for."""
 MEMBERSHIP: Final = ("guild_join", "guild_remove")
 """What the bot is told of its guilds; the audit counts it."""
 
@@ -57,6 +60,7 @@ class Witness:
         """So many the sandbox has."""
         self._spool: Spool | None = None
         self._remains: list[Remains] = []
+        self._folder = folder
         if folder is not None:
             self._keep(folder)
         self._event: _Event | None = None
@@ -68,7 +72,6 @@ class Witness:
     def _keep(self, folder: Path) -> None:
         try:
             self._spool = Spool(folder, self._who)
-            self._remains = remains(folder, self._spool.source)
         except OSError as error:
             _log.warning("what the witness sees does not survive a kill: %s", error)
 
@@ -181,7 +184,7 @@ class Witness:
                 await asyncio.sleep(RECONNECT_S)
 
     async def _converse(self, ws: aiohttp.ClientWebSocketResponse) -> None:
-        sending = asyncio.create_task(self._send_all(ws), name="shardctl: witness's reports")
+        sending = asyncio.gather(self._send_all(ws), self._send_remains(ws))
         try:
             async for message in ws:
                 if message.type is aiohttp.WSMsgType.TEXT:
@@ -202,16 +205,26 @@ class Witness:
             left.over()
 
     async def _send_all(self, ws: aiohttp.ClientWebSocketResponse) -> None:
-        for left in list(self._remains):
-            for at in range(0, max(1, len(left.reports)), BATCH_MAX_REPORTS):
-                batch = left.reports[at : at + BATCH_MAX_REPORTS]
-                await ws.send_str(json.dumps([_from(left.source, left.first + at), *batch]))
         while not ws.closed:
             await self._waiting.wait()
             self._waiting.clear()
             while self._queue:
                 await self._send_batch(ws)
             self._note_drained()
+
+    async def _send_remains(self, ws: aiohttp.ClientWebSocketResponse) -> None:
+        """What dead processes did not tell; one beside this may die at any time."""
+        sent = set[str]()
+        while self._folder is not None and self._spool is not None:
+            known = {self._spool.source, *(left.source for left in self._remains)}
+            with contextlib.suppress(OSError):
+                self._remains += remains(self._folder, known)
+            for left in [one for one in self._remains if one.source not in sent]:
+                sent.add(left.source)
+                for at in range(0, max(1, len(left.reports)), BATCH_MAX_REPORTS):
+                    batch = left.reports[at : at + BATCH_MAX_REPORTS]
+                    await ws.send_str(json.dumps([_from(left.source, left.first + at), *batch]))
+            await asyncio.sleep(REMAINS_S)
 
     def _note_drained(self) -> None:
         """With a spool, all is out when the sandbox has said that it has it."""

@@ -27,6 +27,9 @@ def test_settings_have_their_types_and_defaults() -> None:
     assert (settings.shards, settings.num_shards, settings.epoch) == ((0, 1), 4, 7)
     assert (settings.folder, settings.lifeline_fd, settings.sandbox) == (Path("/bot"), 5, False)
     assert read_settings(GOOD).lifeline_fd is None
+    assert read_settings(GOOD).role == "first"
+    assert read_settings({**GOOD, "SHARDCTL_ROLE": "successor"}).role == "successor"
+    assert read_settings({**GOOD, "SHARDCTL_SHARDS": ""}).shards == ()
     assert not read_settings(GOOD).debug
     assert read_settings({**GOOD, "SHARDCTL_DEBUG": "1"}).debug
 
@@ -40,6 +43,7 @@ def test_settings_have_their_types_and_defaults() -> None:
         ({"SHARDCTL_SHARDS": "4"}, "below 4"),
         ({"SHARDCTL_SHARDS": "0,,1"}, "SHARDCTL_SHARDS"),
         ({"SHARDCTL_NUM_SHARDS": "0"}, "from 1"),
+        ({"SHARDCTL_ROLE": "third"}, "SHARDCTL_ROLE='third'"),
         ({"SHARDCTL_DRAIN_S": "soon"}, "seconds"),
         ({"SHARDCTL_DRAIN_S": "nan"}, "seconds"),
     ],

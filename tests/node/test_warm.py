@@ -127,7 +127,7 @@ def test_a_guild_out_of_reach_stays_so_and_one_that_comes_back_is_the_same(
             async with held(tmp_path / "b", 3) as three:
                 await three.begin(world.user)
                 raw = SEQ.pack(1) + msgspec.json.encode(snapshot)
-                three.keeping.feeder._piece(piece, raw)
+                three.keeping.feeder.piece(piece, raw)
                 fed = three.state._get_guild(source.id)
                 assert fed.unavailable
                 assert len(fed.channels) == len(guilds[0]["channels"])

@@ -227,7 +227,7 @@ def spooled(folder: Path, *nonces: str) -> str:
 
 def test_what_a_killed_process_saw_is_told_by_the_next(tmp_path: Path) -> None:
     source = spooled(tmp_path, "5:1", "5:2")
-    (left,) = remains(tmp_path, "")
+    (left,) = remains(tmp_path, ())
     assert (left.source, left.first, left.end) == (source, 0, 4)
     assert [(r["nonce"], r["phase"], r["node"]) for r in left.reports[:3]] == [
         ("5:1", "start", "a#7"), ("5:1", "end", "a#7"), ("5:2", "start", "a#7"),
@@ -241,7 +241,7 @@ def test_a_line_that_was_cut_by_the_kill_is_no_report(tmp_path: Path) -> None:
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes() + b"s 12.5 5:")
     (tmp_path / f"empty{SUFFIX}").touch()
-    (left,) = remains(tmp_path, "")
+    (left,) = remains(tmp_path, ())
     assert len(left.reports) == 2
     left.leave()
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
@@ -251,7 +251,7 @@ def test_the_file_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
     spool = Spool(tmp_path, "a#7")
     script = (
         "import sys\nfrom pathlib import Path\nfrom shard_node.bridge.spool import remains\n"
-        "print(len(remains(Path(sys.argv[1]), '')))"
+        "print(len(remains(Path(sys.argv[1]), ())))"
     )
 
     def seen() -> str:
@@ -259,7 +259,7 @@ def test_the_file_of_a_living_process_is_left_alone(tmp_path: Path) -> None:
         return subprocess.run(argv, stdout=subprocess.PIPE, cwd=ROOT, check=True).stdout.decode()
 
     spool.phase("s", 1.0, "5:1")
-    assert remains(tmp_path, spool.source) == []
+    assert remains(tmp_path, {spool.source}) == []
     assert seen() == "0\n"
     spool.close(told=0)
     assert seen() == "1\n"
@@ -277,7 +277,7 @@ def test_the_file_is_cut_when_all_is_told(tmp_path: Path, monkeypatch: pytest.Mo
     assert path.read_text() == f"{spool.source} a#7 10\n"
     spool.phase("e", 2.0, "5:1")
     spool.close(told=10)
-    (left,) = remains(tmp_path, "")
+    (left,) = remains(tmp_path, ())
     assert (left.first, left.end) == (10, 11)
     left.leave()
 

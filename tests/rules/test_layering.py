@@ -58,6 +58,7 @@ ALLOWED: dict[str, set[str]] = {
 PURE = ("broker.core", "broker.services", "shard_node.wire", "shard_node.state")
 PURE_MODULES = (
     "shard_node.affinity",
+    "shard_node.handing",
     "shard_node.journal.frames",
     "shard_node.journal.index",
     "shard_node.journal.merge",

@@ -296,10 +296,10 @@ def _read_info(process: subprocess.Popen[str], info_file: Path) -> dict[str, Any
     raise AssertionError(f"the sandbox did not come up: {process.communicate()[0]}")
 
 
-def call(info: dict[str, Any], path: str, body: Any = None) -> Any:
+def call(info: dict[str, Any], path: str, body: Any = None, method: str | None = None) -> Any:
     """A control request to a sandbox in another process: POST with a body, else GET."""
     data = None if body is None else json.dumps(body).encode()
-    request = urllib.request.Request(info["control_url"] + path, data=data)
+    request = urllib.request.Request(info["control_url"] + path, data=data, method=method)
     try:
         with urllib.request.urlopen(request, timeout=WAIT_S) as response:
             return json.load(response)
