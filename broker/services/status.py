@@ -220,6 +220,8 @@ def _shard(fleet: Fleet, node: Node, row: ShardRow, now: float) -> dict[str, Any
         "queue": node.queue,
         "uptime_s": round(now - node.spawned_at, 3) if node.epoch else None,
         "trouble": row.trouble or None,
+        "events_per_s": round(row.events_per_s, 2),
+        "voice": row.voice,
     }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from shardctl.cli.beside import COUNTS, counts_line
 from shardctl.cli.report import counted, size
 
 REASONS: Final = {
@@ -72,7 +73,8 @@ def plane_lines(broker: Mapping[str, Any]) -> Iterator[str]:
             f"{sum(drops.values())} dropped" + (f" ({dropped})" if dropped else ""),
         ]
     )
-    told = {*_MESSAGES, *_FRAMES, *_REQUESTS, *drops, "dead_letters_total"}
+    told = {*_MESSAGES, *_FRAMES, *_REQUESTS, *drops, *COUNTS, "dead_letters_total"}
+    yield from counts_line(counts)
     frames = [f"{counts[name]} {words}" for name, words in _FRAMES.items() if counts.get(name)]
     yield f"frames: {', '.join(frames) or 'none'}"
     others = [f"{name} {counts[name]}" for name in sorted(counts.keys() - told) if counts[name]]

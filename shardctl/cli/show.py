@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from shardctl.cli.beside import beside_lines
 from shardctl.cli.plane import node_lines, plane_lines
 from shardctl.cli.report import Report, budget_line, headline, ranges, size, span, troubles
 from shardctl.cli.state_lines import state_lines
@@ -64,6 +65,8 @@ def print_status(
         console.print(_table(rows, console.width))
     if verbose:
         _print_nodes(report, console)
+    for line in beside_lines(report):
+        _print_wrapped(console, line, "cyan")
     for line in troubles(report, TAIL_LINES_VERBOSE if verbose else 3):
         _print_wrapped(console, line, "yellow")
 

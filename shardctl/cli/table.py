@@ -31,6 +31,10 @@ def _milliseconds(value: float | None) -> str:
     return "-" if value is None or value < 0 else f"{value:.0f} ms"
 
 
+def _rate(value: float | None) -> str:
+    return "-" if value is None else f"{value:.1f}"
+
+
 def _seconds(value: float | None) -> str:
     return "-" if value is None else f"{value:.1f} s"
 
@@ -54,6 +58,9 @@ COLUMNS: Final[dict[str, Column]] = {
     ),
     "heartbeat": Column(
         "heartbeat", 5, lambda r: _seconds(r["heartbeat_age_s"]), _number("heartbeat_age_s")
+    ),
+    "events": Column(
+        "events/s", 1, lambda r: _rate(r.get("events_per_s")), _number("events_per_s")
     ),
     "queue": Column("queue", 2, lambda r: str(r.get("queue") or 0), _number("queue")),
     "rss": Column("RSS", 4, lambda r: size(r.get("rss_bytes")), _number("rss_bytes")),

@@ -8,7 +8,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from broker.core.operation import OpState
+from broker.services.recovery import COUNTED
 from shardctl.cli import report as words
+from shardctl.cli.beside import COUNTS
+from shardctl.cli.plane import plane_lines
 from shardctl.cli.progress import Steps
 from shardctl.cli.show import console_for, node_line, print_status
 from shardctl.cli.table import COLUMNS, rows_of
@@ -57,8 +61,8 @@ def test_the_whole_table() -> None:
     assert lines[0] == ("bot-123456: 4 of 4 shards ready on 2 nodes; broker up 3 min 20 s (pid 7)")
     assert lines[1] == "IDENTIFY budget: 990 of 1000 remain, reset in 2 h 04 min"
     assert lines[2].split() == [
-        "shard", "node", "state", "guilds", "latency", "heartbeat", "queue", "RSS",
-        "uptime", "restarts",
+        "shard", "node", "state", "guilds", "latency", "heartbeat", "events/s",
+        "queue", "RSS", "uptime", "restarts",
     ]  # fmt: skip
     assert lines[3].split()[:6] == ["0", "a", "ready", "0", "40", "ms"]
     assert len(lines) == 7
@@ -104,6 +108,48 @@ def test_a_node_that_stays_down_is_named_with_its_last_lines() -> None:
     assert "| one" not in text
     assert "1 of 2 shards ready, 1 lost" in text
     assert not words.all_ready(report)
+
+
+def beside(epoch: int, role: str, **extra: Any) -> dict[str, Any]:
+    base = {"epoch": epoch, "role": role, "op": "op-4", "lingers": 0, "ends_in_s": None}
+    return base | extra
+
+
+def test_processes_beside_their_nodes_are_named() -> None:
+    old = beside(2, "lingering", lingers=3, ends_in_s=725.0)
+    nodes = [
+        node("a", [0, 1], processes=[old, beside(4, "successor")]),
+        node("b", [2, 3], processes=[beside(2, "lingering")]),
+    ]
+    lines = shown(fleet_report(nodes=nodes), 120)
+    assert lines[7:] == [
+        "node a (+1 lingers: a#2, 3 waiting, ends within 12 min 05 s)",
+        "node a (+1 starting: a#4, op-4)",
+        "node b (+1 lingers: b#2)",
+    ]
+    many = [node(str(n), [n], processes=[beside(2, "lingering")]) for n in range(9)]
+    many[0]["processes"].append(beside(4, "successor"))
+    found = shown(fleet_report(nodes=many), 120)[7:]
+    assert found == ["processes beside those of their nodes: 1 starting, 9 lingering"]
+
+
+def test_what_befell_shards_is_a_line_of_its_own() -> None:
+    counts = {"shard_hung": 2, "shard_zombie": 1, "transfers_done": 4, "forwarded": 9}
+    broker = {"counts": counts, "rejected": {}, "dead_letters": 0}
+    lines = list(plane_lines(broker))
+    assert "shards: 2 hung, 1 zombie, 4 hand-overs done" in lines
+    assert not any("shard_" in line or "transfers_" in line for line in lines)
+    assert not [line for line in plane_lines(broker | {"counts": {}}) if "shards" in line]
+    assert set(COUNTED.values()) <= COUNTS.keys()
+    assert {f"transfers_{state.value}" for state in OpState} - COUNTS.keys() == {
+        "transfers_waiting", "transfers_running",
+    }  # fmt: skip
+
+
+def test_the_rate_of_events_is_a_column() -> None:
+    report = fleet_report(shards=[shard(0, events_per_s=2.25), shard(1, events_per_s=9.0)])
+    assert [row["id"] for row in rows_of(report, "events")] == [1, 0]
+    assert " 2.2 " in shown(report, 120)[3]
 
 
 def test_every_node_that_is_not_up_is_named_with_a_reason() -> None:
