@@ -36,10 +36,12 @@ class PlanNode(Record, frozen=True):
 
 
 class PlanRecord(Record, frozen=True):
-    """Who holds which shards."""
+    """Who holds which shards. ``shaped``: by moves or a scale, in a fleet whose settings wanted
+    so many nodes (0: auto); -1: it is as it was planned."""
 
     num_shards: int
     nodes: tuple[PlanNode, ...]
+    shaped: int = -1
 
 
 class PermitRecord(Record, frozen=True):

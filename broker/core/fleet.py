@@ -24,6 +24,7 @@ from shard_node.wire.handover import Phase
 from shard_node.wire.limits import TOPIC_MAX_CHARS, TOPICS_PER_NODE_MAX
 from shard_node.wire.shard_states import CONNECTED, REPORTABLE, ShardEvent, after
 
+CPU_OVER_S: Final = 60.0
 LINGER_GRACE_S: Final = 5.0
 """A process that lingers ends by itself; it is killed so long after it should have."""
 
@@ -118,6 +119,10 @@ class Node:
     degraded_ms: float = 1000.0
     """A loop that lags more makes the node `degraded`."""
     cpu_s: float = 0.0
+    cpu: float = 0.0
+    """A share of a core, over about the last CPU_OVER_S."""
+    cpu_since: tuple[int, float] = (0, 0.0)
+    """The epoch and the moment from which that is known."""
     phases: dict[int, Phase] = field(default_factory=dict)
     """By shard, as its process reports them for the operation ``op``."""
     reports: dict[int, ShardReport] = field(default_factory=dict)
@@ -139,6 +144,17 @@ class Node:
         """A transition. Raises StateError outside the table."""
         self.state = step(self.state, new, f"node {self.name}")
         self.due_at = due_at
+
+    def worked(self, cpu_s: float, now: float) -> None:
+        """Its process has used so much of the processor's time until now."""
+        epoch, since = self.cpu_since
+        if epoch != self.epoch or self.heartbeat_at is None or cpu_s < self.cpu_s:
+            self.cpu, self.cpu_since = 0.0, (self.epoch, now)
+        elif now > self.heartbeat_at:
+            passed_s = now - self.heartbeat_at
+            share = passed_s / max(passed_s, min(CPU_OVER_S, now - since))
+            self.cpu += ((cpu_s - self.cpu_s) / passed_s - self.cpu) * share
+        self.cpu_s = cpu_s
 
     @property
     def shown_state(self) -> str:
@@ -329,6 +345,12 @@ class Fleet:
         receiver.rows = dict(sorted(receiver.rows.items()))
         self.table.give(tuple(chain.from_iterable(given.values())), target)
         return given
+
+    def drop(self, name: str) -> None:
+        """A node that has no shard and no process is in the plan no more."""
+        del self.nodes[name]
+        for key in (f"node_{name}", f"store_{name}"):
+            self.warn(key, None)
 
     def holder(self, shard: int) -> Node | None:
         """The node in whose plan a shard is."""

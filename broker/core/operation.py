@@ -25,6 +25,12 @@ DOING: Final = {
     "adopt": "is being taken over",
 }
 """What each kind does to its shards, for people."""
+WHOLE: Final = {
+    "balance": "the fleet is being balanced",
+    "scale": "the fleet is being scaled",
+}
+"""Kinds of which one at a time is enough: they look at all shards to decide."""
+ALL_NODES: Final = "*"
 
 
 class OpState(enum.StrEnum):
@@ -142,7 +148,8 @@ class Operation:
         """The nodes whose shards nobody else may change."""
         if self.over:
             return frozenset()
-        return frozenset(name for step in self.steps for name in (step.node, step.gets))
+        names = {name for step in self.steps for name in (step.node, step.gets)}
+        return frozenset(names | {ALL_NODES} if self.kind in WHOLE else names)
 
     def due_steps(self) -> list[Step]:
         """The steps to be begun now."""
@@ -160,6 +167,12 @@ class Operation:
             if self.abort_on_fail:
                 self.drop_waiting(f"after node {step.node} failed")
         self._look()
+
+    def go_on(self, more: list[Step]) -> None:
+        """It is not over after all: these follow."""
+        if more:
+            self.steps += more
+            self.state = OpState.RUNNING
 
     def drop_waiting(self, reason: str) -> None:
         """What has not begun will not begin."""
@@ -215,7 +228,9 @@ class Book:
             if not both and not common:
                 continue
             doing = DOING.get(operation.kind, "is in use")
-            text = f"shard {both[0]} {doing}" if both else f"node {common[0]} is in use"
+            text = f"shard {both[0]} {doing}" if both else f"node {common[-1]} is in use"
+            if ALL_NODES in common:
+                text = WHOLE[operation.kind]
             hint = f"wait for it: shardctl wait {operation.id}, or: --queue"
             return ErrorBody(
                 "E_CONFLICT", f"{text} by {operation.id}", hint, True, {"op": operation.id}

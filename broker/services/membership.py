@@ -179,11 +179,11 @@ class Membership:
             return [self._ack(ref, body, registered=proc.registered), *hangs]
         if node is None:
             return [self._ack(ref, body, registered=False)]
+        node.worked(body.cpu_s, now)
         node.heard_at = node.heartbeat_at = now
         node.loop_lag_ms = body.loop_lag_ms
         node.rss_bytes = body.rss_bytes
         node.queue = body.queue
-        node.cpu_s = body.cpu_s
         node.troubles = troubles(body)
         listen(self._fleet, (node.name, node.epoch), body, now)
         if node.state is NodeState.STARTING and node.due_at is not None:

@@ -30,9 +30,10 @@ from broker.core.opevents import OperationEnded, OperationWanted, ShardSaid
 from broker.core.procs import Role
 from broker.core.states import NodeState
 from broker.services.moving import Moving
-from broker.services.oprecords import kept, page_of, restored, shown
+from broker.services.oprecords import kept, late_words, page_of, restored, shown
 from broker.services.respawns import Respawns
-from broker.services.transfers import LOOK_S, Ended, Transfers, log_end
+from broker.services.scaling import SCALE, Scaling
+from broker.services.transfers import LOOK_S, Transfers, log_end
 from shard_node.wire.bodies import Body, ErrorBody, RespawnReply, RespawnRequest
 from shard_node.wire.handover import ShardMoved
 from shard_node.wire.operations import (
@@ -40,6 +41,7 @@ from shard_node.wire.operations import (
     OpReply,
     OpRequest,
     OpsRequest,
+    ScaleRequest,
 )
 from store.records import Durable, Forget, OperationRecord
 
@@ -56,15 +58,18 @@ class Operations:
         self._fleet = fleet
         self._book = Book(map(restored, durable.operations.values()))
         self._transfers = Transfers(fleet)
-        self._ended: list[Ended] = self._transfers.ended
+        self._ended = self._transfers.ended
         self._respawns = Respawns(fleet, self._transfers)
         self._moving = Moving(fleet, self._transfers)
+        self._scaling = Scaling(fleet, durable, self._transfers, self._moving)
         fleet.conflict = lambda shard: self._book.conflict([shard])
         self._boots = {record.id: record.boot_id for record in durable.operations.values()}
         self._pending: dict[str, tuple[Ref | None, Body]] = {}
         """Replies that wait until their operation is durable."""
         self._open = {operation.id for operation in self._book if not operation.over}
         """Those of whose end nobody was told."""
+        self._unkept: set[str] = set()
+        """Those whose last transition the store would not have; tried again at each look."""
         self._looked_at = fleet.started_at
         self._greeted = False
 
@@ -84,7 +89,7 @@ class Operations:
             self._transfers.next_deadline(),
             self._respawns.next_deadline(),
         ]
-        if self._respawns.busy or self._moving.busy:
+        if self._respawns.busy or self._moving.busy or self._scaling.busy:
             times.append(self._looked_at + LOOK_S)
         known = [time for time in times if time is not None]
         # What is due already and waits for something else is not looked at without end.
@@ -99,20 +104,18 @@ class Operations:
             case OperationStored():
                 return self._stored(event)
             case StepFlipped():
-                return self._transfers.flipped(event, now)
+                of_scale = self._scaling.flipped(event, now)
+                return self._transfers.flipped(event, now) + of_scale
             case SuccessorSpawned():
                 return self._respawns.spawned(event, now)
             case SupervisorHello():
                 return self._restore(event, now)
             case Exited():
                 self._respawns.exited(event)
+                self._scaling.exited(event)
                 self._transfers.exited(event)
-                self._late_words(event)
-            case NodeGone():
-                return self._look(now)
-            case NodeRegistered():
-                return self._look(now)
-            case Tick():
+                late_words(self._book, event)
+            case NodeGone() | NodeRegistered() | Tick():
                 return self._look(now)
         return []
 
@@ -122,15 +125,8 @@ class Operations:
             *self._transfers.look(now),
             *self._respawns.look(now),
             *self._moving.look(now),
+            *self._scaling.look(now),
         ]
-
-    def _late_words(self, event: Exited) -> None:
-        """A successor that was ended for its failure ends after its step did."""
-        for operation in self._book:
-            for step in operation.steps:
-                mine = (step.node, step.new_epoch) == (event.name, event.epoch)
-                if mine and step.over and step.state is not OpState.DONE and not step.tail:
-                    step.tail = event.tail
 
     # --- requests
 
@@ -152,6 +148,8 @@ class Operations:
                 return self._respawns.asked(ref, body, now)
             case MoveRequest():
                 return self._moving.asked(ref, body)
+            case ScaleRequest():
+                return self._scaling.asked(ref, body)
             case OpsRequest(page=page):
                 return [Reply(ref, page_of(self._book, page))]
         return self._about(ref, body, ref.topic, now)
@@ -203,7 +201,11 @@ class Operations:
         """Only what is durable begins, and is promised."""
         pending = self._pending.pop(event.op, None)
         operation = self._book.get(event.op)
-        if pending is None or operation is None:
+        if operation is None:
+            return []
+        if pending is None:
+            if event.error:
+                self._unkept.add(event.op)
             return []
         ref, reply = pending
         if event.error:
@@ -221,6 +223,9 @@ class Operations:
         more follows."""
         effects: Effects = []
         changed: dict[str, Operation] = {}
+        if self._looked_at == now:
+            changed = {one.id: one for one in self._book if one.id in self._unkept}
+            self._unkept.clear()
         while True:
             ended = list(self._ended)
             self._ended.clear()
@@ -242,6 +247,8 @@ class Operations:
         if step.over:
             return []
         operation.ended(step, state, reason)
+        if operation.over and operation.kind == SCALE:
+            operation.go_on(self._scaling.undone(operation))
         return [log_end(operation, step)]
 
     def _begin_steps(self, changed: dict[str, Operation], now: float) -> Effects:
@@ -253,11 +260,16 @@ class Operations:
                 effects += self._of(operation).begin(operation, step, now)
         return effects
 
-    def _of(self, operation: Operation) -> Respawns | Moving:
+    def _of(self, operation: Operation) -> Respawns | Moving | Scaling:
+        if operation.kind == SCALE:
+            return self._scaling
         return self._respawns if operation.kind == RESPAWN else self._moving
 
     def _renew(self, operation: Operation) -> None:
         """Where the shards are, and what the nodes have, as of now."""
+        if operation.kind == SCALE:
+            self._scaling.renew(operation)
+            return
         for step in operation.steps:
             if step.over:
                 continue
@@ -306,9 +318,7 @@ class Operations:
     def _take_back(self, operation: Operation, step: Step, effects: Effects, now: float) -> bool:
         if self._transfers.cancel(operation, step, "cancelled", now):
             return True
-        if operation.kind == RESPAWN:
-            return self._respawns.cancel(operation, step, "cancelled")
-        found = self._moving.cancel(operation, step, "cancelled")
+        found = self._of(operation).cancel(operation, step, "cancelled")
         effects += found or []
         return found is not None
 
@@ -342,7 +352,7 @@ class Operations:
 
     def _resume(self, operation: Operation, step: Step, now: float) -> Effects:
         names = {step.node, step.gets}
-        if not names <= self._fleet.nodes.keys():
+        if step.shards and not names <= self._fleet.nodes.keys():
             self._ended.append((operation, step, OpState.FAILED, "its node is not in the fleet"))
             return []
         effects: Effects = [Log("INFO", f"{operation.id} goes on: node {step.node}")]
@@ -358,7 +368,7 @@ class Operations:
         """The fleet stops: nobody begins anything, and nothing goes on."""
         effects: Effects = []
         self._ended.clear()
-        for part in (self._transfers, self._respawns, self._moving):
+        for part in (self._transfers, self._respawns, self._moving, self._scaling):
             part.forget()
         for operation in self._book:
             if operation.over:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any, Final
 
+from broker.core.events import Exited
 from broker.core.operation import Book, Operation, OpState, Step
 from store.records import OperationRecord, StepRecord
 
@@ -29,6 +30,15 @@ def page_of(book: Book, page: int) -> dict[str, Any]:
     at = min(max(0, page), pages - 1) * PAGE
     found = [shown(operation) for operation in latest[at : at + PAGE]]
     return {"operations": found, "page": at // PAGE, "pages": pages}
+
+
+def late_words(book: Book, event: Exited) -> None:
+    """A successor that was ended for its failure ends after its step did."""
+    for operation in book:
+        for step in operation.steps:
+            mine = (step.node, step.new_epoch) == (event.name, event.epoch)
+            if mine and step.over and step.state is not OpState.DONE and not step.tail:
+                step.tail = event.tail
 
 
 def kept(operation: Operation, boot_id: str) -> OperationRecord:

@@ -26,6 +26,7 @@ from broker.core.processes import signal
 from broker.core.procs import Proc, Role
 from broker.core.states import NodeState
 from broker.services.living import part_of_each
+from broker.services.plans import standing
 from broker.services.resuming import starts_needed
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.sizing import node_count
@@ -147,7 +148,7 @@ class Planning:
         if problem is not None:
             text = f"{problem.code}: {problem.message} hint: {problem.hint}"
             return [Emit(StopWanted(text, 1))]
-        record = self._make_plan(shards)
+        record = standing(self._plan, shards, fleet.settings.nodes) or self._make_plan(shards)
         self._take_over(record)
         self._planned = True
         for node in self._fleet.nodes.values():
@@ -225,13 +226,6 @@ def duration(seconds: float) -> str:
     if whole >= 60:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole} s"
-
-
-def plan_record(fleet: Fleet) -> PlanRecord:
-    """The fleet's plan as it is now, to be kept."""
-    nodes = fleet.nodes.values()
-    kept = tuple(PlanNode(n.name, n.place, n.shards) for n in nodes if not n.retired)
-    return PlanRecord(fleet.num_shards, kept)
 
 
 def _plan_of(processes: tuple[Process, ...]) -> PlanRecord:

@@ -8,6 +8,7 @@ from broker.core.effects import Effects
 from broker.core.events import Event
 from broker.core.fleet import Fleet
 from broker.core.router import Served
+from broker.services.balancing import Balancer
 from broker.services.beside import Beside
 from broker.services.clients import Clients
 from broker.services.commands import Commands
@@ -55,6 +56,7 @@ SERVICES: Final[dict[str, type[Service]]] = {
     "identify": Identify,
     "planning": Planning,
     # Before those who carry out what a death means: an operation may want to decide.
+    "balancing": Balancer,
     "operations": Operations,
     "lifecycle": Lifecycle,
     "beside": Beside,
@@ -100,6 +102,8 @@ SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.WHERE: ("where", Served(_ANYBODY)),
     topics.RESPAWN: ("operations", Served(_OPERATOR)),
     topics.MOVE: ("operations", Served(_OPERATOR)),
+    topics.BALANCE: ("balancing", Served(_OPERATOR)),
+    topics.SCALE: ("operations", Served(_OPERATOR)),
     topics.OP_SHOW: ("operations", Served(_OPERATOR)),
     topics.OPS: ("operations", Served(_OPERATOR)),
     topics.OP_CANCEL: ("operations", Served(_OPERATOR)),

@@ -229,16 +229,16 @@ class Respawns:
             return effects + self._give_up(operation, step, step.reason, now)
         return self._transfers.start(operation, step, now)
 
-    def cancel(self, operation: Operation, step: Step, reason: str) -> bool:
-        """Takes back what has not begun in earnest."""
+    def cancel(self, operation: Operation, step: Step, reason: str) -> Effects | None:
+        """Takes back what has not begun in earnest; None where it is too late."""
         if (step.node, operation.id) in self._wanted:
             step.undone, step.reason = True, reason
-            return True
+            return []
         for sequence in self._sequences:
             if sequence.step is step and not sequence.asked:
                 self._over(sequence, OpState.CANCELLED, reason)
-                return True
-        return False
+                return []
+        return None
 
     def forget(self) -> None:
         """The fleet stops."""

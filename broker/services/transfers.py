@@ -34,6 +34,7 @@ from broker.core.states import DOWN, NodeState
 from broker.core.transfer import Transfer
 from broker.services.leftovers import tidy
 from broker.services.oprecords import kept
+from broker.services.plans import plan_after
 from shard_node.wire.handover import (
     Phase,
     ShardArm,
@@ -43,7 +44,6 @@ from shard_node.wire.handover import (
     ShardSettle,
 )
 from shard_node.wire.topics import SHARD_ARM, SHARD_DISARM, SHARD_RELEASE, SHARD_SETTLE
-from store.records import PlanNode, PlanRecord
 
 LOOK_S: Final = 0.25
 """So often reports are looked at while shards change hands; what nodes say by itself sooner."""
@@ -90,6 +90,8 @@ class Transfers:
         self._running: dict[tuple[str, int], Running] = {}
         self._looked_at = self._tidied_at = fleet.started_at
         self.ended: list[Ended] = []
+        self.reshaping = False
+        """Nodes come into the plan or leave it: such a plan is under way to the store."""
 
     def __contains__(self, key: tuple[str, int]) -> bool:
         return key in self._running
@@ -141,6 +143,15 @@ class Transfers:
         """The fleet stops: nobody is told anything any more."""
         self._running.clear()
         self._fleet.deciding.clear()
+        self.reshaping = False
+
+    @property
+    def plan_asked(self) -> bool:
+        """One plan at a time is under way to the store: each is made of what is durable."""
+        return self.reshaping or any(
+            running.flipped is Flipped.ASKED and running.step.gets != running.step.node
+            for running in self._running.values()
+        )
 
     # --- what happens
 
@@ -257,20 +268,16 @@ class Transfers:
         return kill(self._fleet, node, reason, now) if node is not None else []
 
     def _flip(self, running: Running) -> Effects:
-        """One plan at a time is under way to the store: each is made of what is durable."""
         step, operation = running.step, running.operation
         moves = step.gets != step.node
-        if moves and any(
-            other.flipped is Flipped.ASKED and other.step.gets != other.step.node
-            for other in self._running.values()
-        ):
+        if moves and self.plan_asked:
             return []
         running.flipped = Flipped.ASKED
         at = operation.steps.index(step)
         steps = [*operation.steps[:at], replace(step, flipped=True), *operation.steps[at + 1 :]]
         after = replace(operation, steps=steps)
         changes = [kept(after, self._fleet.settings.boot_id)]
-        plan = [plan_after(self._fleet, step)] if moves else []
+        plan = [plan_after(self._fleet, step.shards, step.gets)] if moves else []
         return [Keep((*plan, *changes), StepFlipped(operation.id, at))]
 
     def _hand_over(self, running: Running, now: float) -> Effects:
@@ -349,17 +356,6 @@ def note_progress(step: Step, body: ShardMoved, *, gets: bool) -> None:
     one.identified |= body.identified
     if body.gap_ms >= 0:
         one.gap_ms = body.gap_ms
-
-
-def plan_after(fleet: Fleet, step: Step) -> PlanRecord:
-    """The plan with a step's shards where they go."""
-    moved = frozenset(step.shards)
-    nodes = []
-    for node in fleet.nodes.values():
-        stays = [shard for shard in node.shards if shard not in moved]
-        comes = moved if node.name == step.gets else ()
-        nodes.append(PlanNode(node.name, node.place, tuple(sorted((*stays, *comes)))))
-    return PlanRecord(fleet.num_shards, tuple(nodes))
 
 
 def _note_phase(fleet: Fleet, who: tuple[str, int], body: ShardMoved) -> None:

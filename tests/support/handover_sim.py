@@ -87,7 +87,7 @@ class HandNode(SimNode):
         look()
 
     def ready(self, shard: int) -> None:
-        if not self.runs:
+        if not self.runs or self.states.get(shard) in (None, ShardState.RELEASING):
             return
         self.sim.lock(shard, self)
         self.sim.sessions.add(shard)
