@@ -220,7 +220,9 @@ class Keeping:
         released, line = self._released.pop(shard, None), self._lines.get(shard)
         if released is None:
             return -1.0
-        first_at = line.first_at if line is not None and line.first_at else time.monotonic()
+        first_at = time.monotonic()
+        if line is not None and line.journal is self.journals.get(shard):  # else of an earlier time
+            first_at = line.first_at or first_at
         return max(0.0, (first_at - released.last_at) * 1000)
 
     def _unusable(self, shard: int, story: Story) -> str:

@@ -47,7 +47,9 @@ class Tail:
         """Feed all that there is now."""
         self._feeder.forget(self._shard)
         until = time.perf_counter() + SLICE_S
-        for piece in self._follower.more():
+        pieces = self._follower.more()
+        self._identity()
+        for piece in pieces:
             self._feed(piece)
             if time.perf_counter() >= until:
                 await asyncio.sleep(0)
@@ -80,7 +82,14 @@ class Tail:
         self._feeder.forget(self._shard)
         self._guilds.clear()
         self._known = False
+        self._identity()
         self._absent()
+
+    def _identity(self) -> None:
+        """Before any guild: the bot's own members are of its own user."""
+        session = self.story.session
+        if self._alone and session is not None and not self.problem:
+            self._feeder.identity(session)
 
     def _absent(self) -> None:
         """Once a session: its guilds that have not come."""
@@ -88,8 +97,6 @@ class Tail:
         if self._known or session is None or self.problem:
             return
         self._known = True
-        if self._alone:
-            self._feeder.identity(session)
         self._feeder.absent(guild for guild in session.guilds if guild not in self._guilds)
 
     def _feed(self, piece: Piece) -> None:
