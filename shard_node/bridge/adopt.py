@@ -13,17 +13,18 @@ import disnake
 from disnake.shard import AutoShardedClient
 
 from shard_node import redact
-from shard_node.bridge import commands, guilds
+from shard_node.bridge import commands, guilds, ports_taken
 from shard_node.bridge.hold import Hold
 from shard_node.bridge.mute import FleetReadyOnce
 from shard_node.bridge.reloading import Reloading
 from shard_node.bridge.stop import Stopper
 from shard_node.bridge.witness import Witness
+from shard_node.effects import StopAsked
 from shard_node.errors import BotLoadError
-from shard_node.failure import author_line
+from shard_node.failure import author_line, told
 from shard_node.reconnect import FATAL
 from shard_node.runtime import Node
-from shard_node.settings import TOKEN_ENV
+from shard_node.settings import SUCCESSOR, TOKEN_ENV
 from shard_node.wire.identity import node_id
 from shard_node.wire.topics import FLEET_READY, GUILD_HELD, NODE_RELOAD, SHARD_RECONNECT
 
@@ -52,6 +53,7 @@ class Adoption:
         """Class name and place of every client that was constructed."""
         self.connected = False
         self._stopper: Stopper | None = None
+        self._watched: list[asyncio.AbstractEventLoop] = []
         self._witness: Witness | None = None
 
     # --- what the patched classes call
@@ -61,6 +63,10 @@ class Adoption:
         where = author_line(self.node.settings.folder) or self.node.settings.target
         client.__dict__[_MADE_AT] = where
         self.made.append((type(client).__name__, where))
+        loop = getattr(client, "loop", None)
+        if loop is not None and loop not in self._watched:
+            self._watched.append(loop)
+            ports_taken.watch(loop, self.node.settings, self._port_taken)
 
     async def login(
         self, client: Any, token: Any, stock: Callable[[Any, str], Coroutine[Any, Any, None]]
@@ -165,6 +171,16 @@ class Adoption:
         self._witness = Witness(settings.witness_url, who, settings.witness_dir)
         self._witness.tap(client._connection)
         self._witness.start()
+
+    def _port_taken(self, error: BotLoadError) -> None:
+        """In a task that nobody awaits. A successor that has no shard yet leaves them where
+        they are; any other bot goes on without, as it would alone."""
+        waits = self.node.settings.role == SUCCESSOR and (self.hold is None or not self.hold.shards)
+        if not waits:
+            _log.error("%s", told(error))
+        elif self.failure is None:
+            self.failure = error
+            self.node.ask_stop(StopAsked("a port is taken", 0.0, False))
 
     def _token(self, given: Any) -> str:
         """The sandbox's token on the sandbox; else the author's, else DISCORD_TOKEN."""

@@ -15,6 +15,7 @@ from typing import Any, Final, NoReturn
 
 import disnake
 
+from shard_node.bridge import ports_taken
 from shard_node.bridge.adopt import Adoption
 from shard_node.errors import BotLoadError, ShardNodeError
 from shard_node.failure import author_line_of, author_traceback, told
@@ -68,6 +69,9 @@ def _tell(error: ShardNodeError, code: int) -> int:
 
 def _tell_raised(settings: NodeSettings, adoption: Adoption, error: Exception) -> int:
     sys.stderr.write(author_traceback(error) + "\n")
+    taken = ports_taken.told_of(settings, error)
+    if taken is not None:
+        return _tell(taken, EXIT_FAILED)  # whoever has it may let go
     where = author_line_of(settings.folder, error) or settings.target
     if adoption.hold is not None:
         ended = ShardNodeError(f"{where}: the bot ended with {_brief(error)}", code="E_BOT_ENDED")
