@@ -28,8 +28,6 @@ from shard_node.wire.handover import Phase
 
 IN_SEQUENCE: Final = "in_sequence"
 """In an operation's args: the nodes whose old process ends first."""
-HANDS_OVER = False
-"""Whether nodes' processes take shards over from each other."""
 MIB: Final = 1 << 20
 EXISTING_SHOWN_MAX: Final = 64
 
@@ -185,7 +183,7 @@ class Respawns:
         """A step's turn has come."""
         node = self._fleet.nodes[step.node]
         step.old_epoch, step.voice = node.epoch, _voice(node)
-        first = step.node in operation.args.get(IN_SEQUENCE, ()) or not HANDS_OVER
+        first = step.node in operation.args.get(IN_SEQUENCE, ())
         if not first and not self._alone(node):
             # What was planned may have been long ago.
             first = bool(self._too_large(node, self._fleet.settings.memory(), 1))

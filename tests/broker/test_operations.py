@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from broker.core.operation import OpState
 from broker.core.states import NodeState
-from broker.services import respawns
 from shard_node.wire import topics
 from shard_node.wire.bodies import ErrorBody, RespawnReply, RespawnRequest, ShardState
 from shard_node.wire.handover import Phase
@@ -16,12 +15,6 @@ from shard_node.wire.operations import MoveRequest, OpReply, OpRequest, OpsReque
 from tests.support.handover_sim import HandNode, HandoverSim
 
 Respawn = RespawnRequest
-
-
-@pytest.fixture(autouse=True)
-def _hands_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(respawns, "HANDS_OVER", True)
-    return iter([None])
 
 
 def begun(sim: HandoverSim, body: Respawn | MoveRequest) -> str:

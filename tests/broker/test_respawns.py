@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
 
-from broker.services import respawns
 from shard_node.wire import topics
 from shard_node.wire.bodies import RespawnReply, RespawnRequest
 from shard_node.wire.operations import OpRequest
@@ -15,12 +13,6 @@ from tests.support.handover_sim import HandoverSim
 
 MIB = 1 << 20
 Respawn = RespawnRequest
-
-
-@pytest.fixture(autouse=True)
-def _hands_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(respawns, "HANDS_OVER", True)
-    return iter([None])
 
 
 def begun(sim: HandoverSim, body: Respawn) -> RespawnReply:

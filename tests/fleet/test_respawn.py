@@ -5,7 +5,9 @@ The sandbox is not the fleet's own, so that it outlives the fleet.
 
 from __future__ import annotations
 
+import os
 import shutil
+import signal
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,6 +27,11 @@ SANDBOX = (
     "--guilds", "12", "--shards", str(SHARDS), "--max-concurrency", str(SHARDS),
     "--identify-window-s", "0.3",
 )  # fmt: skip
+
+
+in_soak = pytest.mark.skipif(
+    os.environ.get("SHARDCTL_HANDOVER") != "full", reason="runs in make soak"
+)
 
 
 class Judged:
@@ -101,19 +108,98 @@ def no_false_news(judged: Judged, processes: int) -> None:
     assert len(ready) == processes
 
 
+def all_answered(judged: Judged, sent: dict[str, Any]) -> None:
+    audit = judged.audit()
+    assert audit["answered_twice"] == audit["answered_never"] == 0
+    assert audit["answered_once"] + audit["answered_late"] == sent["interactions_sent"]
+
+
+def resumed_only(judged: Judged, resumes: int) -> None:
+    audit = judged.audit()
+    found = (audit["identifies"], audit["resumes"], audit["resumes_failed"])
+    assert found == (SHARDS, resumes, 0)
+
+
+def epochs(judged: Judged) -> dict[str, int]:
+    return {node["id"]: node["epoch"] for node in judged.fleet.status()["nodes"]}
+
+
+def test_a_respawn_hands_over_to_a_process_beside(judged: Judged) -> None:
+    load = judged.begin_load(20, 100, 8)
+    wait_for("the load", lambda: judged.audit()["interactions_sent"] > 10)
+    call(judged.info, "/trouble", {"kind": "budget", "remaining": 0})  # it needs none
+    done = judged.fleet.run("respawn", "2", check=True)
+    assert "shard 3 moves with it" in done.stderr
+    assert "0 IDENTIFYs" in done.stdout
+    sent = judged.end_load(load)
+    judged.all_heard(sent["events_sent"])
+    resumed_only(judged, 2)
+    all_answered(judged, sent)
+    assert judged.audit()["answered_late"] == 0
+    assert epochs(judged) == {"a": 1, "b": 2}
+    no_false_news(judged, 3)
+
+
+@in_soak
 def test_a_respawn_in_sequence_resumes(judged: Judged) -> None:
     load = judged.begin_load(10, 60, 8)
     wait_for("the load", lambda: judged.audit()["interactions_sent"] > 10)
     call(judged.info, "/trouble", {"kind": "budget", "remaining": 0})  # it needs none
-    done = judged.fleet.run("respawn", "0", check=True)
-    assert "shard 1 ready on node a" in done.stderr
+    judged.fleet.run("respawn", "0", "--in-sequence", check=True)
     sent = judged.end_load(load)
     judged.all_heard(sent["events_sent"])
-    audit = judged.audit()
-    assert (audit["identifies"], audit["resumes"], audit["resumes_failed"]) == (SHARDS, 2, 0)
-    assert audit["answered_twice"] == audit["answered_never"] == 0
-    assert audit["answered_once"] + audit["answered_late"] == sent["interactions_sent"]
+    resumed_only(judged, 2)
+    all_answered(judged, sent)
     no_false_news(judged, 3)
+
+
+@in_soak
+def test_a_version_that_cannot_start_leaves_the_old_process(judged: Judged) -> None:
+    (judged.fleet.bot_folder / "main.py").write_text("import nothing_of_that_name\n")
+    done = judged.fleet.run("respawn", "--node", "a")
+    assert done.returncode == 1
+    assert "nothing_of_that_name" in done.stderr
+    assert epochs(judged) == {"a": 1, "b": 1}
+    sent = judged.end_load(judged.begin_load(10, 50, 1))
+    judged.all_heard(sent["events_sent"])
+    resumed_only(judged, 0)
+    all_answered(judged, sent)
+
+
+@in_soak
+def test_a_successor_that_dies_at_once_gives_way_to_the_old_process(judged: Judged) -> None:
+    load = judged.begin_load(10, 60, 10)
+    wait_for("the load", lambda: judged.audit()["interactions_sent"] > 10)
+    judged.fleet.run("respawn", "--node", "a", "--no-wait", check=True)
+    # It has the shards, and is not trusted with them yet.
+    wait_for("the RESUMEs", lambda: judged.audit()["resumes"] == 2)
+    successor = [c for c in judged.fleet.note()["children"] if c["name"] == "node:a"][-1]
+    os.kill(int(successor["pid"]), signal.SIGKILL)
+    wait_for("the way back", lambda: judged.audit()["resumes"] == 4, 20.0)
+    sent = judged.end_load(load)
+    judged.all_heard(sent["events_sent"], named=2)
+    resumed_only(judged, 4)
+    assert judged.audit()["answered_twice"] == 0
+    assert judged.audit()["answered_never"] <= 1
+    assert epochs(judged) == {"a": 1, "b": 1}
+    no_false_news(judged, 3)
+
+
+@in_soak
+def test_the_broker_dies_in_the_middle(judged: Judged) -> None:
+    load = judged.begin_load(20, 100, 10)
+    wait_for("the load", lambda: judged.audit()["interactions_sent"] > 10)
+    judged.fleet.run("respawn", "--all", "--no-wait", check=True)
+    for resumes in (1, 3):
+        wait_for("RESUMEs", lambda count=resumes: judged.audit()["resumes"] >= count, 20.0)
+        judged.fleet.kill("broker")
+    wait_for("both nodes", lambda: epochs(judged) == {"a": 2, "b": 2}, 30.0)
+    sent = judged.end_load(load)
+    judged.all_heard(sent["events_sent"])
+    resumed_only(judged, SHARDS)
+    all_answered(judged, sent)
+    assert judged.audit()["answered_late"] == 0
+    no_false_news(judged, 4)
 
 
 def test_a_killed_node_resumes_and_names_what_it_left(judged: Judged) -> None:
