@@ -50,11 +50,13 @@ def connect(
 class Vitals:
     """What the loop writes and the thread reads: plain attributes, each set at once."""
 
-    __slots__ = ("asked_at", "heard", "queue", "shards", "touched_at", "troubles")
+    __slots__ = ("asked_at", "heard", "lingers", "queue", "shards", "touched_at", "troubles")
 
     def __init__(self, shards: tuple[ShardReport, ...] = ()) -> None:
         self.shards = shards
         self.queue = 0
+        self.lingers = 0
+        """How much waits in a process that has given its shards to its successor."""
         self.troubles: dict[str, int] = {}
         self.heard: dict[str, float] = {}
         self.asked_at = 0.0
@@ -161,6 +163,7 @@ class HeartbeatThread:
             vitals.troubles,
             heard=vitals.heard,
             cpu_s=time.process_time(),
+            lingers=vitals.lingers,
         )
         head = header(
             Kind.REQUEST,

@@ -9,6 +9,7 @@ from pathlib import Path
 from shard_node.wire.identity import is_node_name
 from shard_node.wire.lifecycle import RESUME_MAX_S
 from shard_node.wire.limits import HEARTBEAT_LOST_S, SHARDS_MAX
+from shard_node.wire.lingering import LINGER_MAX_S
 
 TOKEN_ENV = "DISCORD_TOKEN"
 _PREFIX = "SHARDCTL_"
@@ -53,6 +54,8 @@ class NodeSettings:
     """Where the sandbox's witness keeps what it saw."""
     deaf: bool = True
     """Whether shards that hear nothing are looked for, and connected again."""
+    linger_s: float = LINGER_MAX_S
+    """How long the process may answer its buttons once another one has its shards."""
     role: str = FIRST
     """FIRST takes its shards as soon as nobody has them; SUCCESSOR has a living predecessor, and
     takes them when it is told to."""
@@ -93,6 +96,7 @@ def read_settings(env: Mapping[str, str]) -> NodeSettings:
         deaf=_flag(env, "DEAF", "1"),
         resume_max_s=_seconds(env, "RESUME_MAX_S", RESUME_MAX_S),
         witness_dir=_folder(env, "WITNESS_DIR"),
+        linger_s=_seconds(env, "LINGER_S", LINGER_MAX_S),
         role=_role(env),
     )
 

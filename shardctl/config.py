@@ -83,6 +83,15 @@ LIFECYCLE_KEYS: Final[dict[str, Key]] = {
         f"seconds from {lifecycles.LAG_MIN_S:g} to less than hang_s",
         _between(lifecycles.LAG_MIN_S, lifecycles.HANG_MAX_S, float),
     ),
+    "ready_s": Key(
+        f"seconds from {lifecycles.READY_MIN_S:g} to {lifecycles.READY_MAX_S:g}",
+        _between(lifecycles.READY_MIN_S, lifecycles.READY_MAX_S, float),
+    ),
+    "release_s": Key(
+        f"seconds from {lifecycles.RELEASE_MIN_S:g} to {lifecycles.RELEASE_MAX_S:g}",
+        _between(lifecycles.RELEASE_MIN_S, lifecycles.RELEASE_MAX_S, float),
+    ),
+    "linger": Key('a length up to "1h", such as "15m", or "never"', lifecycles.is_linger),
     "resume_max": Key('a length up to "1h", such as "10m", or "never"', lifecycles.is_resume_max),
 }
 STATE_KEYS: Final[dict[str, Key]] = {

@@ -4,6 +4,9 @@
     [lifecycle]
     hang_s = 15         # silent, or its event loop blocked, for so long: killed, started again
     lag_s = 1           # an event loop that lags more: "degraded" in `status`
+    ready_s = 60        # a new process that is not ready by then leaves the old one in place
+    release_s = 5       # the old process gives a shard up within this
+    linger = "15m"      # the old process answers its buttons for so long; "never": it ends
     resume_max = "10m"  # older sessions are not resumed
     deaf = true         # shards that hear nothing are found, and connected again
 """
@@ -21,8 +24,13 @@ HANG_MIN_S: Final = 2.0
 HANG_MAX_S: Final = 3600.0
 LAG_S: Final = 1.0
 LAG_MIN_S: Final = 0.1
+READY_MIN_S: Final = 1.0
+READY_MAX_S: Final = 3600.0
+RELEASE_MIN_S: Final = 0.5
+RELEASE_MAX_S: Final = 60.0
+LINGER_MAX_MS: Final = UNITS_MS["h"]
 RESUME_MAX_MS: Final = UNITS_MS["h"]
-_LENGTHS: Final = {"resume_max": "resume_max_s"}
+_LENGTHS: Final = {"linger": "linger_s", "resume_max": "resume_max_s"}
 
 
 def problem(table: Mapping[str, Any]) -> str:
@@ -31,6 +39,11 @@ def problem(table: Mapping[str, Any]) -> str:
     if lag_s < hang_s:
         return ""
     return f"lag_s = {lag_s:g} must be less than hang_s = {hang_s:g}"
+
+
+def is_linger(value: Any) -> bool:
+    """Whether ``linger`` may be this."""
+    return value == NEVER or 0 < length_ms(value) <= LINGER_MAX_MS
 
 
 def is_resume_max(value: Any) -> bool:

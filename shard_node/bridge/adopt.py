@@ -160,6 +160,7 @@ class Adoption:
         self.node.serves[GUILD_HELD] = partial(guilds.held, client)
         self.node.serves[NODE_RELOAD] = reloading.serve
         hold.moves.serve()
+        hold.passing.serve()
         self.node.hears[SHARD_RECONNECT] = hold.reconnecting.asked
         self.node.hears[FLEET_READY] = FleetReadyOnce(client).heard
 

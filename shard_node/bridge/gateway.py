@@ -77,8 +77,9 @@ class NodeWebSocket(DiscordWebSocket):
     def _discord_parsers(self, parsers: Mapping[str, Any]) -> None:
         """disnake sets them when it makes the connection."""
         hold = hold_of(self._connection._get_client())
-        keeping = None if hold is None else hold.keeping
-        self._parsers = parsers if keeping is None else Tap(keeping, self, parsers)
+        self._parsers: Mapping[str, Any] | Tap = parsers
+        if hold is not None and hold.keeping is not None:
+            self._parsers = Tap(hold.keeping, hold.passing, self, parsers)
 
     def log_receive(self, data: str, /) -> None:
         """What came, before disnake reads it."""

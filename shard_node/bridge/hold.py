@@ -16,11 +16,14 @@ from shard_node.bridge.connecting import Connecting, Last
 from shard_node.bridge.feeds import Feeds
 from shard_node.bridge.gateway import HOLD_KEY, NodeShard
 from shard_node.bridge.keeping import Keeping, Past
+from shard_node.bridge.lingering import Lingering
 from shard_node.bridge.listening import Listening
 from shard_node.bridge.moves import Moves
 from shard_node.bridge.mute import Mute
+from shard_node.bridge.passing import Passing
 from shard_node.bridge.reconnecting import Reconnecting
 from shard_node.bridge.reports import Reports
+from shard_node.bridge.sent import Sent
 from shard_node.bridge.tracking import Tracking
 from shard_node.bridge.warm import Start
 from shard_node.reconnect import FATAL, IDENTIFY_AFTER
@@ -55,6 +58,11 @@ class Hold:
         """The journals; None where the node has none."""
         self.start = Start(self)
         self.moves = Moves(self)
+        self.sent = Sent()
+        self.passing = Passing(self)
+        self.lingering = Lingering(self)
+        self.lingering.hang_in()
+        self.moves.taken = self._taken
         self.reconnecting = Reconnecting(self)
         self.listening = Listening(self)
         self.reports = Reports(self)
@@ -122,6 +130,7 @@ class Hold:
 
     async def _launch_one(self, shard_id: int) -> None:
         past = None if self.keeping is None else await self.keeping.take(shard_id)
+        self.passing.restore(shard_id)
         if past is not None:
             self.node.table.disconnected(shard_id, resumable=True)
             self.reports.changed()
@@ -155,6 +164,10 @@ class Hold:
         task = asyncio.create_task(done(), name=f"shardctl: shard {shard_id}")
         self._tasks[shard_id] = task
         return task
+
+    def _taken(self, shard_id: int) -> None:
+        self.lingering.taken(shard_id)
+        self.passing.restore(shard_id)
 
     async def halt(self, shard_id: int) -> None:
         """Stop what connects a shard now."""
@@ -209,6 +222,7 @@ class Hold:
             self.start.resumed(shard_id)
         else:
             self.start.identified(shard_id)
+            self.passing.keep(shard_id)  # a new session's part of the journal begins empty
         self.reconnecting.settled(shard_id, resumed=resumed)
         if self.keeping is not None:
             self.keeping.settled(shard_id, resumed=resumed)
@@ -253,6 +267,8 @@ class Hold:
         self.reports.close()
         self.start.close()
         self.moves.leave()
+        self.lingering.close()
+        self.passing.close()
         if self.keeping is not None:
             self.keeping.close(discard=self._discard)
 

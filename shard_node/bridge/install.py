@@ -14,9 +14,10 @@ from disnake.ext.commands.core import Command
 from disnake.ext.commands.interaction_bot_base import InteractionBotBase
 from disnake.http import HTTPClient, Route
 from disnake.shard import AutoShardedClient
+from disnake.state import ConnectionState
 from disnake.webhook.async_ import AsyncWebhookAdapter
 
-from shard_node.bridge import cogs, commands, origin, replies, tracking
+from shard_node.bridge import cogs, commands, loops, origin, replies, tracking
 from shard_node.bridge.adopt import Adoption
 from shard_node.bridge.alive import NodeKeepAlive
 from shard_node.bridge.execute import Executor
@@ -37,7 +38,10 @@ def install(node: Node) -> Adoption:
     cogs.install(node)
     if node.settings.journal_dir is not None:
         tracking.install()
+        loops.install()
     hold_runs()
+    if node.settings.journal_dir is not None:
+        _hold_sent(adoption)
     node.serve(COMMAND_EXEC, Executor(adoption).serve)
     if node.settings.sandbox:
         _hold_events(adoption)
@@ -173,6 +177,59 @@ def _hold_requests() -> None:
 
     HTTPClient.request = held_request  # type: ignore[method-assign]
     AsyncWebhookAdapter.request = held_webhook  # type: ignore[method-assign]
+
+
+def _hold_sent(adoption: Adoption) -> None:
+    """What the bot sends is noted, and who waits for what."""
+    request, webhook = HTTPClient.request, AsyncWebhookAdapter.request
+    store_view, store_modal = ConnectionState.store_view, ConnectionState.store_modal
+    wait_for = Client.wait_for
+
+    @functools.wraps(request)
+    async def held_request(self: HTTPClient, route: Route, **sent: Any) -> Any:
+        answer = await request(self, route, **sent)
+        if (hold := adoption.hold) is not None:
+            hold.sent.answered(route, answer)
+        return answer
+
+    @functools.wraps(webhook)
+    async def held_webhook(
+        self: AsyncWebhookAdapter, route: Route, session: Any, **sent: Any
+    ) -> Any:
+        hold = adoption.hold
+        if hold is not None:
+            hold.sent.asked(route, sent.get("payload") if not sent.get("multipart") else None)
+        answer = await webhook(self, route, session, **sent)
+        if hold is not None:
+            hold.sent.answered(route, answer)
+        return answer
+
+    @functools.wraps(store_view)
+    def held_store_view(self: ConnectionState, *args: Any, **kwargs: Any) -> None:
+        store_view(self, *args, **kwargs)
+        _changed(adoption)
+
+    @functools.wraps(store_modal)
+    def held_store_modal(self: ConnectionState, *args: Any, **kwargs: Any) -> None:
+        store_modal(self, *args, **kwargs)
+        _changed(adoption)
+
+    @functools.wraps(wait_for)
+    def held_wait_for(self: Client, *args: Any, **kwargs: Any) -> Any:
+        future = wait_for(self, *args, **kwargs)
+        _changed(adoption)
+        return future
+
+    HTTPClient.request = held_request  # type: ignore[method-assign]
+    AsyncWebhookAdapter.request = held_webhook  # type: ignore[method-assign]
+    ConnectionState.store_view = held_store_view  # type: ignore[method-assign]
+    ConnectionState.store_modal = held_store_modal  # type: ignore[method-assign]
+    Client.wait_for = held_wait_for  # type: ignore[method-assign]
+
+
+def _changed(adoption: Adoption) -> None:
+    if adoption.hold is not None:
+        adoption.hold.lingering.changed()
 
 
 def _hold_events(adoption: Adoption) -> None:

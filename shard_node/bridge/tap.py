@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from shard_node.gate import Verdict
@@ -16,6 +17,7 @@ from shard_node.journal.records import MUTATING, Session, guild_of
 if TYPE_CHECKING:
     from shard_node.bridge.gateway import NodeWebSocket
     from shard_node.bridge.keeping import Keeping
+    from shard_node.bridge.passing import Passing
     from shard_node.journal.writer import ShardJournal
 
 _log = logging.getLogger(__name__)
@@ -33,10 +35,22 @@ class Tap:
     An event that disnake does not know is handled by nobody, and still counts.
     """
 
-    __slots__ = ("_event", "_gate", "_keeping", "_parsers", "_tracking", "_ws")
+    __slots__ = (
+        "_affinity",
+        "_event",
+        "_gate",
+        "_keeping",
+        "_parsers",
+        "_passing",
+        "_tracking",
+        "_ws",
+    )
 
-    def __init__(self, keeping: Keeping, ws: NodeWebSocket, parsers: Mapping[str, Parser]) -> None:
+    def __init__(
+        self, keeping: Keeping, passing: Passing, ws: NodeWebSocket, parsers: Mapping[str, Parser]
+    ) -> None:
         self._keeping, self._ws, self._parsers = keeping, ws, parsers
+        self._passing, self._affinity = passing, passing.affinity
         self._gate, self._tracking = keeping.gate, keeping.tracking
         self._event = ""
 
@@ -58,7 +72,16 @@ class Tap:
             self._keeping.feeder.event(event, data)
         else:
             self._keep(journal, shard, seq, event, raw, data)
-            self._tracked(journal, seq, event, data)
+            if not self._affinity or not self._passed(journal, shard, seq, event, data, raw):
+                self._tracked(journal, seq, event, data)
+
+    def _passed(
+        self, journal: ShardJournal, shard: int, seq: int, event: str, data: Any, raw: str
+    ) -> bool:
+        """Whether another process handles it."""
+        line = self._keeping.line(shard, journal)
+        parse = partial(self._parse, event, data)
+        return self._passing.takes(line, shard, seq, event, data, raw, parse)
 
     def _tracked(self, journal: ShardJournal, seq: int, event: str, data: Any) -> None:
         if event in ("READY", "RESUMED"):

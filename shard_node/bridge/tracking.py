@@ -41,10 +41,12 @@ class Line:
 class Running:
     """An event whose handlers run."""
 
-    __slots__ = ("_line", "_open", "_seq")
+    __slots__ = ("_all", "_line", "_open", "_seq", "channel")
 
-    def __init__(self, line: Line, seq: int) -> None:
-        self._line, self._seq = line, seq
+    def __init__(self, line: Line, seq: int, channel: int, others: set[Running]) -> None:
+        self._line, self._seq, self.channel = line, seq, channel
+        self._all = others
+        others.add(self)
         self._open = 1
         """The parsing counts as one, so that a handler that ends at once is not the last."""
 
@@ -55,7 +57,10 @@ class Running:
     def ended(self) -> None:
         """One less."""
         self._open -= 1
-        if not self._open and self._line.alive:
+        if self._open:
+            return
+        self._all.discard(self)
+        if self._line.alive:
             self._line.journal.done(self._seq)
 
 
@@ -68,11 +73,25 @@ class Tracking:
         self._event = ""
         self._data: Any = None
         self._running: Running | None = None
+        self._all = set[Running]()
 
-    def begin(self, line: Line, seq: int, event: str, data: Any) -> None:
-        """Parsing begins."""
+    def begin(
+        self, line: Line, seq: int, event: str, data: Any, running: Running | None = None
+    ) -> None:
+        """Parsing begins. ``running``: of an event that was to be handled elsewhere."""
         self._line, self._seq, self._event, self._data = line, seq, event, data
-        self._running = None
+        self._running = running
+
+    def elsewhere(self, line: Line, seq: int, event: str, data: Any) -> Running:
+        """An event goes to another process: it runs until ``Running.ended``."""
+        self.begin(line, seq, event, data)
+        running = self._start(line)
+        self._line = self._data = self._running = None
+        return running
+
+    def channels(self) -> set[int]:
+        """Where the events came from whose handlers run."""
+        return {running.channel for running in self._all} - {0}
 
     def end(self) -> None:
         """Parsing is over."""
@@ -88,11 +107,16 @@ class Tracking:
             return None
         running = self._running
         if running is None:
-            running = self._running = Running(line, self._seq)
-            line.last_at = time.monotonic()
-            line.first_at = line.first_at or line.last_at
-            self._started(line.journal)
+            running = self._start(line)
         running.begins()
+        return running
+
+    def _start(self, line: Line) -> Running:
+        channel = int(self._data.get("channel_id") or 0)
+        running = self._running = Running(line, self._seq, channel, self._all)
+        line.last_at = time.monotonic()
+        line.first_at = line.first_at or line.last_at
+        self._started(line.journal)
         return running
 
     def _started(self, journal: ShardJournal) -> None:

@@ -123,6 +123,11 @@ class Peer(StateMember):
         """Answer the requests of a name no longer."""
         self._plane.handlers.unserve(name, handler)
 
+    def hear_peers(self, topic: str, handler: Callable[[Message], Any]) -> None:
+        """Call ``handler`` with the messages that shardctl's own processes send each other under
+        a topic of the protocol."""
+        self._plane.handlers.inner(topic, handler)
+
     # --- saying something
 
     def publish(self, topic: TopicName, body: Any, *, lane: str | None = None) -> Awaitable[None]:

@@ -163,6 +163,11 @@ class Handlers:
         self._set(name, after)
         return bool(before) and not after
 
+    def inner(self, name: str, call: Callable[[Message], Any]) -> None:
+        """Handle what other processes of the fleet send to this one under a topic of their own:
+        nobody publishes it, so it is not subscribed to."""
+        self.single[name] = Handler(call, _decode_of(name))
+
     def serve(self, name: TopicName, call: Callable[[Message], Any]) -> None:
         """Answer the requests of a name. Raises ValueError where somebody does."""
         key = topic_name(name)

@@ -142,7 +142,7 @@ class FakeBroker:
     def _take(self, parts: list[bytes]) -> None:
         routing_id, head_bytes, body_bytes = parts
         head = decode_header(head_bytes)
-        if head.kind is Kind.CREDIT:
+        if head.kind in (Kind.CREDIT, Kind.BATCH):
             return
         body: Any = body_bytes
         if head.kind not in (Kind.ERROR, Kind.REPLY):

@@ -52,6 +52,9 @@ def test_both_files_mean_the_same(tmp_path: Path) -> None:
         ("[lifecycle]\nhang_s = 1\n", 2, ["hang_s = 1", "seconds from 2 to 3600"]),
         ("[lifecycle]\ndeaf = 1\n", 2, ["deaf = 1", "true or false"]),
         ("[lifecycle]\nhang = 9\n", 2, ["'hang'", "did you mean 'hang_s'"]),
+        ('[lifecycle]\nlinger = "2h"\n', 2, ["linger = '2h'", 'a length up to "1h"', '"never"']),
+        ("[lifecycle]\nready_s = 0\n", 2, ["ready_s = 0", "seconds from 1 to 3600"]),
+        ("[lifecycle]\nrelease_s = 90\n", 2, ["release_s = 90", "seconds from 0.5 to 60"]),
         ("[lifecycle]\nresume_max = 600\n", 2, ["resume_max = 600", 'such as "10m"']),
         ('token = "abc"\n', 1, ["token_file"]),
     ],
@@ -81,11 +84,12 @@ def test_a_loop_must_lag_before_it_hangs(tmp_path: Path) -> None:
 def test_lengths_reach_the_record_in_seconds(tmp_path: Path) -> None:
     write(
         tmp_path,
-        '[lifecycle]\nhang_s = 5\nresume_max = "1m30s"\n',
+        '[lifecycle]\nhang_s = 5\nlinger = "never"\nresume_max = "1m30s"\n',
     )
     found = config.load(tmp_path)
     assert lifecycles.recorded(found.lifecycle) == {
         "hang_s": 5,
+        "linger_s": 0,
         "resume_max_s": 90,
     }
 
