@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -249,6 +250,78 @@ def test_a_successor_that_is_disarmed_gives_back_what_it_has(rig: Rig) -> None:
             rig.until("a#8", Phase.WARM, "op-2")
             rig.ready("a#7")
     assert rig.spent() == (2, 4, 0)
+
+
+@in_soak
+def test_a_refused_resume_identifies_by_permit_and_with_the_lock(rig: Rig) -> None:
+    with rig.start("a#7"):
+        rig.ready("a#7")
+        with rig.successor("a#8") as new:
+            rig.warm("a#8")
+            rig.arm("a#8")
+            rig.until("a#8", Phase.ARMED)
+            call(rig.info, "/trouble", {"kind": "refuse_resume", "count": 2})
+            assert len(rig.broker.of(topics.PERMIT, "a#8")) == 0
+            rig.release("a#7", "a#8")
+            rig.until("a#8", Phase.HELD)
+            held = [one for one in rig.moved("a#8") if one.phase is Phase.HELD]
+            assert [one.identified for one in held] == [True, True]
+            rig.ready("a#8")
+            wait_for("on_ready", lambda: rig.said(new, "ready"))
+            assert len(rig.broker.of(topics.PERMIT, "a#8")) == 2
+            rig.play(count=5)
+            wait_for("messages", lambda: rig.said(new, "message") == 5)
+            assert rig.said(new, "join") == rig.said(new, "remove") == 0
+    assert rig.spent() == (4, 0, 2)
+
+
+@in_soak
+@pytest.mark.parametrize("when", ["warming", "warm", "taking"])
+def test_a_successor_that_dies_early_costs_nothing(rig: Rig, when: str) -> None:
+    with rig.start("a#7") as old:
+        rig.ready("a#7")
+        lost = when == "taking"  # with its session
+        load = contextlib.nullcontext() if lost else rig.load()
+        with load, rig.successor("a#8") as new:
+            if when == "warming":
+                wait_for("a#8 warming", lambda: rig.reports("a#8"))
+            else:
+                rig.warm("a#8")
+            if when == "taking":
+                rig.broker.answers.pop(topics.PERMIT)
+                rig.arm("a#8")
+                rig.until("a#8", Phase.ARMED)
+                call(rig.info, "/trouble", {"kind": "refuse_resume", "count": 2})
+                rig.release("a#7", "a#8")
+                rig.until("a#8", Phase.TAKING)
+                rig.broker.answers[topics.PERMIT] = rig.broker._permit
+            new.popen.kill()
+            new.popen.wait()
+            if when == "taking":
+                rig.until("a#7", Phase.RETAKEN)
+                rig.ready("a#7")
+        assert old.popen.poll() is None
+    assert rig.spent()[0] == (4 if lost else 2)
+
+
+@in_soak
+def test_a_source_that_does_not_turn_is_waited_for_until_it_is_killed(rig: Rig) -> None:
+    with rig.start("a#7") as old:
+        rig.ready("a#7")
+        with rig.successor("a#8") as new, rig.load(50):
+            rig.warm("a#8")
+            rig.arm("a#8")
+            rig.until("a#8", Phase.ARMED)
+            old.popen.send_signal(signal.SIGSTOP)
+            rig.release("a#7", "a#8")
+            told = len(rig.moved("a#8"))
+            wait_for("a beat", lambda: len(rig.broker.of(topics.HEARTBEAT, "a#8")) > 3)
+            assert len(rig.moved("a#8")) == told
+            old.popen.kill()
+            rig.until("a#8", Phase.HELD)
+            rig.ready("a#8")
+        assert new.popen.returncode is not None
+    assert rig.spent() == (2, 2, 0)
 
 
 def guilds(rig: Rig, who: str) -> dict[int, int]:
