@@ -7,7 +7,9 @@ from typing import Any
 from shard_node.wire import topics
 from shard_node.wire.bodies import RespawnReply, RespawnRequest
 from shard_node.wire.operations import (
+    MoveRequest,
     NodeReloaded,
+    OpReply,
     OpRequest,
     OpsRequest,
     Reconnected,
@@ -26,6 +28,11 @@ class Operations:
     def respawn(self, request: RespawnRequest) -> RespawnReply:
         """Replace processes."""
         reply: RespawnReply = self._client.ask(topics.RESPAWN, request)
+        return reply
+
+    def move(self, request: MoveRequest) -> OpReply:
+        """Hand a shard to another node."""
+        reply: OpReply = self._client.ask(topics.MOVE, request)
         return reply
 
     def reconnect(self, request: ReconnectRequest) -> Reconnected:

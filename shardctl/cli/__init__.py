@@ -38,6 +38,9 @@ COMMANDS: Final[dict[str, Entry]] = {
         "shardctl.cli.reconnect", "reconnect", "Open a shard's connection anew.", "Shards"
     ),
     "reload": Entry("shardctl.cli.reload", "reload", "Reload an extension everywhere.", "Shards"),
+    "move-shard": Entry(
+        "shardctl.cli.move_shard", "move_shard", "Hand a shard to another node.", "Shards"
+    ),
     "operations": Entry(
         "shardctl.cli.operations", "operations", "List what runs and ran; cancel.", "Shards"
     ),

@@ -116,10 +116,8 @@ def _begins(shown: Shown, number: int, step: Shown) -> list[str]:
     """Which node it is now; of a single one there is nothing new to say."""
     count = len(shown["steps"])
     if step["target"] != step["node"]:
-        shards = step["shards"]
-        return [
-            f"shard{'s' * (len(shards) != 1)} {ranges(shards)}: {step['node']} to {step['target']}"
-        ]
+        move = "moves" if len(step["shards"]) == 1 else "move"
+        return [f"{_shards(step)} {move} from {step['node']} to {step['target']}"]
     return [f"node {step['node']} begins ({number + 1} of {count})"] if count > 1 else []
 
 
@@ -179,6 +177,9 @@ def summary(shown: Shown) -> str:
 
 def what_it_runs(step: Shown, node: Shown) -> str:
     """What became of a node whose step did not succeed, by its status."""
+    if step["target"] != step["node"]:
+        stays = set(step["shards"]) <= set(node["shards"])
+        return f"{_shards(step)}: {'still' if stays else 'not any more'} on node {node['id']}"
     if node["state"] != "up":
         return f"node {node['id']} is {node['state']}"
     if node["epoch"] == step["old_epoch"] or not step["old_epoch"]:
@@ -190,3 +191,7 @@ def waits_for(shown: Shown) -> str:
     """Where it is: `shard 3 armed; shard 4 waits`."""
     found = [f"shard {bar.shard} {bar.phase}" for bar in bars(shown) if bar.done < PHASES_ALL]
     return "; ".join(found[:4]) or str(shown["state"])
+
+
+def _shards(step: Shown) -> str:
+    return f"shard{'s' * (len(step['shards']) != 1)} {ranges(step['shards'])}"

@@ -176,6 +176,28 @@ def test_respawn_starts_the_process_of_a_shard_again(standing: Fleet) -> None:
     assert after["nodes"][0]["pid"] == before["nodes"][0]["pid"]
 
 
+def test_a_shard_moves_to_another_node_and_back(standing: Fleet) -> None:
+    before = standing.wait_ready()
+    audit = standing.audit()
+    load = standing.load(interactions_per_s=5, seconds=4, events_per_s=20)
+    moved = standing.run("move-shard", "2", "a", check=True)
+    assert moved.stdout.startswith("shard 2 moved from b to a, resumed in ")
+    there = standing.status()
+    assert [node["shards"] for node in there["nodes"]] == [[0, 1, 2], [3]]
+    same = standing.run("move-shard", "2", "a")
+    assert (same.returncode, "shard 2 is on a already" in same.stderr) == (77, True)
+    standing.run("move-shard", "2", "b", check=True)
+    after = standing.wait_ready()
+    for node, old in zip(after["nodes"], before["nodes"], strict=True):
+        assert (node["pid"], node["shards"]) == (old["pid"], old["shards"])
+    standing.wait_load(load)
+    pending = lambda: standing.audit()["interactions_pending"] == 0  # noqa: E731
+    wait_for("answers", pending)
+    now = standing.audit()
+    for name in ("identifies", "resumes_failed", "answered_never", "answered_twice"):
+        assert now[name] == audit[name], name
+
+
 def test_the_token_is_nowhere_to_be_read(standing: Fleet) -> None:
     standing.wait_ready()
     token = standing.info()["token"]

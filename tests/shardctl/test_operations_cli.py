@@ -23,7 +23,7 @@ from shard_node.wire import topics
 from shard_node.wire.bodies import ErrorBody, RespawnReply, RespawnRequest
 from shard_node.wire.codec import decode_body
 from shard_node.wire.header import Header, Kind
-from shard_node.wire.operations import OpRequest, OpsRequest
+from shard_node.wire.operations import MoveRequest, OpReply, OpRequest, OpsRequest
 from shardctl.cli import cli, dev, following
 from shardctl.client import Client
 from shardctl.opclient import Operations
@@ -33,6 +33,7 @@ from tests.support.answering import Router, reply
 
 BODIES = {
     topics.RESPAWN: RespawnRequest,
+    topics.MOVE: MoveRequest,
     topics.OP_SHOW: OpRequest,
     topics.OP_CANCEL: OpRequest,
     topics.OPS: OpsRequest,
@@ -46,6 +47,7 @@ class Broker:
 
     def __init__(self, paths: FleetPaths) -> None:
         self.plan: dict[str, Any] = {}
+        self.moved = OpReply("")
         self.nodes: dict[str, tuple[int, ...]] = {"b": (2, 3)}
         self.shows: list[Shown | ErrorBody | None] = []
         self.asked: list[Any] = []
@@ -62,6 +64,8 @@ class Broker:
         if error is not None:
             return [reply(head, error, Kind.ERROR)]
         match request:
+            case MoveRequest():
+                return [reply(head, self.moved)]
             case RespawnRequest(dry_run=dry_run):
                 op = "" if dry_run else "op-1"
                 return [reply(head, RespawnReply(self.nodes, op, self.plan))]
@@ -319,6 +323,64 @@ def test_no_broker_and_no_supervisor_is_the_end_of_looking(
     done = run("respawn", "2")
     assert done.exit_code == 1
     assert "error[E_FLEET_ENDED]: the fleet test ended meanwhile" in done.stderr
+
+
+# --- move-shard
+
+
+def test_a_move_says_from_where_to_where_and_how_long_it_took(broker: Broker) -> None:
+    broker.moved = OpReply("op-1", {"shard": 2, "from": "b", "to": "a"})
+    to_a = {"kind": "move"}
+    waits = step("b", "running", shard(2, "armed"), target="a")
+    broker.shows = [
+        shown("running", waits, **to_a),
+        shown("done", step("b", "done", shard(2, "held", 71.3), target="a"), **to_a),
+    ]
+    done = run("move-shard", "2", "a", "--queue")
+    assert done.exit_code == 0
+    assert done.stdout == "shard 2 moved from b to a, resumed in 71 ms\n"
+    assert done.stderr.splitlines() == [
+        "shard 2 moves from b to a",
+        "shard 2 ready on node a, resumed in 71 ms (1 of 1)",
+    ]
+    assert broker.asked[0] == MoveRequest(2, "a", queue=True)
+    told = json.loads(run("move-shard", "2", "a", "--json").stdout)
+    assert (told["op"], told["plan"]["from"], told["dry_run"]) == ("op-1", "b", False)
+    assert told["operation"]["state"] == "done"
+
+
+def test_a_move_that_nobody_makes_is_said(broker: Broker) -> None:
+    broker.moved = OpReply("", {"shard": 2, "from": "b", "to": "a"})
+    assert run("move-shard", "2", "a", "--dry-run").stdout == "shard 2 would move from b to a\n"
+    told = json.loads(run("move-shard", "2", "a", "--dry-run", "--json").stdout)
+    assert told == {"schema": 1, "dry_run": True, "plan": broker.moved.plan}
+    assert broker.asked == [MoveRequest(2, "a", dry_run=True)] * 2
+
+
+@pytest.mark.parametrize(
+    ("code", "exit_code"),
+    [("E_SAME", 77), ("E_DRAINING", 77), ("E_LOST", 77), ("E_CONFLICT", 77), ("E_NOT_FOUND", 4)],
+)
+def test_a_shard_that_cannot_move(broker: Broker, code: str, exit_code: int) -> None:
+    broker.errors[topics.MOVE] = ErrorBody(code, "shard 2 is on a already")
+    done = run("move-shard", "2", "a")
+    assert done.exit_code == exit_code
+    assert f"error[{code}]: shard 2 is on a already" in done.stderr
+
+
+@pytest.mark.parametrize(("held", "words"), [([2, 3], "still"), ([3], "not any more")])
+def test_a_move_that_fails_says_where_the_shard_is(
+    broker: Broker, held: list[int], words: str
+) -> None:
+    back = step("b", "reverted", shard(2, "retaken"), target="a", reason="not connected in 10 s")
+    broker.moved = OpReply("op-1", {"shard": 2, "from": "b", "to": "a"})
+    broker.shows = [shown("reverted", back, kind="move", reason="node b: not connected in 10 s")]
+    broker.status["nodes"] = [{"id": "b", "state": "up", "epoch": 1, "shards": held}]
+    done = run("move-shard", "2", "a")
+    assert done.exit_code == 1
+    assert done.stdout == ""
+    assert "error[E_OPERATION]: op-1 reverted: node b: not connected in 10 s." in done.stderr
+    assert f"  shard 2: {words} on node b\n" in done.stderr
 
 
 # --- operations, wait
