@@ -72,6 +72,7 @@ KEYS: Final[dict[str, Key]] = {
     "routes": Key("tables [[routes]]", lambda v: isinstance(v, list)),
     "state": Key("a table", lambda v: isinstance(v, dict)),
     "lifecycle": Key("a table", lambda v: isinstance(v, dict)),
+    "balance": Key("a table", lambda v: isinstance(v, dict)),
 }
 LIFECYCLE_KEYS: Final[dict[str, Key]] = {
     "deaf": Key("true or false", _flag),
@@ -93,6 +94,10 @@ LIFECYCLE_KEYS: Final[dict[str, Key]] = {
     ),
     "linger": Key('a length up to "1h", such as "15m", or "never"', lifecycles.is_linger),
     "resume_max": Key('a length up to "1h", such as "10m", or "never"', lifecycles.is_resume_max),
+}
+BALANCE_KEYS: Final[dict[str, Key]] = {
+    "auto": Key("true or false", _flag),
+    "every": Key('a length from "1m", such as "10m"', lifecycles.is_every),
 }
 STATE_KEYS: Final[dict[str, Key]] = {
     "keep_log": Key('a length such as "90d", or "forever"', keeping.is_age),
@@ -117,8 +122,8 @@ SANDBOX_KEYS: Final[dict[str, Key]] = {
 
 @dataclass(frozen=True)
 class FileConfig:
-    """What a file says. ``sandbox``, ``state`` and ``lifecycle`` hold the keys of their
-    sub-tables, ``routes`` the rules as the launch record has them. ``path``: which file."""
+    """What a file says. ``sandbox``, ``state``, ``lifecycle`` and ``balance`` hold the keys of
+    their sub-tables, ``routes`` the rules as the launch record has them. ``path``: which file."""
 
     path: Path | None = None
     values: Mapping[str, Any] = field(default_factory=dict)
@@ -126,6 +131,7 @@ class FileConfig:
     routes: tuple[Mapping[str, Any], ...] = ()
     state: Mapping[str, Any] = field(default_factory=dict)
     lifecycle: Mapping[str, Any] = field(default_factory=dict)
+    balance: Mapping[str, Any] = field(default_factory=dict)
 
     def get(self, key: str) -> Any:
         """The value of a key of the table; None where the file has none."""
@@ -203,10 +209,12 @@ def _checked(path: Path, text: str, table: Any, under: tuple[str, ...]) -> FileC
             f"{where}: [lifecycle] {problem}.",
             consequence="A loop is called degraded before it is called hung. Nothing was done.",
         )
+    balance = table.get("balance", {})
+    _check(path, text, balance, BALANCE_KEYS, (*under, "balance"))
     rules = read_rules(path, text, table.get("routes", []), under)
-    tables = ("sandbox", "routes", "state", "lifecycle")
+    tables = ("sandbox", "routes", "state", "lifecycle", "balance")
     values = {k: v for k, v in table.items() if k not in tables}
-    return FileConfig(path, values, sandbox, rules, state, lifecycle)
+    return FileConfig(path, values, sandbox, rules, state, lifecycle, balance)
 
 
 def _check(

@@ -1,5 +1,6 @@
-"""How long the processes of nodes may take: ``[lifecycle]`` of the settings, and what
-``fleet.json`` says of it to the broker (broker/core/limits.py) and to the nodes.
+"""How long the processes of nodes may take, and whether shards move by themselves: ``[lifecycle]``
+and ``[balance]`` of the settings, and what ``fleet.json`` says of them to the broker
+(broker/core/limits.py, broker/core/balance.py) and to the nodes.
 
     [lifecycle]
     hang_s = 15         # silent, or its event loop blocked, for so long: killed, started again
@@ -9,6 +10,9 @@
     linger = "15m"      # the old process answers its buttons for so long; "never": it ends
     resume_max = "10m"  # older sessions are not resumed
     deaf = true         # shards that hear nothing are found, and connected again
+    [balance]
+    auto = false        # move shards from busy nodes to idle ones without being asked
+    every = "10m"       # at most so often
 """
 
 from __future__ import annotations
@@ -30,6 +34,7 @@ RELEASE_MIN_S: Final = 0.5
 RELEASE_MAX_S: Final = 60.0
 LINGER_MAX_MS: Final = UNITS_MS["h"]
 RESUME_MAX_MS: Final = UNITS_MS["h"]
+BALANCE_MIN_MS: Final = UNITS_MS["m"]
 _LENGTHS: Final = {"linger": "linger_s", "resume_max": "resume_max_s"}
 
 
@@ -51,9 +56,22 @@ def is_resume_max(value: Any) -> bool:
     return value == NEVER or 0 < length_ms(value) <= RESUME_MAX_MS
 
 
+def is_every(value: Any) -> bool:
+    """Whether ``every`` of ``[balance]`` may be this."""
+    return length_ms(value) >= BALANCE_MIN_MS
+
+
 def recorded(table: Mapping[str, Any]) -> dict[str, Any]:
     """``[lifecycle]`` as the launch record has it: lengths in seconds, only what is set."""
     return {_LENGTHS.get(key, key): _plain(value) for key, value in table.items()}
+
+
+def recorded_balance(table: Mapping[str, Any]) -> dict[str, Any]:
+    """``[balance]`` as the launch record has it."""
+    found = dict(table)
+    if "every" in found:
+        found["every_s"] = _plain(found.pop("every"))
+    return found
 
 
 def _plain(value: Any) -> Any:

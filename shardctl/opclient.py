@@ -7,6 +7,7 @@ from typing import Any
 from shard_node.wire import topics
 from shard_node.wire.bodies import RespawnReply, RespawnRequest
 from shard_node.wire.operations import (
+    BalanceRequest,
     MoveRequest,
     NodeReloaded,
     OpReply,
@@ -15,6 +16,7 @@ from shard_node.wire.operations import (
     Reconnected,
     ReconnectRequest,
     ReloadRequest,
+    ScaleRequest,
 )
 from shardctl.client import Client
 
@@ -33,6 +35,16 @@ class Operations:
     def move(self, request: MoveRequest) -> OpReply:
         """Hand a shard to another node."""
         reply: OpReply = self._client.ask(topics.MOVE, request)
+        return reply
+
+    def balance(self, request: BalanceRequest) -> OpReply:
+        """Move shards until the nodes have about the same load."""
+        reply: OpReply = self._client.ask(topics.BALANCE, request)
+        return reply
+
+    def scale(self, request: ScaleRequest) -> OpReply:
+        """Have more nodes, or fewer."""
+        reply: OpReply = self._client.ask(topics.SCALE, request)
         return reply
 
     def reconnect(self, request: ReconnectRequest) -> Reconnected:

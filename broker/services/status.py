@@ -165,6 +165,7 @@ def _node(fleet: Fleet, node: Node, now: float) -> dict[str, Any]:
         "loop_lag_ms": node.loop_lag_ms,
         "queue": node.queue,
         "cpu_s": round(node.cpu_s, 3) if running else 0.0,
+        "cpu": round(node.cpu, 4) if running else 0.0,
         "troubles": dict(sorted(node.troubles.items())) if running else {},
         "broker_queue": fleet.depths(node.name, node_id(node.name, node.epoch)),
         "disnake": node.disnake,

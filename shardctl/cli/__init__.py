@@ -41,6 +41,8 @@ COMMANDS: Final[dict[str, Entry]] = {
     "move-shard": Entry(
         "shardctl.cli.move_shard", "move_shard", "Hand a shard to another node.", "Shards"
     ),
+    "balance": Entry("shardctl.cli.balance", "balance", "Even out the nodes' load.", "Shards"),
+    "scale": Entry("shardctl.cli.scale", "scale", "Have more nodes, or fewer.", "Shards"),
     "operations": Entry(
         "shardctl.cli.operations", "operations", "List what runs and ran; cancel.", "Shards"
     ),

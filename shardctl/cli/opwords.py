@@ -11,6 +11,8 @@ from shardctl.cli.report import counted, ranges
 
 Shown = Mapping[str, Any]
 DONE: Final = "done"
+RESPAWN: Final = "respawn"
+SCALE: Final = "scale"
 FAILED: Final = frozenset({"failed", "reverted", "cancelled"})
 OVER: Final = FAILED | {DONE}
 HELD: Final = "held"
@@ -102,8 +104,8 @@ class Told:
                     self._ready += 1
                     words = [f"shard {one['shard']} ready on node {step['target']}", how(one)]
                     lines.append(f"{', '.join(filter(None, words))} ({self._ready} of {total})")
-            if step["state"] in FAILED and self._first(("over", number)):
-                lines += ends(step)
+            if step["state"] in OVER and self._first(("over", number)):
+                lines += _done(shown, number) if step["state"] == DONE else ends(step)
         return lines
 
     def _first(self, what: object) -> bool:
@@ -113,12 +115,29 @@ class Told:
 
 
 def _begins(shown: Shown, number: int, step: Shown) -> list[str]:
-    """Which node it is now; of a single one there is nothing new to say."""
+    """Which node it is now; of a single one, and of moves, there is nothing new to say."""
     count = len(shown["steps"])
-    if step["target"] != step["node"]:
-        move = "moves" if len(step["shards"]) == 1 else "move"
-        return [f"{_shards(step)} {move} from {step['node']} to {step['target']}"]
-    return [f"node {step['node']} begins ({number + 1} of {count})"] if count > 1 else []
+    if shown["kind"] == SCALE and not step["shards"]:
+        return [f"node {step['node']} {'starts' if starts(shown, number) else 'ends'}"]
+    if shown["kind"] != RESPAWN or count == 1:
+        return []
+    return [f"node {step['node']} begins ({number + 1} of {count})"]
+
+
+def _done(shown: Shown, number: int) -> list[str]:
+    """What nobody sees by its shards: nodes that are there, and those that are not."""
+    step = shown["steps"][number]
+    if shown["kind"] != SCALE or step["shards"]:
+        return []
+    return [f"node {step['node']} {'is up' if starts(shown, number) else 'has ended'}"]
+
+
+def starts(shown: Shown, number: int) -> bool:
+    """Whether a step of a scale that has no shards starts its node. One that was started for
+    nothing ends again, in a step of its own."""
+    name = shown["steps"][number]["node"]
+    before = {step["node"] for step in shown["steps"][:number] if not step["shards"]}
+    return name in shown["args"].get("start", ()) and name not in before
 
 
 def ends(step: Shown) -> list[str]:
@@ -165,7 +184,8 @@ def summary(shown: Shown) -> str:
         reason = f": {safe(shown['reason'])}" if shown["reason"] else ""
         return f"{shown['op']} {shown['state']}{reason}"
     progress = [one for _, one in of_shards(shown)]
-    parts = [counted(sum(len(step["shards"]) for step in shown["steps"]), "shard")]
+    count = counted(sum(len(step["shards"]) for step in shown["steps"]), "shard")
+    parts = [count if shown["kind"] == RESPAWN else f"{count} moved"]
     gaps = [one["gap_ms"] for one in progress if one["gap_ms"] >= 0]
     identified = sum(one["identified"] for one in progress)
     if gaps or identified:
@@ -177,6 +197,8 @@ def summary(shown: Shown) -> str:
 
 def what_it_runs(step: Shown, node: Shown) -> str:
     """What became of a node whose step did not succeed, by its status."""
+    if not step["old_epoch"] and not step["shards"]:
+        return f"node {node['id']} is {node['state']}"
     if step["target"] != step["node"]:
         stays = set(step["shards"]) <= set(node["shards"])
         return f"{_shards(step)}: {'still' if stays else 'not any more'} on node {node['id']}"

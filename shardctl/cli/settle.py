@@ -139,6 +139,7 @@ def settle(
         token_env=token_env,
         routes=config.routes,
         lifecycle=lifecycles.recorded(config.lifecycle),
+        balance=lifecycles.recorded_balance(config.balance),
         state=recorded(config.state, fleet, config.path.parent if config.path else folder),
     )
     secrets = {} if sandbox else _secrets(folder, token_env, config, target)

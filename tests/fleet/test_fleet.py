@@ -198,6 +198,25 @@ def test_a_shard_moves_to_another_node_and_back(standing: Fleet) -> None:
         assert now[name] == audit[name], name
 
 
+def test_a_fleet_has_more_nodes_and_fewer(standing: Fleet) -> None:
+    before = standing.wait_ready()
+    more = standing.run("scale", "--nodes", "3", check=True)
+    assert "node c is up" in more.stderr
+    there = standing.wait_ready()
+    assert [node["id"] for node in there["nodes"]] == ["a", "b", "c"]
+    assert there["nodes"][2]["shards"]
+    fewer = standing.run("scale", "--nodes", "2", check=True)
+    assert "node c has ended" in fewer.stderr
+    after = standing.wait_ready()
+    assert [node["pid"] for node in after["nodes"]] == [node["pid"] for node in before["nodes"]]
+    assert after["identify"]["remaining"] == before["identify"]["remaining"]
+    standing.run("balance", "--dry-run", check=True)
+    for shard in after["shards"]:  # as the other tests have them
+        home = "ab"[shard["id"] // 2]
+        if shard["node"] != home:
+            standing.run("move-shard", str(shard["id"]), home, check=True)
+
+
 def test_the_token_is_nowhere_to_be_read(standing: Fleet) -> None:
     standing.wait_ready()
     token = standing.info()["token"]

@@ -56,6 +56,9 @@ def test_both_files_mean_the_same(tmp_path: Path) -> None:
         ("[lifecycle]\nready_s = 0\n", 2, ["ready_s = 0", "seconds from 1 to 3600"]),
         ("[lifecycle]\nrelease_s = 90\n", 2, ["release_s = 90", "seconds from 0.5 to 60"]),
         ("[lifecycle]\nresume_max = 600\n", 2, ["resume_max = 600", 'such as "10m"']),
+        ('[balance]\nauto = "yes"\n', 2, ["auto = 'yes'", "true or false"]),
+        ('[balance]\nevery = "30s"\n', 2, ["every = '30s'", 'a length from "1m"']),
+        ("[balance]\nevry = 3\n", 2, ["'evry'", "did you mean 'every'"]),
         ('token = "abc"\n', 1, ["token_file"]),
     ],
 )
@@ -84,7 +87,8 @@ def test_a_loop_must_lag_before_it_hangs(tmp_path: Path) -> None:
 def test_lengths_reach_the_record_in_seconds(tmp_path: Path) -> None:
     write(
         tmp_path,
-        '[lifecycle]\nhang_s = 5\nlinger = "never"\nresume_max = "1m30s"\n',
+        '[lifecycle]\nhang_s = 5\nlinger = "never"\nresume_max = "1m30s"\n'
+        '[balance]\nauto = true\nevery = "5m"\n',
     )
     found = config.load(tmp_path)
     assert lifecycles.recorded(found.lifecycle) == {
@@ -92,6 +96,7 @@ def test_lengths_reach_the_record_in_seconds(tmp_path: Path) -> None:
         "linger_s": 0,
         "resume_max_s": 90,
     }
+    assert lifecycles.recorded_balance(found.balance) == {"auto": True, "every_s": 300}
 
 
 def test_the_line_is_found_inside_a_project_file(tmp_path: Path) -> None:

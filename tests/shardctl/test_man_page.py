@@ -12,7 +12,7 @@ import pytest
 from shardctl import errors
 from shardctl.cli import COMMANDS, cli
 from shardctl.cli.table import COLUMNS
-from shardctl.config import KEYS, LIFECYCLE_KEYS, SANDBOX_KEYS
+from shardctl.config import BALANCE_KEYS, KEYS, LIFECYCLE_KEYS, SANDBOX_KEYS
 from tests.rules.source import ROOT
 
 PAGE = ROOT / "man" / "shardctl.1"
@@ -50,7 +50,7 @@ def check_options(page: str, found: click.Command) -> None:
 
 
 def test_every_setting_and_column_is_described(page: str) -> None:
-    tables = SANDBOX_KEYS | LIFECYCLE_KEYS
+    tables = SANDBOX_KEYS | LIFECYCLE_KEYS | BALANCE_KEYS
     for key in (KEYS.keys() - {"sandbox"}) | tables.keys() | COLUMNS.keys():
         assert re.search(rf"\b{key}\b", page), key
 

@@ -23,7 +23,14 @@ from shard_node.wire import topics
 from shard_node.wire.bodies import ErrorBody, RespawnReply, RespawnRequest
 from shard_node.wire.codec import decode_body
 from shard_node.wire.header import Header, Kind
-from shard_node.wire.operations import MoveRequest, OpReply, OpRequest, OpsRequest
+from shard_node.wire.operations import (
+    BalanceRequest,
+    MoveRequest,
+    OpReply,
+    OpRequest,
+    OpsRequest,
+    ScaleRequest,
+)
 from shardctl.cli import cli, dev, following
 from shardctl.client import Client
 from shardctl.opclient import Operations
@@ -34,6 +41,8 @@ from tests.support.answering import Router, reply
 BODIES = {
     topics.RESPAWN: RespawnRequest,
     topics.MOVE: MoveRequest,
+    topics.BALANCE: BalanceRequest,
+    topics.SCALE: ScaleRequest,
     topics.OP_SHOW: OpRequest,
     topics.OP_CANCEL: OpRequest,
     topics.OPS: OpsRequest,
@@ -64,7 +73,7 @@ class Broker:
         if error is not None:
             return [reply(head, error, Kind.ERROR)]
         match request:
-            case MoveRequest():
+            case MoveRequest() | BalanceRequest() | ScaleRequest():
                 return [reply(head, self.moved)]
             case RespawnRequest(dry_run=dry_run):
                 op = "" if dry_run else "op-1"
@@ -340,7 +349,6 @@ def test_a_move_says_from_where_to_where_and_how_long_it_took(broker: Broker) ->
     assert done.exit_code == 0
     assert done.stdout == "shard 2 moved from b to a, resumed in 71 ms\n"
     assert done.stderr.splitlines() == [
-        "shard 2 moves from b to a",
         "shard 2 ready on node a, resumed in 71 ms (1 of 1)",
     ]
     assert broker.asked[0] == MoveRequest(2, "a", queue=True)
@@ -381,6 +389,115 @@ def test_a_move_that_fails_says_where_the_shard_is(
     assert done.stdout == ""
     assert "error[E_OPERATION]: op-1 reverted: node b: not connected in 10 s." in done.stderr
     assert f"  shard 2: {words} on node b\n" in done.stderr
+
+
+# --- balance, scale
+
+
+MOVES = [
+    {
+        "shard": 6, "from": "b", "to": "a", "events_per_s": 7.64, "cpu": 0.012,
+        "rss_bytes": 21 << 20, "gain": 0.364,
+    },
+]  # fmt: skip
+TABLE = [
+    "shard  from  to  events/s  CPU  memory  gain",
+    "    6  b     a        7.6  1 %  21 MiB  36 %",
+]
+
+
+def test_what_balance_would_move_is_a_table(broker: Broker) -> None:
+    broker.moved = OpReply("", {"moves": MOVES, "imbalance": 1.4})
+    done = run("balance", "--dry-run")
+    assert done.stdout.splitlines() == TABLE
+    assert broker.asked == [BalanceRequest(dry_run=True)]
+    told = json.loads(run("balance", "--dry-run", "--json").stdout)
+    assert told == {"schema": 1, "op": "", "dry_run": True, "plan": broker.moved.plan}
+
+
+def test_balance_moves_or_says_why_not(broker: Broker) -> None:
+    broker.moved = OpReply("op-1", {"moves": MOVES, "imbalance": 1.4})
+    moved = step("b", "done", shard(6, "held", 71.3), target="a")
+    broker.shows = [shown("done", moved, kind="balance")]
+    done = run("balance")
+    assert done.stderr.splitlines()[:2] == TABLE
+    gaps = "0 IDENTIFYs, gap median 71 ms, max 71 ms"
+    assert done.stdout == f"op-1 done: 1 shard moved, {gaps}\n"
+    broker.moved = OpReply("", {"moves": [], "imbalance": 1.084})
+    done = run("balance")
+    assert done.exit_code == 0
+    assert done.stdout == "nothing to move: the busiest node has 1.08x the mean load\n"
+
+
+def test_scale_says_which_nodes_come_and_go(broker: Broker) -> None:
+    plan = {"start": ["c"], "end": [], "moves": [MOVES[0] | {"to": "c"}]}
+    broker.moved = OpReply("", plan)
+    done = run("scale", "--nodes", "3", "--dry-run")
+    assert done.stdout.splitlines()[0] == "new node c; shard 6 moves"
+    assert len(done.stdout.splitlines()) == 3
+    assert broker.asked == [ScaleRequest(3, dry_run=True)]
+    broker.moved = OpReply("", {"start": [], "end": [], "moves": []})
+    assert run("scale", "--nodes", "2").stdout == "there are 2 nodes already\n"
+
+
+def test_nodes_that_start_and_end_are_followed(broker: Broker) -> None:
+    args = {"args": {"start": ["c"], "end": ["d"]}, "kind": "scale"}
+    begins, up = step("c", "running"), step("c", "done")
+    ends, gone = step("d", "running"), step("d", "done")
+    moved = step("b", "done", shard(6, "held", 71.3), target="c")
+    waits = step("b", "waiting", shard(6), target="c")
+    broker.moved = OpReply("op-1", {"start": ["c"], "end": ["d"], "moves": [MOVES[0]]})
+    broker.shows = [
+        shown("running", begins, waits, step("d", "waiting"), **args),
+        shown("running", up, moved, ends, **args),
+        shown("done", up, moved, gone, **args),
+    ]
+    done = run("scale", "--nodes", "3")
+    assert done.exit_code == 0
+    assert done.stderr.splitlines() == [
+        "new node c; ending node d; shard 6 moves",
+        "node c starts",
+        "node c is up",
+        "shard 6 ready on node c, resumed in 71 ms (1 of 1)",
+        "node d ends",
+        "node d has ended",
+    ]
+
+
+def test_a_node_that_started_for_nothing_ends_again(broker: Broker) -> None:
+    args = {"args": {"start": ["c"], "end": []}, "kind": "scale", "reason": "node c: no"}
+    failed, undone = step("c", "failed", reason="no"), step("c", "done")
+    broker.moved = OpReply("op-1", {"start": ["c"], "end": [], "moves": []})
+    broker.shows = [shown("failed", failed, undone, **args)]
+    done = run("scale", "--nodes", "3")
+    assert done.exit_code == 1
+    assert done.stderr.splitlines()[1:] == [
+        "node c failed: no",
+        "node c has ended",
+        "error[E_OPERATION]: op-1 failed: node c: no.",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "words"),
+    [
+        (
+            ErrorBody("E_BAD_REQUEST", "4 shards cannot be spread over 5 nodes", "from 1 to 4"),
+            2,
+            "error[E_USAGE]: 4 shards cannot be spread over 5 nodes; from 1 to 4",
+        ),
+        (
+            ErrorBody("E_MEMORY", "3 more nodes need about 214 MiB, 180 MiB are free", "for 2"),
+            75,
+            "error[E_MEMORY]: 3 more nodes need about 214 MiB, 180 MiB are free",
+        ),
+    ],
+)
+def test_so_many_nodes_cannot_be(broker: Broker, error: ErrorBody, code: int, words: str) -> None:
+    broker.errors[topics.SCALE] = error
+    done = run("scale", "--nodes", "5")
+    assert done.exit_code == code
+    assert words in done.stderr
 
 
 # --- operations, wait
