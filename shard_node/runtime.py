@@ -86,6 +86,8 @@ class Node(Peer):
         self.stop_asked: StopAsked | None = None
         self.on_stop: Callable[[StopAsked], None] | None = None
         self.report: Callable[[], tuple[ShardReport, ...]] | None = None
+        self.flaws: dict[str, int] = {}
+        """Troubles that stay, each by its name."""
         self.serves: dict[str, Callable[[bytes], Any]] = {}
         """Who answers the requests of a topic: a body in, the reply's or an ErrorBody out, at
         once or awaited."""
@@ -249,7 +251,7 @@ class Node(Peer):
             self.vitals.shards = self.report()
         if self.client is not None:
             self.vitals.queue = self.client.queue
-            self.vitals.troubles = self.client.troubles
+            self.vitals.troubles = {**self.flaws, **self.client.troubles}
             self.client.session.shards = self.vitals.shards
 
     # --- from the heartbeat's thread

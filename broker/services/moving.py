@@ -10,6 +10,7 @@ from broker.core.opevents import OperationWanted
 from broker.core.states import DOWN, NodeState
 from broker.services.transfers import Transfers
 from shard_node.wire.bodies import ErrorBody, ShardState
+from shard_node.wire.handover import NO_JOURNAL
 from shard_node.wire.operations import MoveRequest, OpReply
 
 
@@ -52,7 +53,7 @@ class Moving:
             return ErrorBody("E_NOT_FOUND", f"no node {body.node!r} in the fleet", details=exists)
         if holder is target:
             return ErrorBody("E_SAME", f"shard {shard} is on {target.name} already")
-        problem = _no_target(target)
+        problem = _no_target(target) or _no_journal(holder) or _no_journal(target)
         if problem is not None:
             return problem
         row = holder.rows[shard]
@@ -84,6 +85,9 @@ class Moving:
                 effects += self._give_up(operation, step, OpState.FAILED, reason)
             elif target.state is NodeState.UP and target.reported:
                 self._early.remove(early)
+                if (problem := _no_journal(source) or _no_journal(target)) is not None:
+                    effects += self._give_up(operation, step, OpState.FAILED, problem.message)
+                    continue
                 step.old_epoch, step.target_epoch = source.epoch, target.epoch
                 step.voice = source.rows[step.shards[0]].voice if step.shards else 0
                 effects += self._transfers.start(operation, step, now)
@@ -115,6 +119,15 @@ class Moving:
 def _unknown(fleet: Fleet, shard: int) -> ErrorBody:
     exists = [row.id for _, row in fleet.shard_rows()]
     return ErrorBody("E_NOT_FOUND", f"no shard {shard} in the fleet", details={"exists": exists})
+
+
+def _no_journal(node: Node) -> ErrorBody | None:
+    """Without it nobody knows who has a shard, nor where its events are."""
+    if not node.troubles.get(NO_JOURNAL):
+        return None
+    text = f"node {node.name} keeps no journal, so nothing can be handed over to it or by it"
+    hint = f"its log says why; then: shardctl respawn --node {node.name}"
+    return ErrorBody("E_NOT_READY", text, hint)
 
 
 def _no_target(node: Node) -> ErrorBody | None:

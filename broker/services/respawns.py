@@ -24,7 +24,7 @@ from broker.services.planning import budget_problem
 from broker.services.resuming import starts_needed
 from broker.services.transfers import Ended, Transfers
 from shard_node.wire.bodies import ErrorBody, RespawnReply, RespawnRequest, ShardState
-from shard_node.wire.handover import Phase
+from shard_node.wire.handover import NO_JOURNAL, Phase
 
 IN_SEQUENCE: Final = "in_sequence"
 """In an operation's args: the nodes whose old process ends first."""
@@ -163,6 +163,8 @@ class Respawns:
         """Why there is nothing to hand over by two processes."""
         if node.state is not NodeState.UP or not node.reported:
             return f"its process is {node.state.value}, and has nothing to hand over"
+        if node.troubles.get(NO_JOURNAL):
+            return "it keeps no journal, so nothing can be handed over"
         return "" if node.shards else "it has no shards"
 
     def _too_large(self, node: Node, available: int | None, at_a_time: int) -> str:

@@ -25,6 +25,7 @@ from shard_node.failure import author_line, told
 from shard_node.reconnect import FATAL
 from shard_node.runtime import Node
 from shard_node.settings import SUCCESSOR, TOKEN_ENV
+from shard_node.wire.handover import NO_JOURNAL
 from shard_node.wire.identity import node_id
 from shard_node.wire.topics import FLEET_READY, GUILD_HELD, NODE_RELOAD, SHARD_RECONNECT
 
@@ -148,6 +149,8 @@ class Adoption:
         self.node.on_stop = self._stopper.ask
         if self.node.settings.journal_dir is not None:
             hold.keep(self.node.settings.journal_dir, secret)
+        if hold.keeping is None:
+            self._without_journal()
         commands.disarm(client)
         self._start_witness(client)
         self.node.refresh()
@@ -172,6 +175,21 @@ class Adoption:
         self._witness = Witness(settings.witness_url, who, settings.witness_dir)
         self._witness.tap(client._connection)
         self._witness.start()
+
+    def _without_journal(self) -> None:
+        """A process that keeps none works as it is, but nothing can be handed over to it."""
+        settings = self.node.settings
+        self.node.flaws[NO_JOURNAL] = 1
+        if settings.role == SUCCESSOR:
+            folder = settings.journal_dir or "its folder, which is not set"
+            self._refuse(
+                BotLoadError(
+                    f"no journal can be kept in {folder}, so nothing can be taken over",
+                    code="E_BOT_JOURNAL",
+                    hint="the line above says why; or type: "
+                    f"shardctl respawn --node {settings.name} --in-sequence",
+                )
+            )
 
     def _port_taken(self, error: BotLoadError) -> None:
         """In a task that nobody awaits. A successor that has no shard yet leaves them where

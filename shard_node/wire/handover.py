@@ -6,8 +6,13 @@ All of it may be said again: a receiver does each thing once for an operation an
 from __future__ import annotations
 
 import enum
+from typing import Final
 
 from shard_node.wire.bodies import Body
+
+NO_JOURNAL: Final = "no_journal"
+"""Among a heartbeat's troubles: the process has no locks and keeps no journal, so nothing can be
+handed over to it or by it."""
 
 
 class Phase(enum.StrEnum):

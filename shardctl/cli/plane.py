@@ -41,6 +41,7 @@ TROUBLES: Final = {
     "handlers_failed": "handlers failed",
     "messages_refused": "messages refused that could not be read",
     "messages_unheard": "messages that nothing handles",
+    "no_journal": "journal missing, so that each start IDENTIFYs",
 }
 """What a node or client has dropped and refused, in words."""
 _DROPS: Final = "dropped_"

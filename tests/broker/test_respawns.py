@@ -7,8 +7,9 @@ from dataclasses import replace
 import pytest
 
 from shard_node.wire import topics
-from shard_node.wire.bodies import RespawnReply, RespawnRequest
-from shard_node.wire.operations import OpRequest
+from shard_node.wire.bodies import ErrorBody, RespawnReply, RespawnRequest
+from shard_node.wire.handover import NO_JOURNAL
+from shard_node.wire.operations import MoveRequest, OpRequest
 from tests.support.handover_sim import HandoverSim
 
 MIB = 1 << 20
@@ -35,6 +36,26 @@ def test_where_memory_does_not_do_it_goes_in_sequence_and_says_so() -> None:
     assert sim.wait(reply.op).state == "done"
     sim.check()
     assert sorted((n.name, n.epoch) for n in sim.living()) == [("a", 2), ("b", 1)]
+    assert not sim.nodes["a", 1].alive
+
+
+def test_a_node_that_keeps_no_journal_is_respawned_in_sequence_and_no_shard_moves() -> None:
+    sim = HandoverSim().started()
+    sim.node("a").troubles = {NO_JOURNAL: 1}
+    sim.run(2)
+    for shard, target in ((0, "b"), (2, "a")):
+        error = sim.ask(topics.MOVE, MoveRequest(shard, target))
+        assert isinstance(error, ErrorBody)
+        assert (error.code, error.hint) == (
+            "E_NOT_READY",
+            "its log says why; then: shardctl respawn --node a",
+        )
+        assert error.message.startswith("node a keeps no journal")
+    reply = begun(sim, Respawn((0,)))
+    why = "it keeps no journal, so nothing can be handed over"
+    assert reply.plan["in_sequence"] == {"a": why}
+    assert sim.wait(reply.op).state == "done"
+    sim.check()
     assert not sim.nodes["a", 1].alive
 
 

@@ -214,6 +214,16 @@ def test_a_disnake_that_moved_a_name(broker: FakeBroker, tmp_path: Path) -> None
         assert "disnake>=2.12.2,<2.13" in process.output
 
 
+def test_a_successor_without_a_journal_takes_nothing(broker: FakeBroker, tmp_path: Path) -> None:
+    (tmp_path / "main.py").write_text(HEAD + SHARDED + f"bot.run({CANARY!r})\n")
+    (tmp_path / "file").touch()
+    extra = {"SHARDCTL_ROLE": "successor", "SHARDCTL_JOURNAL_DIR": str(tmp_path / "file" / "j")}
+    with node(broker, tmp_path, **extra) as process:
+        assert process.exit_code() == 78
+        assert f"error[E_BOT_JOURNAL]: no journal can be kept in {tmp_path}" in process.output
+        assert "Not a directory" in process.output
+
+
 def test_a_folder_that_is_gone(broker: FakeBroker, tmp_path: Path) -> None:
     extra = {"SHARDCTL_BOT_FOLDER": str(tmp_path / "gone")}
     with node(broker, tmp_path, **extra) as process:

@@ -103,7 +103,8 @@ def test_a_successor_without_its_port_ends(
     load = "async def main():\n" + bind + "asyncio.run(main())\n"
     run = "bot.run('a-token-that-is-long-enough')\n"
     (tmp_path / "main.py").write_text(head + (load if where == "load" else cog + run))
-    with node(broker, tmp_path, SHARDCTL_ROLE="successor") as process:
+    extra = {"SHARDCTL_ROLE": "successor", "SHARDCTL_JOURNAL_DIR": str(tmp_path / "journal")}
+    with node(broker, tmp_path, **extra) as process:
         assert process.exit_code() != 0
         assert (
             f"error[E_BOT_PORT]: main.py:{7 if where == 'load' else 8}: port {port} is taken"

@@ -47,6 +47,7 @@ class HandNode(SimNode):
         self.settled: set[int] = set()
         self.voice = 0
         self.rss_bytes = 50 << 20
+        self.troubles: dict[str, int] = {}
         self.deaf_to: set[str] = set()
         if self.role == "successor":
             self.phases = dict.fromkeys(self.shards, ("", Phase.WARMING))
@@ -113,7 +114,7 @@ class HandNode(SimNode):
 
     def beat(self) -> None:
         if self.alive:
-            body = Heartbeat(1, 0.0, self.rss_bytes, 0, self.reports())
+            body = Heartbeat(1, 0.0, self.rss_bytes, 0, self.reports(), self.troubles)
             self.send(Kind.REQUEST, topics.HEARTBEAT, body, heartbeat=True)
             self.sim.after(1.0, self.beat)
 
