@@ -150,6 +150,8 @@ class Node:
         epoch, since = self.cpu_since
         if epoch != self.epoch or self.heartbeat_at is None or cpu_s < self.cpu_s:
             self.cpu, self.cpu_since = 0.0, (self.epoch, now)
+        elif since < 0:
+            self.cpu_since = self.epoch, now
         elif now > self.heartbeat_at:
             passed_s = now - self.heartbeat_at
             share = passed_s / max(passed_s, min(CPU_OVER_S, now - since))
@@ -334,6 +336,8 @@ class Fleet:
                 raise KeyError(shard)
             if source is receiver:
                 continue
+            # What they did before, they did with other shards.
+            source.cpu_since, receiver.cpu_since = (source.epoch, -1.0), (receiver.epoch, -1.0)
             row = source.rows.pop(shard)
             row.taken(receiver.reports.get(shard))
             if not receiver.epoch:

@@ -185,7 +185,7 @@ class Scaling:
             if unready:
                 conflict = self._fleet.conflict(unready[0])
                 where = f"node {node.name}, which is {node.shown_state},"
-                text = f"shards {ranges(unready)} of {where} are not ready"
+                text = f"{_shards(unready)} of {where} {_are(unready)} not ready"
                 hint = f"retry, or: shardctl respawn --node {node.name}"
                 return conflict or ErrorBody("E_NOT_READY", text, hint, True)
         if not targets:
@@ -305,7 +305,7 @@ class Scaling:
         if node is None or (node.retired and node.state is NodeState.GONE):
             self._over(turn, OpState.DONE, "")
         elif node.shards:
-            reason = f"shards {ranges(node.shards)} are still on it"
+            reason = f"{_shards(node.shards)} {_are(node.shards)} still on it"
             self._over(turn, OpState.FAILED, reason)
         elif not node.retired:
             return self._shape(turn)
@@ -373,3 +373,11 @@ class Scaling:
     def _over(self, turn: Turn, state: OpState, reason: str) -> None:
         self._turns.remove(turn)
         self._transfers.ended.append((turn.operation, turn.step, state, reason))
+
+
+def _shards(shards: tuple[int, ...]) -> str:
+    return f"shard{'s' * (len(shards) > 1)} {ranges(shards)}"
+
+
+def _are(shards: tuple[int, ...]) -> str:
+    return "is" if len(shards) == 1 else "are"

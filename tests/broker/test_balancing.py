@@ -226,6 +226,11 @@ def test_cpu_is_that_of_the_last_minute_and_of_this_process() -> None:
         node.heartbeat_at = second - 1.0
         node.worked(node.cpu_s + 0.1, float(second))
     assert node.cpu == pytest.approx(0.1, abs=0.01)
+    node.cpu_since = 1, -1.0  # its shards are others now
+    for second in range(1000, 1003):
+        node.worked(node.cpu_s + 0.9, float(second))
+        node.heartbeat_at = float(second)
+    assert node.cpu == pytest.approx(0.9)
     node.epoch = 2
-    node.worked(0.9, 1000.0)
+    node.worked(0.9, 1003.0)
     assert node.cpu == 0.0

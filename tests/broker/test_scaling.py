@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,6 @@ import pytest
 
 from broker.core.operation import OpState
 from broker.core.states import NodeState
-from broker.services import respawns
 from shard_node.wire import topics
 from shard_node.wire.bodies import ErrorBody, RespawnRequest, StopRequest
 from shard_node.wire.handover import Phase
@@ -18,12 +17,6 @@ from shard_node.wire.operations import MoveRequest, OpReply, OpRequest, ScaleReq
 from tests.support.handover_sim import HandNode, HandoverSim
 
 MIB = 1 << 20
-
-
-@pytest.fixture(autouse=True)
-def _hands_over(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setattr(respawns, "HANDS_OVER", True)
-    return iter([None])
 
 
 def begun(sim: HandoverSim, nodes: int, **options: Any) -> str:
