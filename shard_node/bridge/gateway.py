@@ -107,10 +107,13 @@ class NodeWebSocket(DiscordWebSocket):
         if self._attempt is None or not self._attempt.held_back:
             await super().resume()
 
-    async def go_on(self, last: Last) -> None:
-        """RESUME now, from where ``last`` was."""
+    def continues(self, last: Last) -> None:
+        """It is to RESUME from where ``last`` was."""
         self.session_id, self.sequence = last.session_id, last.sequence
         self.resume_gateway = last.resume_gateway
+
+    async def go_on(self) -> None:
+        """RESUME now."""
         await super().resume()
 
     async def send_heartbeat(self, data: Any) -> None:

@@ -74,6 +74,7 @@ class Giving:
                 for _ in range(STARTS_TURNS):
                     await asyncio.sleep(0)
             hold.listening.left(shard)
+            hold.reports.left(shard)
             self._moves.releasing(shard, to)
         finally:
             keeping.give(shard, to, reason)

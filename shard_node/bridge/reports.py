@@ -64,6 +64,10 @@ class Reports:
         """The guilds of a shard."""
         return self._guild_counts().get(shard, 0)
 
+    def left(self, shard: int) -> None:
+        """Another process has the shard: its rate begins anew when it comes back."""
+        self._rates.forget(shard)
+
     def close(self) -> None:
         """No timer outlives the loop."""
         if self._timer is not None:

@@ -181,8 +181,9 @@ class Taking:
         hold.reports.changed()
         ahead, one.ahead = one.ahead, None
         if past is not None and ahead is not None and ahead.ws.open:
+            ahead.ws.continues(past)
             hold.shards[shard] = ahead
-            task = asyncio.create_task(self._resume(ahead, past), name=f"shardctl: resume {shard}")
+            task = asyncio.create_task(self._resume(ahead), name=f"shardctl: resume {shard}")
             self._sending.add(task)
             task.add_done_callback(self._sending.discard)
         else:
@@ -196,9 +197,9 @@ class Taking:
             if not self._expected:
                 hold.client._connection.shards_launched.set()
 
-    async def _resume(self, ahead: NodeShard, past: Past) -> None:
+    async def _resume(self, ahead: NodeShard) -> None:
         try:
-            await ahead.ws.go_on(past)
+            await ahead.ws.go_on()
         except Exception as error:
             _log.info("shard %d connects again: %r", ahead.id, error)
             self._hold.recover(ahead, resume=True)

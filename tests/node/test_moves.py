@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from shard_node.wire import topics
+from shard_node.wire.bodies import ShardReport
 from shard_node.wire.handover import (
     Phase,
     ShardArm,
@@ -81,10 +82,19 @@ class Rig:
         said = self.broker.of(topics.SHARD_MOVED, who)
         return [one.body for one in said if shard in (None, one.body.shard)]
 
-    def reports(self, who: str) -> dict[int, tuple[str, Phase]]:
-        """State and phase of each shard, as the last heartbeat has them."""
+    def last_beat(self, who: str) -> tuple[ShardReport, ...]:
+        """The shards as the last heartbeat has them."""
         beats = self.broker.of(topics.HEARTBEAT, who)
-        return {r.id: (r.state.value, r.phase) for r in beats[-1].body.shards} if beats else {}
+        return beats[-1].body.shards if beats else ()
+
+    def rates(self, who: str) -> list[float]:
+        """Events a second, once they are known of all shards."""
+        found = [one.events_per_s for one in self.last_beat(who)]
+        return found if all(found) else []
+
+    def reports(self, who: str) -> dict[int, tuple[str, Phase]]:
+        """State and phase of each shard."""
+        return {report.id: (report.state.value, report.phase) for report in self.last_beat(who)}
 
     def until(
         self, who: str, phase: Phase, op: str = "op-1", shards: tuple[int, ...] = BOTH
@@ -157,6 +167,7 @@ def test_a_successor_takes_both_shards_by_resume(rig: Rig) -> None:
     with rig.start("a#7") as old, contextlib.ExitStack() as stack:
         rig.ready("a#7")
         wait_for("on_ready", lambda: rig.said(old, "ready"))
+        rig.play(count=1500)
         with rig.load():
             new = stack.enter_context(rig.successor("a#8"))
             rig.warm("a#8")
@@ -174,6 +185,8 @@ def test_a_successor_takes_both_shards_by_resume(rig: Rig) -> None:
             rig.settle("a#7")
             assert old.exit_code() == 0
             wait_for("on_ready", lambda: rig.said(new, "ready"))
+            rates = wait_for("rates", lambda: rig.rates("a#8"))
+            assert max(rates) < 300  # of 200 in all: what came before is not theirs
         assert rig.said(new, "join") == rig.said(new, "remove") == 0
         assert rig.said(old, "message") > 0
         assert rig.said(new, "message") > 0
@@ -326,8 +339,7 @@ def test_a_source_that_does_not_turn_is_waited_for_until_it_is_killed(rig: Rig) 
 
 def guilds(rig: Rig, who: str) -> dict[int, int]:
     """Guilds by shard."""
-    beats = rig.broker.of(topics.HEARTBEAT, who)
-    return {report.id: report.guilds for report in beats[-1].body.shards}
+    return {report.id: report.guilds for report in rig.last_beat(who)}
 
 
 def test_a_shard_moves_to_another_node_and_back(rig: Rig) -> None:
