@@ -36,7 +36,8 @@ class Rates:
 
     def _look(self, shard: int, sequence: int, now: float) -> None:
         seen = self._seen.get(shard)
-        if seen is None:
+        if seen is None or not seen.sequence:
+            # A session that another process had goes on somewhere: what was before is not of now.
             self._seen[shard] = _Seen(sequence, now, 0.0, 0.0)
             return
         passed_s = now - seen.at

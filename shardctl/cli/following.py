@@ -15,6 +15,7 @@ from shardctl.cli.opwords import (
     DONE,
     FAILED,
     PHASES_ALL,
+    RESPAWN,
     Shown,
     Told,
     bars,
@@ -22,7 +23,7 @@ from shardctl.cli.opwords import (
     is_over,
     summary,
     waits_for,
-    what_it_runs,
+    what_they_run,
 )
 from shardctl.cli.report import span
 from shardctl.client import Client
@@ -98,12 +99,14 @@ def conclude(
 def _what_is_there(paths: FleetPaths, shown: Shown) -> tuple[list[str], list[str]]:
     """What the nodes that were to be replaced run now, and where to look."""
     failed = {step["node"]: step for step in shown["steps"] if step["state"] in FAILED}
+    if shown["kind"] == RESPAWN:
+        failed = {name: step for name, step in failed.items() if step["old_epoch"]}
     try:
         with Client(paths, ASK_TIMEOUT_S, must_run=False) as client:
             nodes = [node for node in client.status()["nodes"] if node["id"] in failed]
     except ShardctlError:
         return [], [f"shardctl status --fleet {paths.fleet}"]
-    lines = [what_it_runs(failed[node["id"]], node) for node in nodes]
+    lines = what_they_run([(failed[node["id"]], node) for node in nodes])
     hints = [f"shardctl logs --node {node['id']} --fleet {paths.fleet}" for node in nodes[:1]]
     return lines, hints
 
@@ -113,18 +116,19 @@ def follow(paths: FleetPaths, op: str, timeout_s: float | None = None) -> dict[s
 
     Raises ShardctlError after ``timeout_s`` (75), or where the fleet has ended.
     """
-    told = Told()
     until = None if timeout_s is None else time.monotonic() + timeout_s
     shown: dict[str, Any] | None = None
     with Client(paths, ASK_TIMEOUT_S, must_run=False) as client, display() as say:
+        told = Told(Operations(client).all)
         while True:
             try:
                 shown = Operations(client).show(op)
+                lines = told.lines(shown)
             except NoBroker:
                 if supervisor_pid(paths) is None:
                     raise _ended(paths, op) from None
             else:
-                say(told.lines(shown), shown)
+                say(lines, shown)
                 if is_over(shown):
                     return shown
             if until is not None and time.monotonic() >= until:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 from shardctl.cli.columns import safe
@@ -84,9 +84,11 @@ def how(one: Shown) -> str:
 
 
 class Told:
-    """From one answer to the next: what is new, in lines. Pure."""
+    """From one answer to the next: what is new, in lines. Pure. ``others`` are all operations,
+    asked for where one waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, others: Callable[[], Sequence[Shown]] = list) -> None:
+        self._others = others
         self._said: set[object] = set()
         self._ready = 0
 
@@ -94,7 +96,7 @@ class Told:
         """What has happened since the last one."""
         lines = []
         if shown["state"] == "waiting" and self._first("waiting"):
-            lines.append(f"{shown['op']} waits for its turn")
+            lines.append(f"{shown['op']} waits for {before(shown, self._others())}")
         total = sum(len(step["shards"]) for step in shown["steps"])
         for number, step in enumerate(shown["steps"]):
             if step["state"] == RUNNING and self._first(("begun", number)):
@@ -138,6 +140,24 @@ def starts(shown: Shown, number: int) -> bool:
     name = shown["steps"][number]["node"]
     before = {step["node"] for step in shown["steps"][:number] if not step["shards"]}
     return name in shown["args"].get("start", ()) and name not in before
+
+
+def before(shown: Shown, others: Sequence[Shown]) -> str:
+    """The operations that one waits for: `op-1, op-2`; ``others`` have the latest first."""
+    shards, nodes = set(shards_of(shown)), set(nodes_of(shown))
+    found = [
+        str(one["op"])
+        for one in others
+        if not is_over(one)
+        and number_of(one) < number_of(shown)
+        and (shards.intersection(shards_of(one)) or nodes.intersection(nodes_of(one)))
+    ]
+    return ", ".join(reversed(found)) or "its turn"
+
+
+def number_of(shown: Shown) -> int:
+    """12 of op-12."""
+    return int(shown["op"].removeprefix("op-"))
 
 
 def ends(step: Shown) -> list[str]:
@@ -195,18 +215,25 @@ def summary(shown: Shown) -> str:
     return f"{shown['op']} done: {', '.join(parts)}"
 
 
-def what_it_runs(step: Shown, node: Shown) -> str:
-    """What became of a node whose step did not succeed, by its status."""
-    if not step["old_epoch"] and not step["shards"]:
-        return f"node {node['id']} is {node['state']}"
+def what_they_run(found: Sequence[tuple[Shown, Shown]]) -> list[str]:
+    """What became of the nodes of steps that did not succeed, by the status of each."""
+    same: dict[str, list[str]] = {}
+    for step, node in found:
+        same.setdefault(_what_it_runs(step, node), []).append(node["id"])
+    return [f"node{'s' * (len(names) != 1)} {some(names)}: {runs}" for runs, names in same.items()]
+
+
+def _what_it_runs(step: Shown, node: Shown) -> str:
     if step["target"] != step["node"]:
         stays = set(step["shards"]) <= set(node["shards"])
-        return f"{_shards(step)}: {'still' if stays else 'not any more'} on node {node['id']}"
+        return f"{_shards(step)} {'still' if stays else 'not any more'} there"
     if node["state"] != "up":
-        return f"node {node['id']} is {node['state']}"
-    if node["epoch"] == step["old_epoch"] or not step["old_epoch"]:
-        return f"node {node['id']}: the old process goes on"
-    return f"node {node['id']} runs a new process, {node['id']}#{node['epoch']}"
+        return str(node["state"])
+    if not step["old_epoch"]:
+        return "up"
+    if node["epoch"] == step["old_epoch"]:
+        return "the old process goes on"
+    return f"a new process, #{node['epoch']}"
 
 
 def waits_for(shown: Shown) -> str:

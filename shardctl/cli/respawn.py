@@ -68,8 +68,8 @@ def respawn(
 ) -> None:
     """Replace the processes that hold SHARD..., those of a node, or all, and wait for it.
 
-    A process holds several shards: all of them go along. Sessions are RESUMEd, so that no event
-    is lost.
+    A process holds several shards: all of them go along. The new one gets ready beside the old
+    one and RESUMEs its sessions; if it does not get ready, the old one goes on.
     """
     from shardctl.cli.following import finish
     from shardctl.client import Client

@@ -184,7 +184,7 @@ def test_each_shard_that_is_ready_is_a_line_and_the_end_has_the_gaps(
     waits, runs = step("b", "waiting", shard(2)), step("b", "running", shard(2, "warm"))
     done = step("b", "done", shard(2, "held"))
     broker.shows = [
-        shown("waiting", step("a", "waiting", shard(0), shard(1)), waits),
+        shown("waiting", step("a", "waiting", shard(0), shard(1)), waits, op="op-3"),
         shown("running", first, waits),
         shown("running", first, waits),
         None,
@@ -192,13 +192,19 @@ def test_each_shard_that_is_ready_is_a_line_and_the_end_has_the_gaps(
         shown("done", last, done),
     ]
     broker.nodes = {"a": (0, 1), "b": (2,)}
+    broker.listed = [
+        shown("running", step("c", "running", shard(0)), op="op-4"),
+        shown("waiting", step("a", "waiting", shard(7)), op="op-2"),
+        shown("running", step("c", "running", shard(2)), op="op-1"),
+        shown("done", step("a", "done", shard(0)), op="op-0"),
+    ]
     monkeypatch.setattr(following, "ASK_TIMEOUT_S", 0.2)
     result = run("respawn", "--all")
     assert result.exit_code == 0
     assert result.stderr.splitlines() == [
         "node a will be replaced: shards 0-1",
         "node b will be replaced: shards 2",
-        "op-1 waits for its turn",
+        "op-3 waits for op-1, op-2",
         "node a begins (1 of 2)",
         "shard 0 ready on node a, resumed in 40 ms (1 of 3)",
         "shard 1 ready on node a, identified (2 of 3)",
@@ -236,11 +242,25 @@ def test_a_new_process_that_fails_leaves_the_old_one(broker: Broker, state: str)
     ]
 
 
+def test_nodes_of_which_the_same_is_to_be_said_share_a_line(broker: Broker) -> None:
+    steps = [step(name, "failed", shard(at), reason="why") for at, name in enumerate("abc")]
+    steps.append(step("d", "cancelled", shard(3), reason="after node a failed", old_epoch=0))
+    broker.shows = [shown("failed", *steps, reason="node a: why")]
+    epochs = {"a": 1, "b": 1, "c": 2, "d": 1}
+    broker.status["nodes"] = [{"id": n, "state": "up", "epoch": e} for n, e in epochs.items()]
+    done = run("respawn", "--all", "--abort-on-fail")
+    assert done.stderr.splitlines()[-4:-1] == [
+        "error[E_OPERATION]: op-1 failed: node a: why.",
+        "  nodes a b: the old process goes on",
+        "  node c: a new process, #2",
+    ]
+
+
 @pytest.mark.parametrize(
     ("node", "words"),
     [
-        ({"state": "failed", "epoch": 0, "reason": "crash loop"}, "node b is failed"),
-        ({"state": "up", "epoch": 3, "reason": ""}, "node b runs a new process, b#3"),
+        ({"state": "failed", "epoch": 0, "reason": "crash loop"}, "node b: failed"),
+        ({"state": "up", "epoch": 3, "reason": ""}, "node b: a new process, #3"),
     ],
 )
 def test_an_old_process_that_is_gone_does_not_go_on(
@@ -388,7 +408,7 @@ def test_a_move_that_fails_says_where_the_shard_is(
     assert done.exit_code == 1
     assert done.stdout == ""
     assert "error[E_OPERATION]: op-1 reverted: node b: not connected in 10 s." in done.stderr
-    assert f"  shard 2: {words} on node b\n" in done.stderr
+    assert f"  node b: shard 2 {words} there\n" in done.stderr
 
 
 # --- balance, scale
