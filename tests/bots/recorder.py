@@ -44,6 +44,11 @@ async def on_ready() -> None:
 
 
 @bot.event
+async def on_fleet_ready() -> None:
+    note("fleet_ready")
+
+
+@bot.event
 async def on_guild_join(guild: disnake.Guild) -> None:
     note("join", guild.id)
 

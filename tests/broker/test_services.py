@@ -194,7 +194,8 @@ def test_one_node_syncs_and_the_others_wait_and_skip() -> None:
     assert sync(world, B, "x") == CommandSyncReply("wait", "a")
     assert sync(world, A, "x", done=True) == CommandSyncReply("skip")
     assert sync(world, B, "x") == CommandSyncReply("skip")
-    assert sync(world, B, "y") == CommandSyncReply("sync", "b")
+    assert sync(world, B, "y") == CommandSyncReply("wait", "a")  # a has another set
+    assert sync(world, A, "y") == CommandSyncReply("sync", "a")
 
 
 def test_a_node_that_dies_or_is_silent_is_passed_over() -> None:
