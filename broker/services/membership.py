@@ -173,7 +173,7 @@ class Membership:
         key = ref.peer.name, ref.peer.epoch
         node, proc = self._fleet.current(*key), self._fleet.procs.get(key)
         if proc is not None:
-            beside.heard(self._fleet, proc, body, now)
+            beside.heard(proc, body, now)
             listen(self._fleet, key, body, now)
             hangs = self._hangs(proc.name, proc.epoch, body)
             return [self._ack(ref, body, registered=proc.registered), *hangs]
