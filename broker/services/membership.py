@@ -183,7 +183,7 @@ class Membership:
         node.heard_at = node.heartbeat_at = now
         node.loop_lag_ms = body.loop_lag_ms
         node.rss_bytes = body.rss_bytes
-        node.queue = body.queue
+        node.queue, node.lingers = body.queue, body.lingers
         node.troubles = troubles(body)
         listen(self._fleet, (node.name, node.epoch), body, now)
         if node.state is NodeState.STARTING and node.due_at is not None:
