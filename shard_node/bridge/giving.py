@@ -4,6 +4,7 @@ free. Handlers that have started run on."""
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Final, Protocol
@@ -15,6 +16,8 @@ from shard_node.handing import Event, Happened
 if TYPE_CHECKING:
     from shard_node.bridge.gateway import NodeShard
     from shard_node.bridge.hold import Hold
+
+_log = logging.getLogger(__name__)
 
 STARTS_TURNS: Final = 2
 """Turns of the loop in which handlers take their first step that were scheduled last."""
@@ -73,9 +76,7 @@ class Giving:
                 await _unread(held)
                 for _ in range(STARTS_TURNS):
                     await asyncio.sleep(0)
-            hold.listening.left(shard)
-            hold.reports.left(shard)
-            self._moves.releasing(shard, to)
+            self._last_words(shard, to)
         finally:
             keeping.give(shard, to, reason)
             if held is not None:
@@ -83,6 +84,15 @@ class Giving:
                 for _ in range(CLOSE_TURNS):
                     await asyncio.sleep(0)
             keeping.place.free(shard)
+
+    def _last_words(self, shard: int, to: str) -> None:
+        """What goes with the shard. A fault of ours holds up nobody."""
+        try:
+            self._hold.reports.left(shard)
+            self._hold.listening.left(shard)
+            self._moves.releasing(shard, to)
+        except Exception:
+            _log.exception("shard %d goes without what was to go with it", shard)
 
     def drop(self, one: Moving) -> None:
         """Nothing of the shard stays here."""

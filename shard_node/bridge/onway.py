@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,8 @@ from shard_node.handing import Event, Handing
 if TYPE_CHECKING:
     from shard_node.bridge.gateway import NodeShard
     from shard_node.bridge.tail import Tail
+
+_log = logging.getLogger(__name__)
 
 
 class Moving:
@@ -44,7 +47,10 @@ class Moving:
         async def behind() -> None:
             if before is not None and not before.done():
                 await asyncio.wait({before})
-            await work()
+            try:
+                await work()
+            except Exception:
+                _log.exception("shard %d could not be moved", self.shard)
 
         self._last = asyncio.create_task(behind(), name=f"shardctl: move {self.shard}")
 

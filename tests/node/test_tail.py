@@ -18,6 +18,7 @@ from shard_node.bridge import keeping as keeping_module
 from shard_node.bridge.gateway import NodeWebSocket
 from shard_node.bridge.keeping import Past
 from shard_node.bridge.tail import Tail
+from shard_node.wire.handover import Phase, ShardRelease
 from tests.node.held import Held, held, track
 from tests.node.test_tap import World, turns
 from tests.support import caches
@@ -283,5 +284,28 @@ def test_a_gap_counts_from_the_last_event_or_from_the_release(
         old.keeping.taken(0, None)
         now = 1010.05
         assert old.keeping.gap_ms(0) == pytest.approx(50)
+
+    play(tmp_path, body)
+
+
+def test_a_fault_of_what_goes_along_holds_up_no_shard(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def body(made: Pair) -> None:
+        hold = made.old.hold
+        hold.moves.serve()
+
+        def fault(_shard: int, _target: str) -> None:
+            raise ValueError("not to be told")
+
+        hold.moves.releasing = fault
+        hold.node.hears["shard.release"](ShardRelease("op-1", (0,), "a#2"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert hold.moves._phase(0) is Phase.RELEASED
+        assert made.old.story().released.to == "a#2"
+        assert made.take(None) is not None
+        assert "goes without what was to go with it" in caplog.text
+        hold.moves.begin_stop()
 
     play(tmp_path, body)
