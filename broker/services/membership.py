@@ -173,7 +173,7 @@ class Membership:
         key = ref.peer.name, ref.peer.epoch
         node, proc = self._fleet.current(*key), self._fleet.procs.get(key)
         if proc is not None:
-            beside.heard(proc, body, now)
+            beside.heard(self._fleet, proc, body, now)
             listen(self._fleet, key, body, now)
             hangs = self._hangs(proc.name, proc.epoch, body)
             return [self._ack(ref, body, registered=proc.registered), *hangs]
@@ -183,7 +183,7 @@ class Membership:
         node.heard_at = node.heartbeat_at = now
         node.loop_lag_ms = body.loop_lag_ms
         node.rss_bytes = body.rss_bytes
-        node.queue, node.lingers = body.queue, body.lingers
+        node.queue = body.queue
         node.troubles = troubles(body)
         listen(self._fleet, (node.name, node.epoch), body, now)
         if node.state is NodeState.STARTING and node.due_at is not None:
@@ -222,6 +222,8 @@ class Membership:
                 continue
             if row is None or not row.observe(report):
                 self._fleet.reject("shard_state")
+            elif report.state is ShardState.READY:
+                self._fleet.resumable.add(report.id)
         self._notice_ready()
 
     def _notice_ready(self) -> None:
@@ -286,6 +288,8 @@ class Membership:
             return self._beside_shard(ref, body, body.shard)
         if row.state in CONNECTED:
             row.on(ShardEvent.INTERRUPTED if body.resumable else ShardEvent.DISCONNECTED)
+        if not body.resumable:
+            self._fleet.resumable.discard(body.shard)
         if row.trouble:
             body, row.trouble = msgspec.structs.replace(body, reason=row.trouble), ""
         text = f"shard {body.shard} of node {node.name} lost its connection ({body.code})"

@@ -8,23 +8,19 @@ from broker.core.effects import Effects, Log
 from broker.core.events import Asked, Event
 from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
-from shard_node.wire.bodies import ShardDisconnect, ShardReady
+from shard_node.wire.handover import NO_JOURNAL
 from shard_node.wire.lifecycle import INTERRUPTED_MAX, Recovered
 from store.records import Durable
 
 
 class Resuming:
-    """Writes ``Fleet.resumable``: the shards that have a session in a journal."""
+    """Notes what processes found in the journals of their shards."""
 
     def __init__(self, fleet: Fleet, _durable: Durable) -> None:
         self._fleet = fleet
 
     def on(self, event: Event, _now: float) -> Effects:
         match event:
-            case Asked(body=ShardReady(shard=shard)):
-                self._fleet.resumable.add(shard)
-            case Asked(body=ShardDisconnect(shard=shard, resumable=False)):
-                self._fleet.resumable.discard(shard)
             case Asked(ref=ref, body=Recovered() as body):
                 return self._recovered(ref, body)
         return []
@@ -59,5 +55,7 @@ def starts_needed(fleet: Fleet, shards: Iterable[int], now: float) -> int:
 
 def _resumes(fleet: Fleet, shard: int, now: float) -> bool:
     node = fleet.holder(shard)
+    if node is not None and node.troubles.get(NO_JOURNAL):
+        return False
     heard = node is None or now - node.heard_at <= fleet.settings.lifecycle.resume_max_s
     return heard and shard in fleet.resumable

@@ -80,14 +80,20 @@ def detached(paths: FleetPaths, op: str) -> int:
 
 
 def conclude(
-    paths: FleetPaths, shown: Shown, said: Callable[[Shown], str] = summary, *, quiet: bool = False
+    paths: FleetPaths,
+    shown: Shown,
+    said: Callable[[Shown], str] = summary,
+    *,
+    quiet: bool = False,
+    past: bool = False,
 ) -> int:
-    """The last line, and the exit code. Raises ShardctlError for one that is not done."""
+    """The last line, and the exit code. Raises ShardctlError for one that is not done. ``past``:
+    it was over before anybody looked, and what its nodes run now may have other reasons."""
     if shown["state"] == DONE:
         if not quiet:
             click.echo(said(shown))
         return EXIT_OK
-    lines, hints = _what_is_there(paths, shown)
+    lines, hints = ([], []) if past else _what_is_there(paths, shown)
     raise ShardctlError(
         f"{summary(shown)}.",
         consequence="\n".join(lines),

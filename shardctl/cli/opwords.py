@@ -201,8 +201,9 @@ def summary(shown: Shown) -> str:
     What a shard's hand-over took is known where there was one, not after a restart.
     """
     if shown["state"] != DONE:
-        reason = f": {safe(shown['reason'])}" if shown["reason"] else ""
-        return f"{shown['op']} {shown['state']}{reason}"
+        said = (one["reason"] for one in (shown, *shown["steps"]))
+        why = next((reason for reason in said if reason and reason != shown["state"]), "")
+        return f"{shown['op']} {shown['state']}" + (f": {safe(why)}" if why else "")
     progress = [one for _, one in of_shards(shown)]
     count = counted(sum(len(step["shards"]) for step in shown["steps"]), "shard")
     parts = [count if shown["kind"] == RESPAWN else f"{count} moved"]

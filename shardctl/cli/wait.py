@@ -31,7 +31,8 @@ def wait(
     paths = chosen_fleet(fleet)
     with Client(paths) as client:
         shown = Operations(client).show(op)
-    if not is_over(shown):
+    past = is_over(shown)
+    if not past:
         click.echo(header(shown), err=True)
         try:
             shown = follow(paths, op, timeout_s)
@@ -39,4 +40,4 @@ def wait(
             ctx.exit(detached(paths, op))
     if as_json:
         echo_json({"operation": shown})
-    ctx.exit(conclude(paths, shown, quiet=as_json))
+    ctx.exit(conclude(paths, shown, quiet=as_json, past=past))

@@ -267,7 +267,7 @@ def test_where_and_respawn(rig: Rig) -> None:
     _, data = operator.request(topics.RESPAWN, RespawnRequest((9,)))
     error = decode_body(data, ErrorBody)
     assert (error.code, error.details) == ("E_NOT_FOUND", {"exists": [0, 1, 2, 3]})
-    _, data = operator.request(topics.RESPAWN, RespawnRequest((1,)))
+    _, data = operator.request(topics.RESPAWN, RespawnRequest((1,), in_sequence=True))
     assert decode_body(data, RespawnReply).nodes == {"a": (0, 1)}
     nodes[0].topic(topics.NODE_STOP)
     assert rig.status()["nodes"][0]["state"] == "stopping"

@@ -7,7 +7,13 @@ from dataclasses import replace
 import pytest
 
 from shard_node.wire import topics
-from shard_node.wire.bodies import ErrorBody, RespawnReply, RespawnRequest
+from shard_node.wire.bodies import (
+    ErrorBody,
+    RespawnReply,
+    RespawnRequest,
+    ShardDisconnect,
+    ShardState,
+)
 from shard_node.wire.handover import NO_JOURNAL
 from shard_node.wire.operations import MoveRequest, OpRequest
 from tests.support.handover_sim import HandoverSim
@@ -187,12 +193,33 @@ def test_in_sequence_can_be_cancelled_until_the_old_process_is_asked_to_end() ->
 
 def test_no_budget_is_said_before_anything_starts() -> None:
     sim = HandoverSim(remaining=5).started()
-    assert sim.broker is not None
-    sim.broker.fleet.resumable.clear()
+    sim.node("a").troubles = {NO_JOURNAL: 1}
+    sim.run(2)
     error = sim.ask(topics.RESPAWN, Respawn((0,)))
     assert error.code == "E_IDENTIFY_BUDGET"
+    assert error.message.startswith("needs 2 session starts; 1 remain")
     sim.run(5)
     assert sim.node("a").epoch == 1
+
+
+def test_sessions_that_go_on_need_no_budget() -> None:
+    sim = HandoverSim(remaining=4).started()
+    assert sim.broker is not None
+    sim.broker.fleet.resumable.clear()  # as of a broker that saw no journals
+    sim.run(2)
+    assert sim.wait(begun(sim, Respawn((), everything=True)).op).state == "done"
+    sim.check()
+    node = sim.node("a")
+    sim.kill_broker()
+    sim.start_broker()
+    sim.run(5)
+    assert sim.ask(topics.RESPAWN, Respawn((0,), dry_run=True)).plan["nodes"] == {"a": [0, 1]}
+    ended = ShardDisconnect(1, 4, 4009, resumable=False)
+    node.states[1] = ShardState.QUEUED
+    node.send(topics.TOPICS[topics.SHARD_DISCONNECT].kind, topics.SHARD_DISCONNECT, ended)
+    sim.run(0.1)
+    error = sim.ask(topics.RESPAWN, Respawn((0,)))
+    assert error.message.startswith("needs 1 session starts; 0 remain")
 
 
 def test_the_fleet_is_ready_once_a_start() -> None:

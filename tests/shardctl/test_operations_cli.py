@@ -582,10 +582,10 @@ def test_wait_ends_as_the_command_that_began_it(broker: Broker) -> None:
     ]
     assert done.stdout == "op-1 done: 2 shards, 0 IDENTIFYs, gap median 73 ms, max 84 ms\n"
     assert json.loads(run("wait", "op-1", "--json").stdout)["operation"] == DONE
-    broker.shows = [shown("cancelled", step("b", "cancelled", shard(2)))]
+    broker.shows = [shown("cancelled", step("b", "cancelled", shard(2), reason="the fleet stops"))]
     over = run("wait", "op-1")
     assert (over.exit_code, over.stdout) == (1, "")
-    assert "error[E_CANCELLED]: op-1 cancelled." in over.stderr
+    assert over.stderr == "error[E_CANCELLED]: op-1 cancelled: the fleet stops.\n"
 
 
 def test_wait_has_an_end_of_its_own(broker: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
