@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from broker.core.fleet import Fleet, Node
+from broker.core.fleet import Node
 from broker.core.procs import Proc, Role
 from shard_node.wire.bodies import Heartbeat, ShardReport
 from shard_node.wire.handover import Phase
-from shard_node.wire.limits import HEARTBEAT_LOST_S
 
 _PHASES: Final[dict[str, Phase]] = {phase.value: phase for phase in Phase}
 _EARLY: Final = frozenset({Phase.NONE, Phase.WARMING})
@@ -46,17 +45,13 @@ def observe(proc: Proc, reports: Iterable[ShardReport]) -> None:
         proc.due_at = None
 
 
-def heard(fleet: Fleet, proc: Proc, body: Heartbeat, now: float) -> None:
+def heard(proc: Proc, body: Heartbeat, now: float) -> None:
     """Keeps what a heartbeat says of such a process."""
     proc.heard_at = proc.heartbeat_at = now
     proc.loop_lag_ms, proc.rss_bytes, proc.queue = body.loop_lag_ms, body.rss_bytes, body.queue
     proc.cpu_s, proc.lingers = body.cpu_s, body.lingers
     if proc.registered:
         observe(proc, body.shards)
-    if proc.role is Role.SUCCESSOR and proc.due_at is not None and not _ends(proc):
-        # It lives, and may still be importing the bot.
-        most = proc.spawned_at + fleet.settings.lifecycle.ready_max_s
-        proc.due_at = min(max(proc.due_at, now + HEARTBEAT_LOST_S), max(most, proc.due_at))
 
 
 def _ends(proc: Proc) -> bool:

@@ -115,6 +115,8 @@ class Node:
     failures: deque[float] = field(default_factory=deque)
     rss_bytes: int = 0
     queue: int = 0
+    lingers: int = 0
+    """What waits in its process, which has given all its shards to others."""
     loop_lag_ms: float = 0.0
     degraded_ms: float = 1000.0
     """A loop that lags more makes the node `degraded`."""
@@ -160,7 +162,10 @@ class Node:
 
     @property
     def shown_state(self) -> str:
-        """The state for people: a node whose event loop lags is `degraded`."""
+        """The state for people: a node whose event loop lags is `degraded`, one that is not in
+        the plan any more and in which something waits is `lingering`."""
+        if self.state is NodeState.UP and self.retired:
+            return "lingering"
         if self.state is NodeState.UP and self.loop_lag_ms > self.degraded_ms:
             return "degraded"
         return self.state.value

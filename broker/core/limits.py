@@ -14,12 +14,12 @@ class LifecycleLimits:
     """``hang_s``: a node whose heartbeat thread is silent for so long, or whose event loop does
     not turn for so long, is killed; ``lag_s``: from here on a loop that lags is `degraded`.
 
-    ``ready_s`` from a successor's spawn to its being warm, ``ready_max_s`` with the
-    heartbeats of one that still imports its bot. ``retake_s``: how long a shard that was given
-    up is nobody's before its old process takes it back. ``settle_s``: how long a successor has
-    to live with its shards before the old process gives up for good, which then answers for what
-    waits in it for ``linger_s``. A session that nobody had for ``resume_max_s`` is not resumed.
-    ``spare_bytes`` stay free beside a second process.
+    ``ready_s`` from a successor's spawn to its being warm, however alive it is;
+    ``ready_max_s`` where nobody stands by to go on instead. ``retake_s``: how long a shard that
+    was given up is nobody's before its old process takes it back. ``settle_s``: how long a
+    successor has to live with its shards before the old process gives up for good, which then
+    answers for what waits in it for ``linger_s``. A session that nobody had for
+    ``resume_max_s`` is not resumed. ``spare_bytes`` stay free beside a second process.
     """
 
     hang_s: float = HEARTBEAT_LOST_S

@@ -12,14 +12,17 @@ from broker.core.balance import Load, Move
 from broker.core.fleet import Fleet, Node, ShardRow
 from broker.core.states import NodeState
 from shard_node.wire.bodies import ShardState
+from shard_node.wire.handover import NO_JOURNAL
 
 
 def serving(fleet: Fleet) -> list[Node]:
-    """The nodes that have shards, or can be given some, in order of place."""
+    """The nodes whose shards can move, and that can be given some, in order of place."""
     nodes = [
         node
         for node in fleet.nodes.values()
-        if node.state is NodeState.UP and node.reported and not node.retired
+        if node.state is NodeState.UP
+        and node.reported
+        and not (node.retired or node.troubles.get(NO_JOURNAL))
     ]
     return sorted(nodes, key=lambda node: node.place)
 

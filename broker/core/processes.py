@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from broker.core.effects import Effects, Log, Order, Publish, Tell
 from broker.core.fleet import Fleet, Node
-from broker.core.procs import Proc
+from broker.core.procs import Proc, Role
 from broker.core.states import NodeState
 from shard_node.wire.bodies import NodeStop, ShardDisconnect, ShardState
 from shard_node.wire.shard_states import CONNECTED, ShardEvent
@@ -83,8 +83,10 @@ def end_beside(
     """Asks a process beside its node's current one to end; it is killed when it takes too long.
     One that has yet to register would not hear it, and has nothing to drain."""
     drain_s = fleet.settings.drain_s
+    ends = proc.stop_asked or proc.killed or proc.role is Role.LINGERING
+    due_at = proc.due_at if ends and proc.due_at is not None else math.inf
     proc.stop_asked, proc.reason = True, reason
-    proc.due_at = min(proc.due_at or math.inf, now + drain_s + STOP_GRACE_S)
+    proc.due_at = min(due_at, now + drain_s + STOP_GRACE_S)
     if not proc.registered:
         return [signal(proc, "TERM")]
     body = NodeStop(reason, drain_s, discard_sessions)

@@ -170,8 +170,11 @@ class Transfer:
         if not self._warms or self._all(facts.target, _READY):
             self._enter(State.VOICE, now, self._voice_s)
             return []
-        if facts.target_due or Phase.FAILED in facts.target.values():
+        if Phase.FAILED in facts.target.values():
             self._undo(f"{self.target} did not become ready", now)
+        elif facts.target_due:
+            within = f"within {self._limits.ready_s:g} s ([lifecycle] ready_s)"
+            self._undo(f"{self.target} did not become ready {within}", now)
         return []
 
     def _voice(self, facts: Facts, now: float) -> list[Command]:

@@ -93,7 +93,7 @@ class Balancer:
         fleet = self._fleet
         if fleet.state is not FleetState.RUNNING or fleet.deciding:
             return False
-        nodes = [node for node in fleet.nodes.values() if node.state not in DOWN]
+        nodes = [n for n in fleet.nodes.values() if not n.retired and n.state not in DOWN]
         if len(nodes) != len(serving(fleet)):
             return False
         rows = [row for node in nodes for row in node.rows.values()]

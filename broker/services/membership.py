@@ -173,7 +173,7 @@ class Membership:
         key = ref.peer.name, ref.peer.epoch
         node, proc = self._fleet.current(*key), self._fleet.procs.get(key)
         if proc is not None:
-            beside.heard(self._fleet, proc, body, now)
+            beside.heard(proc, body, now)
             listen(self._fleet, key, body, now)
             hangs = self._hangs(proc.name, proc.epoch, body)
             return [self._ack(ref, body, registered=proc.registered), *hangs]
@@ -183,7 +183,7 @@ class Membership:
         node.heard_at = node.heartbeat_at = now
         node.loop_lag_ms = body.loop_lag_ms
         node.rss_bytes = body.rss_bytes
-        node.queue = body.queue
+        node.queue, node.lingers = body.queue, body.lingers
         node.troubles = troubles(body)
         listen(self._fleet, (node.name, node.epoch), body, now)
         if node.state is NodeState.STARTING and node.due_at is not None:

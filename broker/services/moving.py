@@ -53,7 +53,7 @@ class Moving:
             return ErrorBody("E_NOT_FOUND", f"no node {body.node!r} in the fleet", details=exists)
         if holder is target:
             return ErrorBody("E_SAME", f"shard {shard} is on {target.name} already")
-        problem = _no_target(target) or _no_journal(holder) or _no_journal(target)
+        problem = _no_target(target) or no_journal(holder) or no_journal(target)
         if problem is not None:
             return problem
         row = holder.rows[shard]
@@ -85,7 +85,7 @@ class Moving:
                 effects += self._give_up(operation, step, OpState.FAILED, reason)
             elif target.state is NodeState.UP and target.reported:
                 self._early.remove(early)
-                if (problem := _no_journal(source) or _no_journal(target)) is not None:
+                if (problem := no_journal(source) or no_journal(target)) is not None:
                     effects += self._give_up(operation, step, OpState.FAILED, problem.message)
                     continue
                 step.old_epoch, step.target_epoch = source.epoch, target.epoch
@@ -121,7 +121,7 @@ def _unknown(fleet: Fleet, shard: int) -> ErrorBody:
     return ErrorBody("E_NOT_FOUND", f"no shard {shard} in the fleet", details={"exists": exists})
 
 
-def _no_journal(node: Node) -> ErrorBody | None:
+def no_journal(node: Node) -> ErrorBody | None:
     """Without it nobody knows who has a shard, nor where its events are."""
     if not node.troubles.get(NO_JOURNAL):
         return None

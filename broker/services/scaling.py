@@ -8,61 +8,31 @@ does not succeed, new nodes that have no shard by then end again.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
-from typing import Any, Final, NamedTuple
+from typing import Final
 
-from broker.core.balance import Load, Move, balanced, emptied
 from broker.core.effects import Effects, Emit, Keep, Log, Refuse, Reply
 from broker.core.events import Exited, SpawnWanted, StepFlipped
-from broker.core.fleet import Fleet, FleetState, Node
+from broker.core.fleet import Fleet, Node
 from broker.core.inflight import Ref
 from broker.core.last_words import how_ended
-from broker.core.loads import loads_of, serving, told
 from broker.core.operation import Operation, OpState, Step
 from broker.core.opevents import OperationWanted
-from broker.core.plan import node_name, ranges
 from broker.core.processes import ask_stop
 from broker.core.states import ALIVE, DOWN, NodeState
 from broker.services.moving import Moving
 from broker.services.oprecords import kept
 from broker.services.plans import plan_after
+from broker.services.scaleplans import are, change_to, some
 from broker.services.transfers import Transfers
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.operations import OpReply, ScaleRequest
 from store.records import Durable, EpochRecord, PlanNode
 
 SCALE: Final = "scale"
-MIB: Final = 1 << 20
-
-
-class Change(NamedTuple):
-    """What a scale comes to: nodes that start and end, in order of place, and who moves."""
-
-    start: tuple[str, ...] = ()
-    end: tuple[str, ...] = ()
-    moves: tuple[Move, ...] = ()
-    loads: tuple[Load, ...] = ()
-
-    def plain(self) -> dict[str, Any]:
-        """As the reply has it."""
-        moves = told(self.moves, self.loads)
-        return {"start": list(self.start), "end": list(self.end), "moves": moves}
-
-    def args(self, nodes: int) -> dict[str, Any]:
-        """As the operation has it."""
-        return {"nodes": nodes, "start": list(self.start), "end": list(self.end)}
-
-    def steps(self) -> list[Step]:
-        """In their order. Of nodes that end the last one is emptied first, and ends first."""
-        steps = [Step(name, ()) for name in self.start]
-        moves = [
-            (move, Step(move.source, (move.shard,), target=move.target)) for move in self.moves
-        ]
-        steps += [step for move, step in moves if move.source not in self.end]
-        for name in reversed(self.end):
-            steps += [step for move, step in moves if move.source == name]
-            steps.append(Step(name, ()))
-        return steps
+LINGERS_S: Final = 2.5
+"""Within this a process has said whether something waits in it, for users of shards that it had."""
 
 
 @dataclass(slots=True)
@@ -92,6 +62,8 @@ class Scaling:
         self._transfers = transfers
         self._moving = moving
         self._turns: list[Turn] = []
+        self._left: dict[str, float] = {}
+        """When nodes that may still live came out of the plan."""
         self._latest: tuple[object, ...] = ()
         self._seen: dict[str, tuple[object, ...]] = {}
         """By operation that waits, the nodes for which it was planned."""
@@ -105,7 +77,7 @@ class Scaling:
 
     def asked(self, ref: Ref, body: ScaleRequest) -> Effects:
         """An operator wants so many nodes."""
-        change = self._change(body.nodes)
+        change = change_to(self._fleet, body.nodes)
         if isinstance(change, ErrorBody):
             return [Refuse(ref, change)]
         reply, steps = OpReply("", change.plain()), tuple(change.steps())
@@ -123,7 +95,7 @@ class Scaling:
         if self._seen.setdefault(operation.id, self._latest) == fleet:
             return
         self._seen[operation.id] = fleet
-        change = self._change(int(operation.args["nodes"]))
+        change = change_to(self._fleet, int(operation.args["nodes"]))
         if isinstance(change, ErrorBody):
             if not change.retryable:
                 operation.drop_waiting(change.message)
@@ -136,83 +108,6 @@ class Scaling:
 
     def _shape_of_fleet(self) -> tuple[object, ...]:
         return tuple((node.name, node.shards) for node in self._fleet.nodes.values())
-
-    def _change(self, count: int) -> Change | ErrorBody:
-        fleet = self._fleet
-        if fleet.state is FleetState.STOPPING:
-            return ErrorBody("E_STOPPING", "the fleet is stopping")
-        if not fleet.num_shards:
-            return ErrorBody("E_NOT_READY", "the fleet has no plan yet", "retry", True)
-        if not 1 <= count <= fleet.num_shards:
-            text = f"{fleet.num_shards} shards cannot be spread over {count} nodes"
-            hint = f"from 1 to {fleet.num_shards}: a node has one shard at least"
-            return ErrorBody("E_BAD_REQUEST", text, hint)
-        nodes = [node for node in fleet.nodes.values() if not node.retired]
-        nodes.sort(key=lambda node: node.place)
-        if count < len(nodes):
-            return self._fewer(nodes[:count], nodes[count:])
-        if count > len(nodes):
-            return self._more(nodes, count - len(nodes))
-        return Change()
-
-    def _more(self, nodes: list[Node], count: int) -> Change | ErrorBody:
-        problem = self._too_large(nodes, count)
-        if problem is not None:
-            return problem
-        first = max((node.place for node in nodes), default=-1) + 1
-        new = tuple(node_name(place) for place in range(first, first + count))
-        up = serving(self._fleet)
-        loads = loads_of(up)
-        names = [*(node.name for node in up), *new]
-        moves: list[Move] = []
-        # Where what was measured would leave a node without a shard, they count alike.
-        for weighed in (loads, [Load(load.shard, load.node) for load in loads]):
-            found = balanced(weighed, names, gain_min=0.0, step_min=0.0, moves_max=None)
-            moves = [move for move in found if move.target in new]
-            if {move.target for move in moves} == set(new):
-                return Change(new, (), tuple(moves), tuple(loads))
-        ready = f"{len(loads)} of {self._fleet.num_shards} shards are ready"
-        text = f"{ready}, too few for {count} more nodes"
-        return ErrorBody("E_NOT_READY", text, "retry when all are", True)
-
-    def _fewer(self, stay: list[Node], end: list[Node]) -> Change | ErrorBody:
-        up = serving(self._fleet)
-        loads = loads_of(up)
-        targets = [node.name for node in up if node in stay]
-        ready = {load.shard for load in loads}
-        for node in end:
-            unready = tuple(shard for shard in node.shards if shard not in ready)
-            if unready:
-                conflict = self._fleet.conflict(unready[0])
-                where = f"node {node.name}, which is {node.shown_state},"
-                text = f"{_shards(unready)} of {where} {_are(unready)} not ready"
-                hint = f"retry, or: shardctl respawn --node {node.name}"
-                return conflict or ErrorBody("E_NOT_READY", text, hint, True)
-        if not targets:
-            return ErrorBody("E_NOT_READY", "no node that stays is up", "retry", True)
-        names = tuple(node.name for node in end)
-        return Change((), names, tuple(emptied(loads, names, targets)), tuple(loads))
-
-    def _too_large(self, nodes: list[Node], count: int) -> ErrorBody | None:
-        """Why memory does not do for more nodes, with figures: one needs about what one of the
-        fleet's has on average."""
-        available = self._fleet.settings.memory()
-        known = [node.rss_bytes for node in nodes if node.rss_bytes]
-        if available is None or not known:
-            return None
-        each = sum(known) // len(known)
-        spare = self._fleet.settings.lifecycle.spare_bytes
-        needed = count * each + spare
-        if needed <= available:
-            return None
-        fits = max(0, (available - spare) // each)
-        text = (
-            f"{count} more {'node needs' if count == 1 else 'nodes need'} about "
-            f"{needed // MIB} MiB, {max(0, available) // MIB} MiB are free"
-        )
-        hint = f"there is room for {fits} more" if fits else "there is room for none"
-        details = {"needed": needed, "available": available, "fits": fits}
-        return ErrorBody("E_MEMORY", text, hint, details=details)
 
     # --- steps
 
@@ -266,7 +161,9 @@ class Scaling:
         """A new node whose process ends before it was ready is none."""
         for turn in list(self._turns):
             node = self._fleet.current(event.name, event.epoch)
-            if node is not None and turn.step.node == node.name and not turn.ends:
+            if node is None or node.retired or turn.ends:
+                continue
+            if turn.step.node == node.name:
                 turn.step.tail = event.tail
                 text = f"{event.name}#{event.epoch} {how_ended(event)} before it was ready"
                 self._over(turn, OpState.FAILED, text)
@@ -287,7 +184,10 @@ class Scaling:
     def _look(self, turn: Turn, now: float) -> Effects:
         node = self._fleet.nodes.get(turn.step.node)
         if turn.ends:
-            return self._look_at_end(turn, node)
+            return self._look_at_end(turn, node, now)
+        if node is not None and node.retired and node.state is not NodeState.GONE:
+            self._left.pop(node.name, None)  # its name is wanted: it lingers no longer
+            return self._end(node, now)
         if node is None or node.retired:
             return self._shape(turn)
         if node.state is NodeState.UP and node.reported:
@@ -301,11 +201,15 @@ class Scaling:
             self._over(turn, OpState.FAILED, reason)
         return []
 
-    def _look_at_end(self, turn: Turn, node: Node | None) -> Effects:
+    def _look_at_end(self, turn: Turn, node: Node | None, now: float) -> Effects:
         if node is None or (node.retired and node.state is NodeState.GONE):
             self._over(turn, OpState.DONE, "")
+        elif node.retired and node.lingers and self._may_linger(node, now, LINGERS_S):
+            linger_s = self._fleet.settings.lifecycle.linger_s
+            reason = f"{node.lingers} views, modals or handlers wait in it, {linger_s:g} s at most"
+            self._over(turn, OpState.DONE, reason)
         elif node.shards:
-            reason = f"{_shards(node.shards)} {_are(node.shards)} still on it"
+            reason = f"{some(node.shards)} {are(node.shards)} still on it"
             self._over(turn, OpState.FAILED, reason)
         elif not node.retired:
             return self._shape(turn)
@@ -352,6 +256,7 @@ class Scaling:
         """The plan is without the node: its process ends."""
         node = self._fleet.nodes[turn.step.node]
         node.retired = True
+        self._left[node.name] = now
         text = f"node {node.name} is no longer in the plan"
         return [Log("INFO", text), *self._end(node, now)]
 
@@ -359,13 +264,25 @@ class Scaling:
         """Brings a node that is not in the plan to its end, from whatever state."""
         if node.state is NodeState.GONE:
             if not self._fleet.beside(node.name):
+                self._left.pop(node.name, None)
                 self._remember(node)
                 self._fleet.drop(node.name)
         elif node.state not in ALIVE | {NodeState.STORING}:
             node.move(NodeState.GONE)
-        elif node.state not in (NodeState.STORING, NodeState.STOPPING):
+        elif node.state in (NodeState.STORING, NodeState.STOPPING):
+            pass
+        elif not self._may_linger(node, now):
             return ask_stop(self._fleet, node, SCALE, now)
         return []
+
+    def _may_linger(self, node: Node, now: float, since_s: float = 0.0) -> bool:
+        """Whether a node's process goes on without a shard, for what waits in it, or because it
+        is not known yet whether something does. ``since_s``: it has done so for so long."""
+        passed_s = now - self._left.get(node.name, -math.inf)
+        linger_s = self._fleet.settings.lifecycle.linger_s
+        if node.state is not NodeState.UP or not since_s <= passed_s < linger_s:
+            return False
+        return passed_s < LINGERS_S or node.lingers > 0
 
     def _remember(self, node: Node) -> None:
         self._epochs[node.name] = EpochRecord(node.name, node.last_epoch, node.restarts)
@@ -373,11 +290,3 @@ class Scaling:
     def _over(self, turn: Turn, state: OpState, reason: str) -> None:
         self._turns.remove(turn)
         self._transfers.ended.append((turn.operation, turn.step, state, reason))
-
-
-def _shards(shards: tuple[int, ...]) -> str:
-    return f"shard{'s' * (len(shards) > 1)} {ranges(shards)}"
-
-
-def _are(shards: tuple[int, ...]) -> str:
-    return "is" if len(shards) == 1 else "are"

@@ -119,6 +119,7 @@ class Giving:
         lives; one that goes on forgets the shard once nothing here needs it."""
         node = self._hold.node
         one.turn += 1
+        one.handing.follows = False
         self._hold.disown(one.shard)
         if one.handing.target.partition("#")[0] != node.name:
             task = asyncio.create_task(self._forget(one, one.turn), name="shardctl: forget")

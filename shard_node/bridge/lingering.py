@@ -187,7 +187,7 @@ class Lingering:
             self._timer.cancel()
             self._timer = None
         now, count = time.monotonic(), self.count()
-        self._node.vitals.lingers = count if self._lingers else 0
+        self._node.vitals.lingers = count if self._lingers or not self._node.shards else 0
         if self._given:
             waits = self.waits()
             if waits != self._told or now >= self._told_at + TELL_EVERY_S:

@@ -117,6 +117,11 @@ class Reconnecting:
         settled = self._running[asked.shard].settled
         while not settled.done():
             await asyncio.wait({settled}, timeout=1.0)
+            if settled.done():
+                break
+            if asked.shard not in hold.shards:
+                op = hold.moves.has(asked.shard) or "another operation"
+                raise _Failed(f"shard {asked.shard} is being handed over by {op}")
             state = hold.node.table.state(asked.shard)
             if hold.stopping:
                 raise _Failed(f"node {hold.node.name} stops")

@@ -20,6 +20,7 @@ import click
 from shardctl.cli.report import (
     FAILED,
     READY,
+    WELL,
     Report,
     budget_line,
     counted,
@@ -41,7 +42,6 @@ IDLE_MAX_S: Final = 180.0
 WAIT_SAID_S: Final = 10.0
 WAITS_SAID_MAX: Final = 4
 LAST_LINES: Final = 5
-_UP: Final = "up"
 LINE_SAID_CHARS: Final = 120
 
 
@@ -163,7 +163,7 @@ def waiting(report: Report | None, logs_dir: Path) -> list[str]:
     if not report["nodes"]:
         causes = [str(warning) for warning in report.get("warnings", ())]
         return [f"{cause}; asked again" for cause in causes] or ["Discord's answer to /gateway/bot"]
-    nodes = [node for node in report["nodes"] if node["state"] not in (_UP, FAILED)]
+    nodes = [node for node in report["nodes"] if node["state"] not in {*WELL, FAILED}]
     if nodes:
         return [_node_waits(node, logs_dir) for node in nodes[:WAITS_SAID_MAX]]
     return [f"shards {ranges([s['id'] for s in report['shards'] if s['state'] != READY])}"]

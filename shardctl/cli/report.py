@@ -8,6 +8,8 @@ from typing import Any, Final
 
 READY: Final = "ready"
 _UP: Final = "up"
+WELL: Final = frozenset({_UP, "lingering"})
+"""A node that a scale has ended lingers without shards, for what waits in it."""
 FAILED: Final = "failed"
 DEGRADED: Final = "degraded"
 _UNITS: Final = (("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40))
@@ -23,7 +25,7 @@ def all_ready(report: Report) -> bool:
     return (
         bool(shards)
         and all(shard["state"] == READY for shard in shards)
-        and all(node["state"] == _UP for node in report["nodes"])
+        and all(node["state"] in WELL for node in report["nodes"])
     )
 
 
@@ -97,7 +99,7 @@ def troubles(report: Report, lines_max: int = 3) -> list[str]:
         if shard.get("trouble") and shard["state"] != READY
     ]
     for node in report["nodes"]:
-        if node["state"] == _UP:
+        if node["state"] in WELL:
             continue
         found.append(f"node {node['id']} {node['state']}: {_reason(node)}")
         found += [f"    | {line}" for line in list(node.get("tail") or ())[-lines_max:]]

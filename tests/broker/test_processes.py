@@ -11,6 +11,7 @@ import pytest
 
 from broker.core.effects import Commit
 from broker.core.events import Committed, FrameReceived, Process, Promoted, SupervisorHello
+from broker.core.processes import STOP_GRACE_S, end_beside
 from broker.core.procs import Role
 from broker.core.settings import Settings
 from broker.services.living import part_of_each
@@ -169,6 +170,16 @@ def test_status_names_each() -> None:
     assert (a["epoch"], a["pid"]) == (2, 102)
     found = [(one["epoch"], one["role"], one["pid"]) for one in a["processes"]]
     assert found == [(1, "lingering", 1), (3, "successor", 1)]
+
+
+def test_one_that_is_late_has_its_time_to_end() -> None:
+    plane = Several().joined()
+    fleet, proc = plane.broker.fleet, plane.broker.fleet.procs["a", 3]
+    until = 7.0 + fleet.settings.drain_s + STOP_GRACE_S
+    proc.due_at = 7.0
+    for now in (7.0, 9.0):  # asked again it does not get more
+        end_beside(fleet, proc, "late", now)
+        assert proc.due_at == until
 
 
 # --- frames

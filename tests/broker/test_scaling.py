@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 
+from broker.core.limits import LifecycleLimits
 from broker.core.operation import OpState
 from broker.core.states import NodeState
 from shard_node.wire import topics
 from shard_node.wire.bodies import ErrorBody, RespawnRequest, StopRequest
-from shard_node.wire.handover import Phase
+from shard_node.wire.handover import NO_JOURNAL, Phase
 from shard_node.wire.operations import MoveRequest, OpReply, OpRequest, ScaleRequest
 from tests.support.handover_sim import HandNode, HandoverSim
 
@@ -92,6 +93,45 @@ def test_fewer_nodes_the_last_ones_end() -> None:
     assert not any(node.epoch > 1 for node in sim.nodes.values()), "somebody was started again"
 
 
+def test_a_node_in_which_something_waits_lingers() -> None:
+    sim = HandoverSim(shards=8, nodes=4).started()
+    sim.node("c").lingers = sim.node("d").lingers = 2
+    op = begun(sim, 2)
+    record = sim.wait(op, 30)
+    assert record.state == "done"
+    assert record.steps[-1].reason == "2 views, modals or handlers wait in it, 900 s at most"
+    assert living(sim) == ["a", "b", "c", "d"]
+    assert sim.broker is not None
+    nodes = sim.broker.fleet.nodes
+    assert [nodes[name].shown_state for name in "abcd"] == ["up", "up", "lingering", "lingering"]
+    assert sorted(planned(sim)) == ["a", "b"]
+    sim.run(60)
+    assert living(sim) == ["a", "b", "c", "d"]
+    sim.node("d").lingers = 0
+    sim.run(3)
+    assert living(sim) == ["a", "b", "c"]
+    back = begun(sim, 3)  # its name is wanted
+    assert sim.wait(back, 30).state == "done"
+    whole(sim)
+    assert {node.name: node.epoch for node in sim.living()} == {"a": 1, "b": 1, "c": 2}
+
+
+def test_nothing_lingers_for_ever_nor_where_that_is_not_wanted() -> None:
+    sim = HandoverSim(shards=8, nodes=3).started()
+    sim.node("c").lingers = 1
+    sim.wait(begun(sim, 2), 30)
+    sim.run(890)
+    assert living(sim) == ["a", "b", "c"]
+    sim.run(15)
+    whole(sim)
+    sim = HandoverSim(shards=8, nodes=3)
+    sim.settings = replace(sim.settings, lifecycle=LifecycleLimits(linger_s=0))
+    sim.started()
+    sim.node("c").lingers = 1
+    sim.wait(begun(sim, 2), 30)
+    whole(sim)
+
+
 def test_names_come_back_with_new_epochs() -> None:
     sim = HandoverSim(shards=4, nodes=4).started()
     for nodes in (2, 3, 4, 1):
@@ -133,6 +173,18 @@ def test_no_memory_for_more_changes_nothing() -> None:
     assert living(sim) == ["a", "b"]
     assert sim.wait(begun(sim, 4)).state == "done"
     whole(sim)
+
+
+@pytest.mark.parametrize("nodes", [1, 4])
+def test_a_node_without_a_journal_hands_nothing_over(nodes: int) -> None:
+    sim = HandoverSim(shards=4, nodes=2).started()
+    for node in sim.living():
+        assert isinstance(node, HandNode)
+        node.troubles = {NO_JOURNAL: 1}
+    sim.run(3)
+    error = refused(sim, nodes)
+    assert error.code == "E_NOT_READY"
+    assert "keeps no journal" in error.message
 
 
 def test_one_scale_at_a_time_and_no_move_of_its_shards() -> None:
@@ -388,7 +440,7 @@ def test_whatever_happens_it_ends_with_a_plan_that_was_meant(seed: int) -> None:
             if sim.run(chance.uniform(0.05, 1.5), lambda op=op: sim.is_over(op)):  # type: ignore[misc]
                 break
             fault = chance.randrange(6)
-            if fault == 0:
+            if fault == 0 and sim.living():
                 chance.choice(sim.living()).exit(None, 9)
             elif fault == 1:
                 sim.kill_broker()

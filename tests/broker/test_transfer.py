@@ -137,7 +137,7 @@ def test_a_target_that_never_gets_ready_leaves_the_source_alone() -> None:
     world = World(Play(warm_s=1000.0)).run()
     world.check()
     assert not [command for command in world.said if isinstance(command, Release | Kill)]
-    assert world.end == ("failed", "a#6 did not become ready")
+    assert world.end == ("failed", "a#6 did not become ready within 60 s ([lifecycle] ready_s)")
 
 
 def test_a_cancelled_transfer_goes_back_before_the_flip_and_not_after_it() -> None:

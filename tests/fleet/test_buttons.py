@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from tests.node.processes import BOTS
 from tests.support.fleet import Fleet
 from tests.support.waiting import wait_for
 
+WHOLE = os.environ.get("SHARDCTL_HANDOVER") == "full"
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fleet-buttons")]
 
 
@@ -80,4 +82,30 @@ def test_who_asked_gets_the_answers(fleet: Fleet) -> None:
     # Nothing waits in it any more.
     wait_for("its end", lambda: "a#1 ended" in fleet.logs(), 15)
     assert fleet.audit()["guild_joins_seen"] == 0
+    assert fleet.audit()["identifies"] == 2
+
+
+@pytest.mark.skipif(not WHOLE, reason="runs in make soak")
+def test_who_asked_a_node_that_ends_gets_the_answers(fleet: Fleet) -> None:
+    guild = guild_of(fleet, 1)
+    for name in ("view", "ask", "form", "hello"):
+        play(fleet, "slash", guild, name=name)
+    answered(fleet)
+    old = heard(fleet, "hello")[0]
+    fleet.run("scale", "--nodes", "1", check=True)
+    (staying, ending) = fleet.status()["nodes"]
+    assert (ending["id"], ending["pid"], ending["state"]) == ("b", old, "lingering")
+    assert (staying["shards"], ending["shards"]) == ([0, 1], [])
+    play(fleet, "slash", guild, name="hello")
+    wait_for("the new holder", lambda: len(heard(fleet, "hello")) == 2)
+    assert heard(fleet, "hello")[1] == staying["pid"]
+    play(fleet, "button", guild, custom_id="view-yes")
+    play(fleet, "modal", guild, custom_id="form")
+    play(fleet, "button", guild, custom_id="ask-well")
+    for word in ("view", "form", "ask"):
+        wait_for(word, lambda word=word: heard(fleet, word), 15)
+        assert heard(fleet, word) == [old]
+    answered(fleet)
+    # Nothing waits in it any more.
+    wait_for("its end", lambda: len(fleet.status()["nodes"]) == 1, 15)
     assert fleet.audit()["identifies"] == 2

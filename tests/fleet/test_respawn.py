@@ -23,6 +23,7 @@ from tests.support.waiting import wait_for
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("fleet-respawn")]
 
 SHARDS = 4
+READY_S = 12
 SANDBOX = (
     "--guilds", "12", "--shards", str(SHARDS), "--max-concurrency", str(SHARDS),
     "--identify-window-s", "0.3",
@@ -95,6 +96,8 @@ def judged(tmp_path: Path) -> Iterator[Judged]:
     with sandbox_process(*SANDBOX) as info, Fleet(tmp_path, "respawn") as fleet:
         fleet.env |= {"SHARDCTL_API_BASE": info["rest_url"], "DISCORD_TOKEN": info["token"]}
         shutil.copy(BOTS / "recorder.py", fleet.bot_folder / "main.py")
+        table = f"[lifecycle]\nready_s = {READY_S}\n"
+        (fleet.bot_folder / "shardctl.toml").write_text(table)
         made = Judged(fleet, info)
         made.start()
         yield made
@@ -166,6 +169,21 @@ def test_a_version_that_cannot_start_leaves_the_old_process(judged: Judged) -> N
     judged.all_heard(sent["events_sent"])
     resumed_only(judged, 0)
     all_answered(judged, sent)
+
+
+@in_soak
+def test_a_version_that_is_not_ready_in_time_leaves_the_old_process(judged: Judged) -> None:
+    (judged.fleet.bot_folder / "main.py").write_text("import time\ntime.sleep(1000)\n")
+    done = judged.fleet.run("respawn", "0")
+    assert done.returncode == 1
+    assert f"did not become ready within {READY_S} s" in done.stderr
+    assert "the old process goes on" in done.stderr
+    assert epochs(judged) == {"a": 1, "b": 1}
+    sent = judged.end_load(judged.begin_load(10, 50, 1))
+    judged.all_heard(sent["events_sent"])
+    resumed_only(judged, 0)
+    all_answered(judged, sent)
+    assert len(judged.fleet.status()["nodes"][0]["processes"]) == 0
 
 
 @in_soak

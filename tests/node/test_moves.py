@@ -23,6 +23,7 @@ from shard_node.wire.handover import (
     ShardRelease,
     ShardSettle,
 )
+from shard_node.wire.operations import ShardReconnect
 from tests.node.fake_broker import FakeBroker
 from tests.node.processes import BOTS, NodeProcess, node
 from tests.support.sandbox import call
@@ -335,6 +336,31 @@ def test_a_source_that_does_not_turn_is_waited_for_until_it_is_killed(rig: Rig) 
             rig.ready("a#8")
         assert new.popen.returncode is not None
     assert rig.spent() == (2, 2, 0)
+
+
+@in_soak
+def test_a_reconnection_gives_way_to_a_release(rig: Rig) -> None:
+    with rig.start("a#7"), rig.successor("a#8"):
+        rig.ready("a#7")
+        rig.warm("a#8")
+        permit = rig.broker.answers.pop(topics.PERMIT)
+        asked = ShardReconnect("op-1", 0, 2, fresh=True)
+        rig.broker.send(b"a#7", topics.SHARD_RECONNECT, asked)
+        wait_for("its question", lambda: len(rig.broker.of(topics.PERMIT, "a#7")) == 3)
+        rig.arm("a#8", "op-2")
+        rig.until("a#8", Phase.ARMED, "op-2")
+        rig.broker.answers[topics.PERMIT] = permit
+        rig.release("a#7", "a#8", "op-2")
+        rig.until("a#8", Phase.HELD, "op-2")
+        rig.until("a#7", Phase.FAILED, "op-1", (0,))
+        (failed,) = [one for one in rig.moved("a#7") if one.op == "op-1"]
+        assert failed.error == "shard 0 is being handed over by op-2"
+        rig.broker.send(b"a#7", topics.SHARD_RECONNECT, ShardReconnect("op-3", 1, 2))
+        rig.until("a#7", Phase.FAILED, "op-3", (1,))
+        assert rig.moved("a#7")[-1].error == "shard 1 is being handed over by op-2"
+        held = {one.shard: one for one in rig.moved("a#8") if one.phase is Phase.HELD}
+        assert (held[0].identified, held[1].identified) == (True, False)
+    assert rig.spent() == (3, 1, 0)
 
 
 def guilds(rig: Rig, who: str) -> dict[int, int]:

@@ -45,7 +45,7 @@ class HandNode(SimNode):
         self.role = line.get("role", "first")
         self.phases: dict[int, tuple[str, Phase]] = {}
         self.settled: set[int] = set()
-        self.voice = 0
+        self.voice = self.lingers = 0
         self.rss_bytes = 50 << 20
         self.troubles: dict[str, int] = {}
         self.deaf_to: set[str] = set()
@@ -114,7 +114,9 @@ class HandNode(SimNode):
 
     def beat(self) -> None:
         if self.alive:
-            body = Heartbeat(1, 0.0, self.rss_bytes, 0, self.reports(), self.troubles)
+            body = Heartbeat(
+                1, 0.0, self.rss_bytes, 0, self.reports(), self.troubles, lingers=self.lingers
+            )
             self.send(Kind.REQUEST, topics.HEARTBEAT, body, heartbeat=True)
             self.sim.after(1.0, self.beat)
 
