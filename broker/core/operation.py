@@ -188,8 +188,11 @@ class Operation:
         for worst in (OpState.FAILED, OpState.REVERTED, OpState.CANCELLED):
             if worst in found:
                 self.state = worst
-                return
-        self.state = OpState.DONE
+                break
+        else:
+            self.state = OpState.DONE
+        if self.state is OpState.CANCELLED:
+            self.reason = self.reason or self.steps[-1].reason
 
     def plain(self) -> dict[str, Any]:
         """As `operations --json` has it."""

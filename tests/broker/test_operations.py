@@ -355,7 +355,7 @@ def test_the_fleets_stop_cancels_all() -> None:
     assert sim.run(30, lambda: sim.ended is not None)
     record = sim.record(op)
     assert record is not None
-    assert (record.state, record.reason) == (OpState.CANCELLED, "")
+    assert (record.state, record.reason) == (OpState.CANCELLED, "the fleet stops")
     assert {step.reason for step in record.steps} == {"the fleet stops"}
     assert not sim.living()
     error = sim.ask(topics.RESPAWN, Respawn((0,)))

@@ -5,9 +5,11 @@ The sandbox is not the fleet's own, so that it outlives the fleet.
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
+import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,6 +224,31 @@ def test_the_broker_dies_in_the_middle(judged: Judged) -> None:
     all_answered(judged, sent)
     assert judged.audit()["answered_late"] == 0
     no_false_news(judged, 4)
+
+
+@in_soak
+@pytest.mark.parametrize("end", ["stop", "kill"])
+def test_the_fleet_ends_in_the_middle_and_goes_on_after_a_start(judged: Judged, end: str) -> None:
+    """Whatever a respawn has come to, all its processes end, and the shards RESUME."""
+    load = judged.begin_load(0, 60, 30)
+    for number, after_s in enumerate((0.5, 1.5, 2.5), 1):
+        judged.fleet.run("respawn", "--all", "--no-wait", check=True)
+        time.sleep(after_s)  # about: spawned, warm, held
+        if end == "stop":
+            assert judged.fleet.stop().returncode == 0
+        else:
+            judged.fleet.kill("supervisor")
+        wait_for("their end", lambda: not judged.fleet.processes(), 20.0)
+        judged.fleet.run("start", "main.py", "--nodes", "2", check=True)
+        judged.fleet.wait_ready()
+        newest = json.loads(judged.fleet.run("operations", "--json", check=True).stdout)
+        states = Counter(op["state"] for op in newest["operations"])
+        assert sum(states.values()) == number
+        assert states.keys() <= {"cancelled", "failed", "done"}
+    judged.all_heard(judged.end_load(load)["events_sent"])
+    audit = judged.audit()
+    assert (audit["identifies"], audit["resumes_failed"]) == (SHARDS, 0)
+    assert judged.lines("join") == judged.lines("remove") == []
 
 
 def test_a_killed_node_resumes_and_names_what_it_left(judged: Judged) -> None:
