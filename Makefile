@@ -20,12 +20,13 @@ test: $(STAMP)
 # simulation; deaf shards in real time; hand-overs of shards. Some 20 minutes.
 soak: $(STAMP)
 	@SHARDCTL_BANK=full SHARDCTL_KILLS=20 SHARDCTL_RECORDS=10000000 SHARDCTL_SEEDS=2000 \
-		SHARDCTL_HEARING=full SHARDCTL_HANDOVER=full \
+		SHARDCTL_HEARING=full SHARDCTL_HANDOVER=full SHARDCTL_LIFECYCLE=full \
 		$(BIN)/python -m pytest -q -s \
 		tests/fleet/test_bank.py tests/store/test_records_survival.py \
 		tests/store/test_state_faults.py tests/peer/test_simulation.py tests/node/test_listening.py \
 		tests/node/test_moves.py tests/fleet/test_respawn.py tests/fleet/test_moves.py \
 		tests/fleet/test_buttons.py tests/broker/test_scaling.py \
+		tests/fleet/test_lifecycle_soak.py \
 		tests/fleet/test_chaos.py::test_a_broker_killed_under_load_loses_nothing_and_repeats_nothing
 
 check: $(STAMP)

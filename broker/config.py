@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -75,6 +75,7 @@ class LifecycleEntry(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     release_s: float = _LIMITS.release_s
     linger_s: float = _LIMITS.linger_s
     resume_max_s: float = _LIMITS.resume_max_s
+    survivors: Literal["auto", "always", "never"] = "auto"
     deaf: bool = True
     """The nodes' matter."""
 

@@ -93,6 +93,7 @@ LIFECYCLE_KEYS: Final[dict[str, Key]] = {
         _between(lifecycles.RELEASE_MIN_S, lifecycles.RELEASE_MAX_S, float),
     ),
     "linger": Key('a length up to "1h", such as "15m", or "never"', lifecycles.is_linger),
+    "survivors": Key('"auto", "always" or "never"', lambda v: v in lifecycles.SURVIVORS),
     "resume_max": Key('a length up to "1h", such as "10m", or "never"', lifecycles.is_resume_max),
 }
 BALANCE_KEYS: Final[dict[str, Key]] = {

@@ -9,6 +9,7 @@ and ``[balance]`` of the settings, and what ``fleet.json`` says of them to the b
     release_s = 5       # the old process gives a shard up within this
     linger = "15m"      # the old process answers its buttons for so long; "never": it ends
     resume_max = "10m"  # older sessions are not resumed
+    survivors = "auto"  # nodes that live take the shards of one that is not back soon
     deaf = true         # shards that hear nothing are found, and connected again
     [balance]
     auto = false        # move shards from busy nodes to idle ones without being asked
@@ -33,6 +34,7 @@ READY_MAX_S: Final = 3600.0
 RELEASE_MIN_S: Final = 0.5
 RELEASE_MAX_S: Final = 60.0
 LINGER_MAX_MS: Final = UNITS_MS["h"]
+SURVIVORS: Final = ("auto", "always", "never")
 RESUME_MAX_MS: Final = UNITS_MS["h"]
 BALANCE_MIN_MS: Final = UNITS_MS["m"]
 _LENGTHS: Final = {"linger": "linger_s", "resume_max": "resume_max_s"}
@@ -63,7 +65,10 @@ def is_every(value: Any) -> bool:
 
 def recorded(table: Mapping[str, Any]) -> dict[str, Any]:
     """``[lifecycle]`` as the launch record has it: lengths in seconds, only what is set."""
-    return {_LENGTHS.get(key, key): _plain(value) for key, value in table.items()}
+    return {
+        _LENGTHS.get(key, key): _plain(value) if key in _LENGTHS else value
+        for key, value in table.items()
+    }
 
 
 def recorded_balance(table: Mapping[str, Any]) -> dict[str, Any]:

@@ -107,6 +107,8 @@ class Node:
     pid: int = 0
     restarts: int = 0
     due_at: float | None = None
+    rests_until: float | None = None
+    """When its next process is due, after an operation."""
     heard_at: float = 0.0
     heartbeat_at: float | None = None
     spawned_at: float = 0.0
@@ -242,6 +244,7 @@ class Fleet:
     depths: Callable[[str, bytes], dict[str, Any]] = _no_depths
     permit_waiter: Callable[[int], tuple[str, int] | None] = _nobody
     """The process that waits for a permit for a shard."""
+    adopts: Callable[[Node, float, float], bool] = lambda _node, _at, _now: False
     conflict: Callable[[int], ErrorBody | None] = _nobody
     """Why nobody else may touch a shard: an operation that has it."""
     shared: SharedState = field(default_factory=SharedState)

@@ -20,6 +20,8 @@ class LifecycleLimits:
     successor has to live with its shards before the old process gives up for good, which then
     answers for what waits in it for ``linger_s``. A session that nobody had for
     ``resume_max_s`` is not resumed. ``spare_bytes`` stay free beside a second process.
+    ``survivors``: whether nodes that live take the shards of one that died: "auto", "always" or
+    "never".
     """
 
     hang_s: float = HEARTBEAT_LOST_S
@@ -35,3 +37,4 @@ class LifecycleLimits:
     resume_max_s: float = RESUME_MAX_S
     spare_bytes: int = 64 << 20
     told_again_s: float = 1.0
+    survivors: str = "auto"

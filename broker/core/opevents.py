@@ -38,6 +38,13 @@ class OperationWanted(Event):
 
 
 @dataclass(frozen=True, slots=True)
+class AdoptionWanted(Event):
+    """A node has died, and its process is not started before somebody has its shards."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class OperationEnded(Event):
     """Nothing more comes of an operation; of one that was refused (``op`` empty) and of which
     nobody asked, nothing ever came."""

@@ -108,3 +108,14 @@ def signal(node: Node | Proc, name: str) -> Order:
     """Has the supervisor signal a node's process."""
     line = {"op": "signal", "name": f"node:{node.name}", "epoch": node.epoch, "signal": name}
     return Order(line | ({"why": node.reason} if node.reason else {}))
+
+
+def rest(node: Node, until: float) -> None:
+    """Its next process is due at ``until``, and not started before ``end_rest``."""
+    node.move(NodeState.BACKOFF)
+    node.rests_until = until
+
+
+def end_rest(node: Node) -> None:
+    """It starts when it is due."""
+    node.due_at, node.rests_until = node.rests_until, None

@@ -26,8 +26,9 @@ from broker.core.events import (
 )
 from broker.core.fleet import Fleet, FleetState, Node
 from broker.core.last_words import bot_error
+from broker.core.opevents import AdoptionWanted
 from broker.core.plan import ranges
-from broker.core.processes import kill, spawn_line
+from broker.core.processes import kill, rest, spawn_line
 from broker.core.states import ALIVE, NodeState
 from shard_node.wire.bodies import ShardState
 from shard_node.wire.shard_states import ShardEvent
@@ -231,6 +232,9 @@ class Lifecycle:
         return self._later(node, now + self._delay_s(node), now)
 
     def _later(self, node: Node, at: float, now: float) -> Effects:
+        if self._fleet.adopts(node, at, now):
+            rest(node, at)
+            return [Emit(AdoptionWanted(node.name))]
         if at <= now:
             return [Emit(SpawnWanted(node.name, again=True))]
         node.move(NodeState.BACKOFF, at)

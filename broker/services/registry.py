@@ -30,6 +30,7 @@ from broker.services.state import State
 from broker.services.statereads import StateReads
 from broker.services.status import Status
 from broker.services.stopping import Stopping
+from broker.services.survivors import Survivors
 from broker.services.where import Where
 from shard_node.wire import topics
 from store.records import Durable
@@ -59,6 +60,7 @@ SERVICES: Final[dict[str, type[Service]]] = {
     "balancing": Balancer,
     "operations": Operations,
     "lifecycle": Lifecycle,
+    "survivors": Survivors,
     "beside": Beside,
     "reconnects": Reconnects,
     "stopping": Stopping,

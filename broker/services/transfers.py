@@ -28,7 +28,7 @@ from broker.core.handover import (
 )
 from broker.core.last_words import how_ended
 from broker.core.operation import Operation, OpState, Progress, Step
-from broker.core.processes import ask_stop, end_beside, kill, kill_beside
+from broker.core.processes import ask_stop, end_beside, end_rest, kill, kill_beside
 from broker.core.procs import Proc, Role
 from broker.core.states import DOWN, NodeState
 from broker.core.transfer import Transfer
@@ -331,7 +331,11 @@ class Transfers:
                 continue
             del self._fleet.deciding[name]
             node = self._fleet.nodes.get(name)
-            if node is not None and _is_left_dead(node):
+            if node is None or not _is_left_dead(node):
+                continue
+            if node.rests_until is not None:
+                end_rest(node)
+            else:
                 effects.append(Emit(SpawnWanted(name, again=True)))
         return effects
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -382,7 +383,10 @@ def test_a_fleet_started_anew_marks_what_was_interrupted() -> None:
 
 
 def test_what_is_refused_before_anything_starts() -> None:
-    sim = HandoverSim().started()
+    sim = HandoverSim()
+    limits = dataclasses.replace(sim.settings.lifecycle, survivors="never")
+    sim.settings = dataclasses.replace(sim.settings, lifecycle=limits)
+    sim.started()
 
     def code(topic: str, body: object) -> str:
         error = sim.ask(topic, body)

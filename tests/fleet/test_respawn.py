@@ -98,6 +98,9 @@ def judged(tmp_path: Path) -> Iterator[Judged]:
     with sandbox_process(*SANDBOX) as info, Fleet(tmp_path, "respawn") as fleet:
         fleet.env |= {"SHARDCTL_API_BASE": info["rest_url"], "DISCORD_TOKEN": info["token"]}
         shutil.copy(BOTS / "recorder.py", fleet.bot_folder / "main.py")
+        # Who kills a node here wants to see its next process.
+        settings = '[lifecycle]\nsurvivors = "never"\n'
+        (fleet.bot_folder / "shardctl.toml").write_text(settings)
         table = f"[lifecycle]\nready_s = {READY_S}\n"
         (fleet.bot_folder / "shardctl.toml").write_text(table)
         made = Judged(fleet, info)
