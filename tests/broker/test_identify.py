@@ -115,6 +115,7 @@ def test_after_the_reset_discord_is_asked_for_the_new_budget() -> None:
     world = World()
     world.give(info(remaining=1, reset_after_s=60.0))
     respawn = RespawnRequest((0,))
+    world.broker.fleet.resumable.clear()  # no session is known that could be RESUMEd
     refusal = world.ask(operator_id(1, 1), topics.RESPAWN, respawn)
     assert isinstance(refusal, ErrorBody)
     world.now += 60.0

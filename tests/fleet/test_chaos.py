@@ -43,6 +43,9 @@ SENDER_MAX_MB = 192.0
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     with Fleet(tmp_path_factory.mktemp("chaos"), "chaos") as fleet:
         shutil.copy(BOT, fleet.bot_folder / "main.py")
+        # A node that is killed here has its shards again with its next process.
+        settings = '[lifecycle]\nsurvivors = "never"\n'
+        (fleet.bot_folder / "shardctl.toml").write_text(settings)
         fleet.start("main.py")
         yield fleet
 

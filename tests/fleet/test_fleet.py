@@ -35,6 +35,9 @@ def fleet(tmp_path: Path) -> Iterator[Fleet]:
 def standing(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Fleet]:
     """4 shards on 2 nodes, shared by tests that change nothing or wait until all is well."""
     with Fleet(tmp_path_factory.mktemp("standing"), "standing") as fleet:
+        # A node that is killed here has its shards again with its next process.
+        settings = '[lifecycle]\nsurvivors = "never"\n'
+        (fleet.bot_folder / "shardctl.toml").write_text(settings)
         fleet.start()
         yield fleet
 

@@ -197,7 +197,7 @@ class Fleet:
     def respawn(self, shard: int) -> None:
         """``shardctl respawn``: its node ends in order, and is started again."""
         self.world.note(f"respawn shard {shard}")
-        self.operator.ask(RESPAWN, RespawnRequest((shard,)))
+        self.operator.ask(RESPAWN, RespawnRequest((shard,), in_sequence=True))
 
     # --- peers
 
