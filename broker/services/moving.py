@@ -79,7 +79,9 @@ class Moving:
         for early in list(self._early):
             operation, step, due_at = early
             source, target = self._fleet.nodes.get(step.node), self._fleet.nodes.get(step.target)
-            if source is None or target is None or target.state in DOWN or now >= due_at:
+            # A target that has ended is not started again as long as this step decides over it.
+            ended = target is None or target.state in DOWN | {NodeState.BACKOFF}
+            if source is None or target is None or ended or now >= due_at:
                 self._early.remove(early)
                 reason = f"node {step.target} is not up"
                 effects += self._give_up(operation, step, OpState.FAILED, reason)

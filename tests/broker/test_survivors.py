@@ -9,6 +9,7 @@ import pytest
 
 from broker.core.limits import LifecycleLimits
 from broker.core.operation import OpState
+from broker.services.survivors import ADOPT
 from shard_node.wire import topics
 from shard_node.wire.operations import MoveRequest
 from store.records import OperationRecord
@@ -110,7 +111,9 @@ def test_the_survivor_dies_too() -> None:
     assert holders(sim) == {0: "a", 1: "a", 2: "b", 3: "b", 4: "c", 5: "c"}
 
 
-@pytest.mark.parametrize("after_s", [0.0, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 2.0, 11.0, 11.2])
+@pytest.mark.parametrize(
+    "after_s", [0.0, 0.001, 0.002, 0.003, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 2.0, 11.0, 11.2]
+)
 def test_whenever_a_broker_or_the_survivor_dies_each_shard_gets_its_holder(after_s: float) -> None:
     for victim in ("broker", "survivor", "both"):
         sim = started(shards=6, nodes=3)
@@ -125,8 +128,23 @@ def test_whenever_a_broker_or_the_survivor_dies_each_shard_gets_its_holder(after
             sim.kill_broker()
             sim.run(0.5, lambda: False)
             sim.start_broker()
+        assert sim.run(60, sim.all_ready), victim
         sim.run(60, lambda: False)
         sim.check("unregistered", "old_epoch", "shard")
+
+
+def test_a_survivor_that_died_while_no_broker_was_there_is_started_again() -> None:
+    sim = started(shards=6, nodes=3)
+    sim.node("a").exit(None, 9)
+    assert sim.run(1, lambda: bool(operations(sim, ADOPT)))
+    taker = operations(sim, ADOPT)[0].steps[0].target
+    sim.kill_broker()
+    sim.node(taker).exit(None, 9)
+    sim.run(0.5, lambda: False)
+    sim.start_broker()
+    assert sim.run(20, sim.all_ready)
+    sim.run(60, lambda: False)
+    sim.check("unregistered", "old_epoch", "shard")
 
 
 def test_a_return_that_cannot_be_is_tried_again() -> None:

@@ -111,6 +111,7 @@ def gaps(found: dict[str, Any]) -> list[float]:
     return [one["gap_ms"] for one in told]
 
 
+@in_soak
 def test_shards_move_and_nodes_come_and_go_under_load(fleet: Fleet) -> None:
     before = {node["id"]: node["pid"] for node in fleet.status()["nodes"]}
     load = fleet.load(10, 6, events_per_s=60)

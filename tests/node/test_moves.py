@@ -198,7 +198,9 @@ def test_a_successor_takes_both_shards_by_resume(rig: Rig) -> None:
     assert rig.spent() == (2, 2, 0)
 
 
-@pytest.mark.parametrize("when", [pytest.param("armed", marks=in_soak), "held"])
+@pytest.mark.parametrize(
+    "when", [pytest.param("armed", marks=in_soak), pytest.param("held", marks=in_soak)]
+)
 def test_what_a_dead_successor_has_comes_back(rig: Rig, when: str) -> None:
     with rig.start("a#7") as old:
         rig.ready("a#7")

@@ -394,6 +394,6 @@ def test_a_planted_fault_is_found(monkeypatch: pytest.MonkeyPatch, fault: str) -
     monkeypatch.setattr(place, name, wrong)
     if wrong is all_goes:
         monkeypatch.setattr("tests.state.test_sweeping.goes", wrong)
-    found = settings(settings_of(200), phases=(Phase.generate,))
+    found = settings(settings_of(200), phases=(Phase.generate,), derandomize=True)
     with pytest.raises((AssertionError, KeyError)):
         run_state_machine_as_test(AnySweeping, settings=found)
