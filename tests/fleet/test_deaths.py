@@ -64,6 +64,7 @@ def test_a_stopped_process_is_killed_at_its_hang_time_and_replaced(fleet: Fleet)
     assert fleet.status()["nodes"][1]["pid"] == before[1]["pid"]
 
 
+@pytest.mark.skipif(not os.environ.get("SHARDCTL_HEARING"), reason="runs in make soak")
 def test_a_deaf_shard_is_named_counted_and_cured_within_30_s(fleet: Fleet) -> None:
     fleet.load(0, 90, events_per_s=40)
     time.sleep(12)  # what is learned is a rate, over real time

@@ -98,6 +98,7 @@ missing.ASK_EVERY_S = 2.0
 """The same on a scale of seconds instead of hours."""
 
 
+@pytest.mark.skipif(not WHOLE, reason="runs in make soak")
 @pytest.mark.slow
 def test_a_partly_deaf_shard_resumes_where_others_get_the_type(
     info: dict[str, Any], broker: FakeBroker, tmp_path: Path
@@ -113,6 +114,7 @@ def test_a_partly_deaf_shard_resumes_where_others_get_the_type(
         assert call(info, "/audit")["identifies"] == 2
 
 
+@pytest.mark.skipif(not WHOLE, reason="runs in make soak")
 @pytest.mark.slow
 def test_a_type_that_ends_for_everybody_is_only_said(
     info: dict[str, Any], broker: FakeBroker, tmp_path: Path

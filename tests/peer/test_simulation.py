@@ -18,7 +18,7 @@ import pytest
 from tests.support.plane_sim import plants
 from tests.support.plane_sim.scenario import Failed, Fleet, played
 
-SEEDS = int(os.environ.get("SHARDCTL_SEEDS", "600"))
+SEEDS = int(os.environ.get("SHARDCTL_SEEDS", "300"))
 GROUP = 100
 LARGE = max(1, SEEDS // 600)
 PLANT_SEEDS = 60
