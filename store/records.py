@@ -93,7 +93,9 @@ class LeaseRecord(Record, frozen=True):
 class StepRecord(Record, frozen=True):
     """One process's part of an operation. ``target``: the node that gets the shards, which
     is ``node`` itself where it is replaced; the epochs are those of the two processes.
-    ``flipped``: the shards are the target's; ``undone``: it was cancelled and goes back."""
+    ``flipped``: the shards are the target's; ``undone``: it was cancelled and goes back.
+    ``told``: what was said of shards, (shard, milliseconds without handling, whether it had to
+    IDENTIFY)."""
 
     node: str
     shards: tuple[int, ...]
@@ -105,6 +107,7 @@ class StepRecord(Record, frozen=True):
     reason: str = ""
     flipped: bool = False
     undone: bool = False
+    told: tuple[tuple[int, float, bool], ...] = ()
 
 
 class OperationRecord(Record, frozen=True):

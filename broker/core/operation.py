@@ -59,8 +59,8 @@ class Progress:
 @dataclass(slots=True)
 class Step:
     """One process's part. ``flipped``: the shards are the target's by the records; ``undone``:
-    it was cancelled and goes back, which a new broker has to know. What is not kept: the
-    ``progress`` of each shard, the last lines (``tail``) of a process that failed."""
+    it was cancelled and goes back, which a new broker has to know. What is not kept: the phases
+    in ``progress``, the last lines (``tail``) of a process that failed."""
 
     node: str
     shards: tuple[int, ...]

@@ -174,6 +174,7 @@ class Lifecycle:
         asked, given_up = node.stop_asked, node.given_up
         clean = asked or event.code == 0
         decided = self._is_decided(node)
+        self._fleet.counts["shard_dead"] += 0 if clean else len(node.rows)
         _end_shards(node, ShardEvent.ENDED if clean and not decided else ShardEvent.DIED)
         self._fleet.table.leave(node.name, event.epoch)
         node.epoch = node.pid = 0

@@ -6,7 +6,7 @@ import math
 from typing import Any, Final
 
 from broker.core.events import Exited
-from broker.core.operation import Book, Operation, OpState, Step
+from broker.core.operation import Book, Operation, OpState, Progress, Step
 from store.records import OperationRecord, StepRecord
 
 PAGE: Final = 16
@@ -55,6 +55,7 @@ def kept(operation: Operation, boot_id: str) -> OperationRecord:
             step.reason,
             step.flipped,
             step.undone,
+            _told(step),
         )
         for step in operation.steps
     )
@@ -75,6 +76,14 @@ def kept(operation: Operation, boot_id: str) -> OperationRecord:
     )
 
 
+def _told(step: Step) -> tuple[tuple[int, float, bool], ...]:
+    return tuple(
+        (shard, one.gap_ms, one.identified)
+        for shard, one in step.progress.items()
+        if one.gap_ms >= 0 or one.identified
+    )
+
+
 def restored(record: OperationRecord) -> Operation:
     """As it was kept."""
     args = dict(record.args)
@@ -91,6 +100,7 @@ def restored(record: OperationRecord) -> Operation:
             step.reason,
             step.flipped,
             step.undone,
+            {shard: Progress(gap_ms=gap, identified=again) for shard, gap, again in step.told},
         )
         for step in record.steps
     ]

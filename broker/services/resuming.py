@@ -35,7 +35,7 @@ class Resuming:
         if not self._fleet.concerns(name, epoch, body.shard):
             self._fleet.reject("shard")
             return []
-        how = "resumed" if body.resumed else "identified_again"
+        how = "resumed_cold" if body.resumed else "identified_again"
         self._fleet.counts[f"shard_{how}"] += 1
         count = len(body.interrupted) + max(0, body.more)
         if not count:

@@ -10,11 +10,12 @@ from shardctl.cli.report import Report, span
 LINES_MAX: Final = 8
 SUCCESSOR: Final = "successor"
 COUNTS: Final = {
+    "shard_dead": "died with their process",
     "shard_hung": "hung",
     "shard_zombie": "zombie",
     "shard_deaf": "deaf",
     "shard_partly_deaf": "partly deaf",
-    "shard_resumed": "resumed from a journal",
+    "shard_resumed_cold": "resumed from a journal",
     "shard_identified_again": "identified in spite of a journal",
     "handlers_interrupted": "handlers interrupted",
     "transfers_done": "hand-overs done",

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from broker.core.operation import KEPT_MAX, Book, Operation, OpState, Step
+from broker.core.operation import KEPT_MAX, Book, Operation, OpState, Progress, Step
 from broker.services.oprecords import kept, restored
+from shard_node.wire.handover import Phase
 from store.records import OperationRecord, read_record, value_of
 
 
@@ -90,10 +91,16 @@ def test_an_operation_comes_back_from_its_record() -> None:
     operation.steps[1] = Step(
         "b", (2, 3), OpState.RUNNING, 5, 6, "c", 9, "why", flipped=True, undone=True
     )
+    operation.steps[0].progress = {
+        0: Progress(Phase.ARMED, 27.5, identified=True),
+        1: Progress(Phase.ARMED),
+    }
     record = kept(operation, "boot")
     read = read_record(b"operation/op-1", value_of(record))
     assert isinstance(read, OperationRecord)
-    assert restored(read) == operation
+    again = restored(read)
+    assert again == operation
+    assert again.steps[0].progress == {0: Progress(gap_ms=27.5, identified=True)}
 
 
 def test_a_new_broker_counts_on_and_keeps_the_claims() -> None:

@@ -269,7 +269,7 @@ def test_a_killed_node_resumes_and_names_what_it_left(judged: Judged) -> None:
     assert (audit["identifies"], audit["resumes"], audit["resumes_failed"]) == (SHARDS, SHARDS, 0)
     assert audit["answered_twice"] == 0
     assert audit["answered_never"] <= named
-    assert counts["shard_resumed"] == SHARDS
+    assert counts["shard_resumed_cold"] == counts["shard_dead"] == SHARDS
     no_false_news(judged, 4)
 
 
