@@ -21,7 +21,7 @@ from broker.core.limits import LifecycleLimits
 from broker.core.rules import NOBODY, POOL, Rule
 from broker.core.settings import Settings
 from broker.errors import ByHand, ConfigError
-from broker.ports import journals
+from shard_node.journal import found
 from shard_node.wire.identity import application_key, is_node_name
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import ROUTES_MAX, SHARDS_MAX, TOPIC_MAX_CHARS
@@ -134,7 +134,7 @@ class Config:
         record = self.record
         boot_id = _boot_id()
         application = application_key(self.api_base, self.token)
-        folder = self.data_dir / journals.FOLDER
+        folder = self.data_dir / found.FOLDER
         return Settings(
             fleet=record.fleet,
             application=application,
@@ -154,7 +154,7 @@ class Config:
             incarnation=max(1, int(time.time())),
             memory=available_bytes,
             journals=partial(
-                journals.resumable, folder, boot_id, application, record.lifecycle.resume_max_s
+                found.resumable, folder, boot_id, application, record.lifecycle.resume_max_s
             ),
         )
 

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
-import math
 import urllib.error
 import urllib.request
+from collections import Counter
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import click
 
+from shard_node.journal import found
+from shard_node.shared.clock import this_boot
+from shard_node.wire.identity import application_key
+from shard_node.wire.lifecycle import RESUME_MAX_S
 from shard_node.wire.sizing import node_count
 from shardctl import __version__
 from shardctl.cli.report import counted, span
@@ -35,18 +41,31 @@ class Gateway(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """``seconds`` is (ceil(shards / keys) - 1) times the window of a key."""
+    """``resumed``: shards whose journal has a session, which cost no session start; the others
+    are ``starts``. ``seconds``: the windows between those of the fullest key."""
 
     shards: int
     nodes: int
     keys: int
     seconds: float
     gateway: Gateway
+    resumed: int = 0
+
+    @property
+    def starts(self) -> int:
+        """IDENTIFYs that the start needs, if no RESUME is refused."""
+        return self.shards - self.resumed
 
 
-def make_plan(record: Record, gateway: Gateway) -> Plan:
-    """Shards, nodes, keys and time of this record. Pure."""
-    shards = gateway.recommended if record.shards == "auto" else int(record.shards)
+def make_plan(
+    record: Record, gateway: Gateway, journals: Mapping[int, Collection[int]] | None = None
+) -> Plan:
+    """Shards, nodes, keys and time of this record, with ``journals``: by shard count, the shards
+    that have a session. An automatic count stays what it was while sessions are left. Pure."""
+    journals = journals or {}
+    kept = max(journals, key=lambda count: len(journals[count]), default=gateway.recommended)
+    shards = kept if record.shards == "auto" else int(record.shards)
+    resumed = frozenset(journals.get(shards, ()))
     nodes = node_count(
         shards,
         asked=None if record.nodes == "auto" else int(record.nodes),
@@ -54,9 +73,9 @@ def make_plan(record: Record, gateway: Gateway) -> Plan:
         sandbox=record.sandbox is not None,
     )
     keys = min(gateway.max_concurrency, shards)
-    rounds = math.ceil(shards / gateway.max_concurrency)
-    seconds = (rounds - 1) * record.identify_window_s
-    return Plan(shards, nodes, keys, seconds, gateway)
+    of_key = Counter(s % gateway.max_concurrency for s in range(shards) if s not in resumed)
+    seconds = max(0, max(of_key.values(), default=0) - 1) * record.identify_window_s
+    return Plan(shards, nodes, keys, seconds, gateway, len(resumed))
 
 
 def print_plan(record: Record, secrets: dict[str, str]) -> None:
@@ -65,12 +84,12 @@ def print_plan(record: Record, secrets: dict[str, str]) -> None:
         gateway = _of_sandbox(record.sandbox)
     else:
         gateway = ask_gateway(record.api_base, secrets[TOKEN_VARIABLE])
-    plan = make_plan(record, gateway)
+    plan = make_plan(record, gateway, _journals(record, secrets))
     for name, value in _rows(record, plan):
         click.echo(f"{name:<10}{value}")
-    if plan.shards > gateway.remaining:
+    if plan.starts > gateway.remaining:
         click.echo(
-            f"warning: needs {plan.shards} session starts, {gateway.remaining} remain "
+            f"warning: needs {plan.starts} session starts, {gateway.remaining} remain "
             f"(reset in {span(gateway.reset_after_s)}); `start` would refuse",
             err=True,
         )
@@ -86,12 +105,28 @@ def _rows(record: Record, plan: Plan) -> list[tuple[str, str]]:
         ("shards", f"{plan.shards} (recommended: {gateway.recommended})"),
         ("nodes", _nodes(record, plan)),
         ("keys", f"{plan.keys} at a time (max_concurrency {gateway.max_concurrency})"),
-        ("budget", f"needs {counted(plan.shards, 'session start')}, {gateway.remaining} remain"),
+        *([("resumed", _resumed(plan))] if plan.resumed else []),
+        ("budget", f"needs {counted(plan.starts, 'session start')}, {gateway.remaining} remain"),
         ("time", f"{span(plan.seconds)} at least"),
         ("data", record.data_dir),
         *(("route", in_words(rule)) for rule in record.routes[:ROUTES_SHOWN_MAX]),
         *([("", f"and {more} more rules")] if more > 0 else []),
     ]
+
+
+def _resumed(plan: Plan) -> str:
+    rest = f"; the other {plan.starts} IDENTIFY" if plan.starts else ""
+    return f"{counted(plan.resumed, 'shard')} by their journals{rest}"
+
+
+def _journals(record: Record, secrets: Mapping[str, str]) -> dict[int, frozenset[int]]:
+    """What the last run of this fleet left. A sandbox of our own forgets at its end."""
+    if record.sandbox is not None:
+        return {}
+    key = application_key(record.api_base, secrets[TOKEN_VARIABLE])
+    max_age_s = float(record.lifecycle.get("resume_max_s", RESUME_MAX_S))
+    folder = Path(record.data_dir) / found.FOLDER
+    return found.resumable(folder, this_boot(), key, max_age_s)
 
 
 def _nodes(record: Record, plan: Plan) -> str:

@@ -33,8 +33,22 @@ ALLOWED: dict[str, set[str]] = {
         "store.records",
     },
     "broker": {"broker", "shard_node.wire", "shard_node.state", "store", "msgspec"},
-    # Looks which journals of nodes can be resumed.
-    "broker.ports.journals": {"broker", "shard_node.journal", "msgspec"},
+    # Look which journals of nodes can be resumed.
+    "broker.config": {
+        "broker",
+        "shard_node.wire",
+        "shard_node.state",
+        "shard_node.journal.found",
+        "store",
+        "msgspec",
+    },
+    "shardctl.cli.plan": {
+        "shardctl",
+        "shard_node.wire",
+        "shard_node.journal.found",
+        "shard_node.shared.clock",
+        "click",
+    },
     "shardctl.supervisor": {"shardctl.supervisor", "shardctl.launch", "shardctl.paths"},
     "shardctl.cli.sandbox": {"shardctl", "shard_node.sandbox", "click", "rich"},
     # Asks as a program of a bot's author does.

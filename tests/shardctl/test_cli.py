@@ -13,10 +13,18 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from shard_node.journal.found import FOLDER
+from shard_node.journal.place import Place
+from shard_node.journal.records import Head
+from shard_node.journal.story import Story
+from shard_node.journal.writer import ShardJournal
+from shard_node.shared.clock import this_boot
+from shard_node.wire.identity import application_key
 from shardctl.cli import COMMANDS, cli
-from shardctl.cli.plan import Gateway, make_plan
+from shardctl.cli.plan import Gateway, make_plan, print_plan
 from shardctl.errors import ShardctlError
 from shardctl.launch import Bot, Record, Sandbox
+from tests.support.journals import StillLoop, session
 
 
 @pytest.fixture
@@ -248,8 +256,36 @@ def test_the_plan_of_a_real_fleet() -> None:
     assert (plan.shards, plan.nodes, plan.keys, plan.seconds) == (48, 3, 16, 10.0)
     small = make_plan(record, Gateway(1, 1, 1000, 900, 0.0))
     assert (small.shards, small.nodes, small.keys, small.seconds) == (1, 1, 1, 0.0)
+    some = make_plan(record, Gateway(48, 16, 1000, 900, 0.0), {48: set(range(40)), 8: {1}})
+    assert (some.shards, some.resumed, some.starts, some.seconds) == (48, 40, 8, 0.0)
+    # Shards 0 and 16 have the same key.
+    two = make_plan(record, Gateway(48, 16, 1000, 900, 0.0), {48: set(range(48)) - {0, 16}})
+    assert (two.starts, two.seconds) == (2, 5.0)
+    grown = make_plan(record, Gateway(50, 16, 1000, 900, 0.0), {48: {1}})
+    assert (grown.shards, grown.resumed) == (48, 1)
     on_sandbox = Record("f", "e", "d", "r", Bot("/b", "main.py"), sandbox=Sandbox())
     assert make_plan(on_sandbox, Gateway(4, 1, 1000, 900, 0.0)).nodes == 2
+
+
+def test_the_plan_counts_what_the_last_run_left(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A journal on disk, of this boot and this token; one shard is over the budget."""
+    base, token = "http://127.0.0.1:9/api/v10", "a-token"
+    monkeypatch.setattr("shardctl.cli.plan.ask_gateway", lambda *_: Gateway(4, 1, 1000, 2, 0.0))
+    record = Record("f", "e", str(tmp_path), "r", Bot("/b", "main.py"), nodes_max=3, api_base=base)
+    place = Place(tmp_path / FOLDER, 4, this_boot() or "", application_key(base, token))
+    head = Head(place.boot_id, place.application, 4, 1, "a", 1, os.getpid(), 0, 0.0)
+    journal = ShardJournal(place.next_segment(1, "a", 1), head, Story(), StillLoop())
+    journal.session(0, session())
+    journal.close()
+    print_plan(record, {"DISCORD_TOKEN": token})
+    printed = capsys.readouterr()
+    assert "resumed   1 shard by their journals; the other 3 IDENTIFY\n" in printed.out
+    assert "needs 3 session starts, 2 remain" in printed.out
+    assert "needs 3 session starts, 2 remain" in printed.err
+    print_plan(record, {"DISCORD_TOKEN": "another"})
+    assert "resumed" not in capsys.readouterr().out
 
 
 @pytest.mark.slow

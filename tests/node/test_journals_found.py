@@ -1,4 +1,4 @@
-"""Which shards can RESUME, as a broker sees it in the journals of nodes, from outside."""
+"""Which shards can RESUME, as a broker and a dry run see it in journals, from outside."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from broker.ports.journals import resumable
+from shard_node.journal.found import resumable
 from shard_node.journal.place import Place
 from tests.support.journals import (
     APPLICATION,
