@@ -203,6 +203,8 @@ class ShardJournal:
                 self.flush()
                 return True
         self.flush()
+        if self._segment is None or self._segment.pending:
+            return False  # the copies are in memory alone: what they were made of stays
         self._unlink_dead()
         return self._cleaner.wanted(self._segments())
 

@@ -15,6 +15,7 @@ import pytest
 from shard_node.journal import writer
 from shard_node.journal.cleaning import DEAD_MAX_BYTES
 from shard_node.journal.place import Place
+from shard_node.journal.segment import Segment
 from tests.support.journals import (
     SHARD,
     StillLoop,
@@ -178,3 +179,35 @@ def test_who_releases_on_a_full_disk_leaves_no_journal(tmp_path: Path) -> None:
         assert place.segments(SHARD) == []
         assert journal.broken
         place.close()
+
+
+def test_what_was_copied_stays_until_the_copies_are_in_the_file(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk fills up while a segment is cleaned, and the process is killed then."""
+    journal = begun(place)
+    journal.session(1, session())
+    guilds = range(100, 104)
+    for seq, guild in enumerate(guilds, 2):
+        guild_create(journal, seq, guild, name="n" * 2000)
+    raw = {"id": "5", "guild_id": "100", "type": 0, "name": "x", "topic": "t" * 60_000}
+    for seq in range(10, 600):
+        journal.event(seq, "CHANNEL_CREATE", text("CHANNEL_CREATE", seq, raw), 100)
+        journal.flush()
+    assert len(place.segments(SHARD)) > 2
+
+    def full(self: Segment, _data: object) -> int:
+        self.why = "No space left on device"
+        return 0
+
+    with monkeypatch.context() as disk:
+        disk.setattr(Segment, "_write", full)
+        journal.clean(10.0)
+        assert sorted(read(place).story.guilds) == list(guilds)
+    before = place.segments(SHARD)[0]
+    assert journal._segment is not None
+    assert journal._segment.retry()
+    journal.clean(10.0)
+    assert before not in place.segments(SHARD)
+    assert sorted(read(place).story.guilds) == list(guilds)
+    journal.close()
