@@ -209,7 +209,7 @@ def _lingering(node: Node, op: str, due_at: float) -> Proc:
     )
 
 
-def _nobody(_shard: int) -> None:
+def _nobody(_shard: int, *_nodes: str) -> None:
     return None
 
 
@@ -245,8 +245,8 @@ class Fleet:
     permit_waiter: Callable[[int], tuple[str, int] | None] = _nobody
     """The process that waits for a permit for a shard."""
     adopts: Callable[[Node, float, float], bool] = lambda _node, _at, _now: False
-    conflict: Callable[[int], ErrorBody | None] = _nobody
-    """Why nobody else may touch a shard: an operation that has it."""
+    conflict: Callable[..., ErrorBody | None] = _nobody
+    """Why nobody else may touch a shard, and nodes named after it: an operation has them."""
     shared: SharedState = field(default_factory=SharedState)
     resumable: set[int] = field(default_factory=set)
     """The shards whose journal has a session: they start without an IDENTIFY."""

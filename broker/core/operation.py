@@ -14,6 +14,8 @@ from typing import Any, Final
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.handover import Phase
 
+OPEN_MAX: Final = 64
+"""Operations that run or wait at a time."""
 KEPT_MAX: Final = 64
 """Operations that have ended, of which anybody may still ask."""
 DOING: Final = {
@@ -75,6 +77,8 @@ class Step:
     progress: dict[int, Progress] = field(default_factory=dict, compare=False)
     tail: tuple[str, ...] = field(default=(), compare=False)
     voice: int = field(default=0, compare=False)
+    begins_by: float | None = field(default=None, compare=False)
+    """Its turn has come; so long it waits for a process that has not reported yet."""
 
     @property
     def over(self) -> bool:
@@ -239,6 +243,23 @@ class Book:
                 "E_CONFLICT", f"{text} by {operation.id}", hint, True, {"op": operation.id}
             )
         return None
+
+    def problem(self, wanted: Operation, *, queue: bool) -> ErrorBody | None:
+        """Why an operation does not begin; with ``queue`` it may wait behind others."""
+        if not wanted.steps:
+            return ErrorBody("E_BAD_REQUEST", "there is nothing to be done")
+        if queue:
+            return self._full()
+        return self.conflict(wanted.claims(), wanted.nodes())
+
+    def _full(self) -> ErrorBody | None:
+        open_ones = [operation for operation in self._operations.values() if not operation.over]
+        if len(open_ones) < OPEN_MAX:
+            return None
+        first = open_ones[0].id
+        text = f"{len(open_ones)} operations run or wait already, {OPEN_MAX} at most"
+        hint = f"wait for the first: shardctl wait {first}, or: shardctl operations cancel OP"
+        return ErrorBody("E_BUSY", text, hint, True, {"op": first})
 
     def add(self, kind: str, steps: list[Step], args: dict[str, Any], started_ms: int) -> Operation:
         """A new one, which waits."""

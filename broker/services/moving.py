@@ -37,7 +37,10 @@ class Moving:
         plan = {"shard": body.shard, "from": holder.name, "to": body.node}
         reply = OpReply("", plan)
         if body.dry_run:
-            return [Reply(ref, reply)]
+            conflict = (
+                None if body.queue else self._fleet.conflict(body.shard, holder.name, body.node)
+            )
+            return [Reply(ref, reply) if conflict is None else Refuse(ref, conflict)]
         step = Step(holder.name, (body.shard,), target=body.node)
         return [Emit(OperationWanted("move", (step,), {}, ref, reply, queue=body.queue))]
 

@@ -62,7 +62,7 @@ class Operations:
         self._respawns = Respawns(fleet, self._transfers)
         self._moving = Moving(fleet, self._transfers)
         self._scaling = Scaling(fleet, durable, self._transfers, self._moving)
-        fleet.conflict = lambda shard: self._book.conflict([shard])
+        fleet.conflict = lambda shard, *nodes: self._book.conflict([shard], nodes)
         self._boots = {record.id: record.boot_id for record in durable.operations.values()}
         self._pending: dict[str, tuple[Ref | None, Body]] = {}
         """Replies that wait until their operation is durable."""
@@ -170,14 +170,9 @@ class Operations:
 
     def _wanted(self, event: OperationWanted, now: float) -> Effects:
         steps = [_own(step) for step in event.steps]
-        wanted = Operation(0, event.kind, steps)
-        conflict = self._book.conflict(wanted.claims(), wanted.nodes())
-        if not steps:
-            conflict = ErrorBody("E_BAD_REQUEST", "there is nothing to be done")
-        elif event.queue:
-            conflict = None
-        if conflict is not None:
-            return self._refuse(event, conflict)
+        problem = self._book.problem(Operation(0, event.kind, steps), queue=event.queue)
+        if problem is not None:
+            return self._refuse(event, problem)
         started_ms = self._fleet.shared.clock.at_ms(now)
         operation = self._book.add(event.kind, steps, dict(event.args), started_ms)
         operation.max_unavailable = max(1, event.max_unavailable)
@@ -220,7 +215,9 @@ class Operations:
 
     def _settle(self, now: float) -> Effects:
         """Steps that have ended are booked, and those begin whose turn it is, until nothing
-        more follows."""
+        more follows. A new broker knows no process before its supervisor has named them."""
+        if not self._greeted:
+            return []
         effects: Effects = []
         changed: dict[str, Operation] = {}
         if self._looked_at == now:
@@ -255,6 +252,8 @@ class Operations:
         effects: Effects = []
         for operation in self._book:
             for step in operation.due_steps():
+                if operation.kind == RESPAWN and self._respawns.waits(operation, step, now):
+                    continue
                 step.state = OpState.RUNNING
                 changed[operation.id] = operation
                 effects += self._of(operation).begin(operation, step, now)

@@ -30,6 +30,8 @@ IN_SEQUENCE: Final = "in_sequence"
 """In an operation's args: the nodes whose old process ends first."""
 MIB: Final = 1 << 20
 EXISTING_SHOWN_MAX: Final = 64
+_COMES: Final = frozenset({NodeState.STORING, NodeState.SPAWNING, NodeState.STARTING, NodeState.UP})
+"""A process of the node is there, or will be, and may have something to hand over."""
 
 
 @dataclass(slots=True)
@@ -134,7 +136,8 @@ class Respawns:
 
     def _conflict(self, nodes: list[Node]) -> ErrorBody | None:
         """Why it would be refused, before anybody is told that it begins."""
-        found = map(self._fleet.conflict, chain.from_iterable(node.shards for node in nodes))
+        conflict = self._fleet.conflict
+        found = (conflict(shard, node.name) for node in nodes for shard in node.shards)
         return next((error for error in found if error is not None), None)
 
     def _plan(self, body: RespawnRequest, nodes: list[Node]) -> dict[str, Any]:
@@ -181,6 +184,18 @@ class Respawns:
 
     # --- steps
 
+    def waits(self, operation: Operation, step: Step, now: float) -> bool:
+        """Whether a step that is planned with two processes begins later: the old one has not
+        reported yet, to a new broker perhaps, and can hand over once it has."""
+        node = self._fleet.nodes.get(step.node)
+        if node is None or step.node in operation.args.get(IN_SEQUENCE, ()):
+            return False
+        if node.state not in _COMES or (node.state is NodeState.UP and node.reported):
+            return False
+        if step.begins_by is None:
+            step.begins_by = now + self._limits.ready_max_s
+        return now < step.begins_by
+
     def begin(self, operation: Operation, step: Step, now: float) -> Effects:
         """A step's turn has come."""
         node = self._fleet.nodes[step.node]
@@ -206,6 +221,9 @@ class Respawns:
                 return self._transfers.start(operation, step, now)
             # The broker before this one died before it could ask for the successor; or that one
             # died too, and another one is tried.
+            if self.waits(operation, step, now):
+                step.state = OpState.WAITING
+                return []
             return self.begin(operation, step, now)
         drain_s = self._fleet.settings.drain_s + STOP_GRACE_S
         voice_s = float(operation.args.get("drain_voice_s", 0.0))

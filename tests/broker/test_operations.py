@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import pytest
 
-from broker.core.operation import OpState
+from broker.core.operation import OPEN_MAX, OpState
 from broker.core.states import NodeState
 from shard_node.wire import topics
 from shard_node.wire.bodies import ErrorBody, RespawnReply, RespawnRequest, ShardState
@@ -248,6 +248,72 @@ def test_a_second_operation_on_a_shard_is_refused_or_waits() -> None:
     assert sim.broker.fleet.nodes["b"].shards == (1, 2, 3)
     listed = sim.ask(topics.OPS, OpsRequest())
     assert [one["op"] for one in listed["operations"]] == [third, second, first]
+
+
+def test_a_dry_run_tells_who_has_the_shard_or_the_node() -> None:
+    sim = HandoverSim().started()
+    first = begun(sim, MoveRequest(1, "b"))
+    for body, text in (
+        (MoveRequest(1, "b", dry_run=True), f"shard 1 is being moved by {first}"),
+        (MoveRequest(2, "a", dry_run=True), f"node b is in use by {first}"),
+    ):
+        error = sim.ask(topics.MOVE, body)
+        assert isinstance(error, ErrorBody), error
+        assert (error.code, error.message) == ("E_CONFLICT", text)
+    error = sim.ask(topics.RESPAWN, Respawn((2,), dry_run=True))
+    assert isinstance(error, ErrorBody), error
+    assert error.message == f"node b is in use by {first}"
+    waits = sim.ask(topics.MOVE, MoveRequest(1, "b", dry_run=True, queue=True))
+    assert waits == OpReply("", {"shard": 1, "from": "a", "to": "b"})
+
+
+def test_so_many_wait_and_no_more() -> None:
+    sim = HandoverSim().started()
+    first = begun(sim, Respawn((1,)))
+    for _ in range(OPEN_MAX - 1):
+        last = begun(sim, Respawn((1,), queue=True))
+    error = sim.ask(topics.RESPAWN, Respawn((1,), queue=True))
+    assert isinstance(error, ErrorBody), error
+    assert error.code == "E_BUSY"
+    assert error.message == f"{OPEN_MAX} operations run or wait already, {OPEN_MAX} at most"
+    assert error.details == {"op": first}
+    sim.ask(topics.OP_CANCEL, OpRequest(last))
+    begun(sim, Respawn((1,), queue=True))
+
+
+@pytest.mark.parametrize("away_s", [0.0, 0.3, 2.0])
+@pytest.mark.parametrize("after_s", [0.0, 0.01, 0.03, 0.1, 0.2, 0.4, 0.8])
+def test_a_new_broker_goes_on_with_two_processes(after_s: float, away_s: float) -> None:
+    """A process that has not reported to it yet can hand over all the same, once it has."""
+    sim = HandoverSim().started()
+    first, second = begun(sim, Respawn((1,))), begun(sim, Respawn((2,), queue=True))
+    sim.run(after_s)
+    sim.kill_broker()
+    sim.run(away_s)
+    sim.start_broker()
+    for op in (first, second):
+        record = sim.wait(op)
+        assert (record.state, record.args["in_sequence"]) == ("done", [])
+    sim.check()
+    assert sim.nodes["a", 1].alive
+    assert sim.nodes["b", 1].alive
+
+
+@pytest.mark.parametrize("beats", [True, False])
+def test_who_never_reports_to_the_new_broker_is_not_waited_for_without_end(beats: bool) -> None:
+    sim = HandoverSim().started()
+    op = begun(sim, Respawn((1,)))
+    sim.kill_broker()
+    node = sim.nodes["a", 1]
+    node.register = lambda: None  # type: ignore[method-assign]
+    if not beats:
+        node.beat = lambda: None  # type: ignore[method-assign]
+    sim.start_broker()
+    record = sim.wait(op, 1500.0)
+    assert record.state == "done"
+    assert record.args["in_sequence"] == ["a"]
+    assert not node.alive
+    sim.check("old_epoch", "shard")
 
 
 def test_the_last_ones_are_kept_and_shown_by_pages() -> None:
