@@ -25,7 +25,7 @@ soak: $(STAMP)
 		tests/fleet/test_bank.py tests/store/test_records_survival.py \
 		tests/store/test_state_faults.py tests/peer/test_simulation.py tests/node/test_listening.py \
 		tests/fleet/test_deaths.py tests/fleet/test_wall_clock_survival.py \
-		tests/node/test_moves.py tests/fleet/test_respawn.py tests/fleet/test_moves.py \
+		tests/node/test_moves.py tests/node/test_cold_resume.py tests/fleet/test_respawn.py tests/fleet/test_moves.py \
 		tests/fleet/test_buttons.py tests/broker/test_scaling.py \
 		tests/fleet/test_lifecycle_soak.py \
 		tests/fleet/test_chaos.py::test_a_broker_killed_under_load_loses_nothing_and_repeats_nothing

@@ -139,6 +139,7 @@ class ShardTable:
         sequence: Mapping[int, int],
         events_per_s: Mapping[int, float] = NOTHING,
         voice: Mapping[int, int] = NOTHING,
+        flaws: Mapping[int, str] = NOTHING,
     ) -> tuple[ShardReport, ...]:
         """The shards as a heartbeat carries them; what is not known counts as nothing."""
         return tuple(
@@ -152,6 +153,7 @@ class ShardTable:
                 entry.op,
                 events_per_s=round(events_per_s.get(shard, 0.0), 2),
                 voice=voice.get(shard, 0),
+                flaw=flaws.get(shard, ""),
             )
             for shard, entry in self._shards.items()
         )

@@ -9,7 +9,8 @@ from itertools import chain
 from typing import Any
 
 from broker.core.balance import Load, Move
-from broker.core.fleet import Fleet, Node, ShardRow
+from broker.core.fleet import Fleet, Node
+from broker.core.shardrow import ShardRow
 from broker.core.states import NodeState
 from shard_node.wire.bodies import ShardState
 from shard_node.wire.handover import NO_JOURNAL

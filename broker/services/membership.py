@@ -9,10 +9,11 @@ import msgspec
 from broker.core import beside
 from broker.core.effects import Effects, Emit, Log, Publish, Refuse, Reply
 from broker.core.events import Asked, Event, Exited, Hung, NodeRegistered, SupervisorHello
-from broker.core.fleet import Fleet, FleetState, Node, ShardRow
+from broker.core.fleet import Fleet, FleetState, Node
 from broker.core.inflight import Ref
 from broker.core.processes import speak_for
 from broker.core.procs import Proc
+from broker.core.shardrow import ShardRow
 from broker.core.states import NodeState
 from broker.services.recovery import listen
 from shard_node.wire.bodies import (
@@ -28,7 +29,7 @@ from shard_node.wire.bodies import (
     Welcome,
 )
 from shard_node.wire.handover import Phase
-from shard_node.wire.limits import HEARTBEAT_INTERVAL_S, HEARTBEAT_LOST_S
+from shard_node.wire.limits import HEARTBEAT_INTERVAL_S
 from shard_node.wire.shard_states import CONNECTED, ShardEvent
 from shard_node.wire.topics import SHARD_DISCONNECT, SHARD_READY
 from store.records import Durable
@@ -188,7 +189,7 @@ class Membership:
         listen(self._fleet, (node.name, node.epoch), body, now)
         if node.state is NodeState.STARTING and node.due_at is not None:
             # It lives, and may still be importing the bot.
-            node.due_at = max(node.due_at, now + HEARTBEAT_LOST_S)
+            node.due_at = max(node.due_at, now + self._fleet.settings.lifecycle.hang_s)
         owner = self._fleet.table.node(node.name)
         registered = owner is not None and owner.epoch == node.epoch
         if registered:

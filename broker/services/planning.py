@@ -34,6 +34,9 @@ from store.records import Durable, EpochRecord, PlanNode, PlanRecord
 
 ADOPT_S: Final = 10.0
 """A living process that does not register with a new broker within this is given up."""
+RECONNECTED_S: Final = 3.0
+"""One that does not hang has found a new broker, and registered, within this: the longest waits
+for a connection (0.5 s) and for the answer to a registration (2 s), and some."""
 STORE_RETRY_S: Final = 1.0
 MISSED_EXIT_S: Final = 0.25
 """The supervisor's word on a node that ended while the broker was away comes within this."""
@@ -111,9 +114,14 @@ class Planning:
         node.pid = process.pid
         node.spawned_at = now - process.uptime_s
         node.heard_at = now
-        node.move(NodeState.STARTING, now + ADOPT_S)
+        node.move(NodeState.STARTING, now + self._adopted_within_s())
         fields = {"node": node.name, "epoch": node.epoch, "pid": node.pid}
         return [Log("INFO", f"node {node.name}#{node.epoch} lives on", fields)]
+
+    def _adopted_within_s(self) -> float:
+        """A process that hung while there was no broker, or does so before it has registered with
+        this one, is noticed as soon as any other that hangs."""
+        return min(ADOPT_S, self._fleet.settings.lifecycle.hang_s + RECONNECTED_S)
 
     def _adopt_beside(self, process: Process, role: Role, op: str, now: float) -> Effects:
         limits = self._fleet.settings.lifecycle

@@ -6,8 +6,9 @@ from typing import Final
 
 from broker.core.effects import Effects, Log, Reply
 from broker.core.events import Asked, Event, Exited
-from broker.core.fleet import Fleet, ShardRow
+from broker.core.fleet import Fleet
 from broker.core.inflight import Ref
+from broker.core.shardrow import ShardRow
 from shard_node.wire.bodies import Heartbeat
 from shard_node.wire.health import OthersReply, OthersRequest, ShardHealth
 from shard_node.wire.shard_states import ShardEvent, after

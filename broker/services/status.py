@@ -9,8 +9,9 @@ from typing import Any, Final, TypeVar
 
 from broker.core.effects import Effects, Reply
 from broker.core.events import Asked, Event
-from broker.core.fleet import Fleet, Node, ShardRow
+from broker.core.fleet import Fleet, Node
 from broker.core.procs import Proc
+from broker.core.shardrow import ShardRow
 from broker.services.planning import duration
 from shard_node.wire.bodies import NodesReply, NodesRequest, ShardState, StatusRequest
 from shard_node.wire.identity import node_id
@@ -221,6 +222,7 @@ def _shard(fleet: Fleet, node: Node, row: ShardRow, now: float) -> dict[str, Any
         "queue": node.queue,
         "uptime_s": round(now - node.spawned_at, 3) if node.epoch else None,
         "trouble": row.trouble or None,
+        "journal": row.flaw or None,
         "events_per_s": round(row.events_per_s, 2),
         "voice": row.voice,
     }

@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from shard_node.bridge.tail import Tail
 from shard_node.bridge.tracking import Line, Tracking
@@ -36,6 +36,8 @@ QUIET_S: Final = 1.0
 """A shard whose last event is older than this was quiet: a gap counts from the release."""
 CLEAN_BUDGET_S: Final = 0.003
 CLEAN_EVERY_S: Final = 0.05
+NOTHING_KEPT: Final = "nothing"
+WHY_MAX_CHARS: Final = 300
 
 
 class Past:
@@ -65,6 +67,10 @@ class Was(NamedTuple):
     running: tuple[Started, ...]
 
 
+NOT_KNOWN: Final = Was(0, ())
+"""There was no process before that had left a journal."""
+
+
 class Keeping:
     """Of one bot. ``journals`` are those that are written now, by shard."""
 
@@ -85,6 +91,8 @@ class Keeping:
         self._was: dict[int, Was] = {}
         self._given: dict[int, Given] = {}
         self._released: dict[int, Released | None] = {}
+        self._unkept: dict[int, str] = {}
+        self._why: dict[int, str] = {}
         self._tasks = [
             asyncio.create_task(self._stay_young(), name="shardctl: journals' age"),
             asyncio.create_task(self._clean(), name="shardctl: journals' cleaning"),
@@ -112,7 +120,7 @@ class Keeping:
         self._interrupted(shard, story)
         problem = self._unusable(shard, story)
         if problem or story.session is None:
-            _log.log(*_said(shard, problem))
+            self._not_resumed(shard, problem)
             self.feeder.forget(shard)
             self._begin(shard, Story())
             return None
@@ -130,19 +138,27 @@ class Keeping:
             self._interrupted(shard, follower.story)
             problem = follower.problem or self._unusable(shard, follower.story)
             if problem:
-                _log.log(*_said(shard, problem))
+                self._not_resumed(shard, problem)
             elif follower.story.session is not None:
                 self.feeder.feed(follower, pieces)
                 story = follower.story
                 past = Past(follower.story.session, story.handled_seq)
-        except Exception:
+        except Exception as error:
             _log.exception("shard %d: its journal could not be read; it IDENTIFYs", shard)
+            self._why[shard] = f"its journal could not be read: {error}"[:WHY_MAX_CHARS]
             story, past = Story(), None
         finally:
             follower.close()
         story.pulse = story.pulse or follower.story.pulse  # of a session that is over, too
         self._begin(shard, story)
         return past
+
+    def _not_resumed(self, shard: int, problem: str) -> None:
+        if problem == NOTHING_KEPT:
+            _log.debug("shard %d has no journal; it IDENTIFYs", shard)
+            return
+        _log.warning("shard %d IDENTIFYs: %s", shard, problem)
+        self._why[shard] = problem[:WHY_MAX_CHARS]
 
     def _interrupted(self, shard: int, story: Story) -> None:
         """What the one before did not finish. Where it gave the shard up it lives, and does."""
@@ -179,6 +195,7 @@ class Keeping:
         """It is another process's for good."""
         self._given.pop(shard, None)
         self._was.pop(shard, None)
+        self._unkept.pop(shard, None)
         self.gate.fresh(shard)
 
     def again(self, shard: int) -> Past | None:
@@ -227,7 +244,7 @@ class Keeping:
 
     def _unusable(self, shard: int, story: Story) -> str:
         if story.session is None:
-            return "nothing"
+            return NOTHING_KEPT
         segments = self.place.segments(shard)
         age_s = time.time() - segments[-1].stat().st_mtime
         if age_s > self._resume_max_s:
@@ -250,8 +267,9 @@ class Keeping:
                 time.time(),
             )
             self.journals[shard] = ShardJournal(path, head, story, asyncio.get_running_loop())
+            self._unkept.pop(shard, None)
         except OSError as error:
-            _log.warning("shard %d has no journal, a respawn IDENTIFYs: %s", shard, error)
+            self._keeps_none(shard, f"no journal can be kept: {error}")
 
     # --- what the tap tells
 
@@ -278,7 +296,19 @@ class Keeping:
     def give_up(self, shard: int) -> None:
         """No journal is better than one with a hole."""
         self.ended(shard)
-        self.journals.pop(shard, None)
+        if self.journals.pop(shard, None) is not None:
+            self._keeps_none(shard, "its journal was given up: an event could not be written")
+
+    def _keeps_none(self, shard: int, problem: str) -> None:
+        self._unkept[shard] = f"{problem}; a respawn now will IDENTIFY"
+        _log.warning("shard %d: %s", shard, self._unkept[shard])
+
+    def flaws(self) -> dict[int, str]:
+        """Of shards that a next process could not RESUME: why."""
+        found = {shard: kept.broken for shard, kept in self.journals.items() if kept.broken}
+        if self._unkept:
+            found |= {s: why for s, why in self._unkept.items() if s not in self.journals}
+        return found
 
     def _end_line(self, shard: int) -> None:
         line = self._lines.pop(shard, None)
@@ -289,8 +319,8 @@ class Keeping:
 
     def settled(self, shard: int, *, resumed: bool) -> None:
         """The first READY or RESUMED of a process: what its predecessor did not finish."""
-        was = self._was.pop(shard, None)
-        if was is None:
+        was, why = self._was.pop(shard, NOT_KNOWN), self._why.pop(shard, "")
+        if was is NOT_KNOWN and not why:
             return
         named = tuple(Interrupted(one.seq, one.event, one.guild, one.key) for one in was.running)
         more = max(0, len(named) - INTERRUPTED_MAX)
@@ -301,6 +331,7 @@ class Keeping:
             resumed,
             named[:INTERRUPTED_MAX],
             more,
+            "" if resumed else why,
         )
         if named:
             _log.warning("shard %d: not handled to the end, and not again: %s", shard, _named(body))
@@ -344,12 +375,6 @@ def _touch(path: Path) -> None:
         os.utime(path)
     except OSError as error:
         _log.debug("%s: %s", path, error)
-
-
-def _said(shard: int, problem: str) -> tuple[Any, ...]:
-    if problem == "nothing":
-        return (logging.DEBUG, "shard %d has no journal; it IDENTIFYs", shard)
-    return (logging.WARNING, "shard %d IDENTIFYs: %s", shard, problem)
 
 
 def _boot_id() -> str:

@@ -49,6 +49,7 @@ class Reports:
             sequences,
             self._rates.look(sequences, time.monotonic()),
             self._voice(),
+            self._hold.keeping.flaws() if self._hold.keeping is not None else {},
         )
 
     def _voice(self) -> dict[int, int]:

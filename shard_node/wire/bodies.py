@@ -52,7 +52,8 @@ class ErrorBody(Body, frozen=True):
 class ShardReport(Body, frozen=True):
     """One shard as its node sees it. ``latency_ms`` is -1 before the first ACK. ``phase`` is
     how far it is in the hand-over ``op`` (see shard_node.wire.handover); ``events_per_s`` what
-    came of late; ``voice`` counts voice clients."""
+    came of late; ``voice`` counts voice clients; ``flaw`` says why a next process will find no
+    journal to RESUME from."""
 
     id: int
     state: ShardState
@@ -63,6 +64,7 @@ class ShardReport(Body, frozen=True):
     op: str = ""
     events_per_s: float = 0.0
     voice: int = 0
+    flaw: str = ""
 
 
 class Register(Body, frozen=True):

@@ -32,7 +32,8 @@ class Interrupted(Body, frozen=True):
 
 class Recovered(Body, frozen=True):
     """A shard of a new process is ready; ``handled_seq`` is the last event that the process
-    before had handled. ``more``: interrupted events beyond those that are named."""
+    before had handled. ``more``: interrupted events beyond those that are named; ``why``: what was
+    wrong with the journal, so that the shard had to IDENTIFY."""
 
     shard: int
     num_shards: int
@@ -40,3 +41,4 @@ class Recovered(Body, frozen=True):
     resumed: bool
     interrupted: tuple[Interrupted, ...] = ()
     more: int = 0
+    why: str = ""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from itertools import islice
 from typing import Any, Final
 
 READY: Final = "ready"
@@ -15,6 +16,8 @@ DEGRADED: Final = "degraded"
 _UNITS: Final = (("B", 1), ("KiB", 1 << 10), ("MiB", 1 << 20), ("GiB", 1 << 30), ("TiB", 1 << 40))
 
 WIDTH_ANY: Final = 1 << 16
+FLAWS_SHOWN: Final = 8
+"""Journals that a full disk breaks are many at once."""
 
 Report = Mapping[str, Any]
 
@@ -98,6 +101,10 @@ def troubles(report: Report, lines_max: int = 3) -> list[str]:
         for shard in report["shards"]
         if shard.get("trouble") and shard["state"] != READY
     ]
+    flaws = (
+        f"shard {one['id']}: {one['journal']}" for one in report["shards"] if one.get("journal")
+    )
+    found += islice(flaws, FLAWS_SHOWN)
     for node in report["nodes"]:
         if node["state"] in WELL:
             continue

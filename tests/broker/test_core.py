@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker.core import backoff, plan
-from broker.core.fleet import ShardRow
 from broker.core.inflight import InFlight, Ref
 from broker.core.ledger import MARGIN_S, USE_WITHIN_S, Ledger
+from broker.core.shardrow import ShardRow
 from broker.core.states import NODE_TRANSITIONS, NodeState, StateError, step
 from broker.core.table import Table
 from broker.services import planning

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from broker.core.effects import Log
 from broker.core.events import Exited, FrameReceived
+from broker.services.resuming import starts_needed
 from shard_node.wire import topics
+from shard_node.wire.bodies import Heartbeat, ShardReport, ShardState
 from shard_node.wire.codec import encode_body, encode_header
 from shard_node.wire.header import Kind, header
-from shard_node.wire.identity import node_id
+from shard_node.wire.identity import heartbeat_id, node_id
 from shard_node.wire.lanes import Lane
 from shard_node.wire.lifecycle import Interrupted, Recovered
 from shard_node.wire.targets import BROKER
@@ -77,3 +80,51 @@ def test_the_shards_of_a_process_that_a_fault_ended_are_dead(
 ) -> None:
     world.give(Exited("a", 1, 10, code, signal, 40.0, ()))
     assert counts(world).get("shard_dead", 0) == dead
+
+
+# --- journals that are none
+
+
+def beat(world: World, *flaws: str) -> None:
+    reports = tuple(
+        ShardReport(shard, ShardState.READY, flaw=flaw) for shard, flaw in enumerate(flaws)
+    )
+    world.ask(heartbeat_id("a", 1), topics.HEARTBEAT, Heartbeat(1, 0.0, 1, 0, reports))
+
+
+FLAW = "its journal cannot be written: No space left on device; a respawn now will IDENTIFY"
+
+
+def test_a_shard_whose_journal_is_broken_costs_an_identify_and_is_shown(world: World) -> None:
+    beat(world, "", "")
+    fleet = world.broker.fleet
+    assert starts_needed(fleet, (0, 1), world.now) == 0
+    beat(world, "", FLAW + "x" * 500)
+    assert starts_needed(fleet, (0, 1), world.now) == 1
+    shown = [shard["journal"] for shard in world.status()["shards"]]
+    assert shown[0] is None
+    assert shown[1].startswith(FLAW)
+    assert len(shown[1]) == 200
+    beat(world, "", "")
+    assert starts_needed(fleet, (0, 1), world.now) == 0
+    assert world.status()["shards"][1]["journal"] is None
+
+
+def test_another_process_begins_without_the_flaw(world: World) -> None:
+    beat(world, FLAW, "")
+    row = world.broker.fleet.nodes["a"].rows[0]
+    assert row.flaw
+    row.taken()
+    assert row.flaw == ""
+
+
+def test_what_was_wrong_with_a_journal_is_told(world: World) -> None:
+    why = "its journal was written by another version"
+    tell(world, Recovered(1, 4, 0, False, (), 0, why))
+    assert reason(world) == f"shard 1 had to IDENTIFY: {why}"
+    assert any(isinstance(one, Log) and why in one.text for one in world.effects)
+
+
+def test_a_shard_that_was_resumed_has_nothing_to_tell(world: World) -> None:
+    tell(world, Recovered(1, 4, 9, True, (), 0, "x"))
+    assert reason(world) == ""

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from broker.core.effects import Commit, Effects
+from broker.core.effects import Commit, Effects, Order
 from broker.core.events import (
     Committed,
     Event,
@@ -15,7 +15,9 @@ from broker.core.events import (
     GatewayInfo,
     Process,
     SupervisorHello,
+    Tick,
 )
+from broker.core.limits import LifecycleLimits
 from broker.core.settings import Settings
 from broker.services import leases
 from broker.services.commands import SYNC_MAX_S
@@ -310,3 +312,57 @@ def test_status_of_a_dead_node_says_why() -> None:
     node = world.status()["nodes"][0]
     assert (node["state"], node["pid"], node["reason"]) == ("backoff", None, "ended with 3")
     assert [shard["state"] for shard in world.status()["shards"]][:2] == ["dead", "dead"]
+
+
+# --- a broker that is new, and processes that hang
+
+
+class Again(World):
+    """Another broker finds a and b alive; only those of ``joined`` register."""
+
+    def __init__(self, joined: str, hang_s: float) -> None:
+        super().__init__()
+        limits = LifecycleLimits(hang_s=hang_s)
+        self.settings = Settings("f", application="app", boot_id="boot", lifecycle=limits)
+        self.broker = Broker(self.settings, self.durable, self.now)
+        self.effects = []
+        self.give(SupervisorHello(1, self.processes))
+        self.began = self.now
+        for name in joined:
+            assert self.register(name).accepted
+
+    def beat(self, name: str) -> None:
+        self.ask(heartbeat_id(name, 1), topics.HEARTBEAT, Heartbeat(1, 0.0, 1, 0, ()))
+
+    def killed_after_s(self, name: str, beats: str = "", for_s: float = 0.0) -> float:
+        """From this broker's start; -1 where it was not, within a minute."""
+        while self.now < self.began + 60:
+            self.now += 0.25
+            for one in beats if self.now <= self.began + for_s else "":
+                self.beat(one)
+            self.give(Tick())
+            lines = [one.line for one in self.effects if isinstance(one, Order)]
+            wanted = {"op": "signal", "name": f"node:{name}", "signal": "KILL"}
+            if any(wanted.items() <= line.items() for line in lines):
+                return self.now - self.began
+        return -1.0
+
+
+def test_a_process_that_never_finds_the_new_broker_hangs() -> None:
+    assert Again("a", 3.0).killed_after_s("b") == 6.0
+
+
+def test_one_that_beats_and_then_stops_before_it_has_registered_hangs() -> None:
+    assert Again("a", 3.0).killed_after_s("b", beats="ab", for_s=5.0) == 8.0
+
+
+def test_one_that_has_registered_and_then_stops_hangs() -> None:
+    assert Again("ab", 3.0).killed_after_s("b") == 3.0
+
+
+def test_one_that_beats_is_not_killed_while_it_registers() -> None:
+    assert Again("a", 3.0).killed_after_s("b", beats="ab", for_s=60.0) == -1.0
+
+
+def test_a_long_hang_time_does_not_lengthen_the_wait_for_a_registration() -> None:
+    assert Again("a", 40.0).killed_after_s("b") == 10.0

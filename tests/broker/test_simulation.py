@@ -12,7 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from broker.core.events import StopAsked
-from broker.core.fleet import FleetState, ShardRow
+from broker.core.fleet import FleetState
+from broker.core.shardrow import ShardRow
 from broker.core.states import NodeState
 from shard_node.wire.bodies import ShardState
 from shard_node.wire.shard_states import ShardEvent

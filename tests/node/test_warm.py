@@ -13,6 +13,7 @@ import pytest
 from shard_node.bridge import keeping
 from shard_node.journal.records import SEQ, Kind, Piece
 from shard_node.wire import topics
+from shard_node.wire.lifecycle import Recovered
 from tests.node.fake_broker import FakeBroker
 from tests.node.held import Held, held
 from tests.node.processes import BOTS, NodeProcess, node
@@ -161,13 +162,75 @@ def test_what_cannot_be_resumed_identifies(
                 path.write_bytes(data)
             async with held(folder, 2) as two:
                 two.keeping._resume_max_s = -1.0 if what == "old" else 600.0
+                told = sent(two, monkeypatch)
                 assert await two.begin(world.user) is None
                 assert two.state._guilds == {}
                 await two.receive(*world.first)  # and its journal is whole again
                 two.keeping.journals[0].flush()
                 assert two.story().session is not None
+                whys = [body.why for body in told if isinstance(body, Recovered)]
+                words = WHYS[what]
+                assert [words in why for why in whys] == ([True] if words else []), whys
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("what", ["disk", "fault", "folder"])
+def test_a_journal_that_is_none_is_reported_and_again_when_it_is_one(
+    tmp_path: Path, what: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World()
+
+    def flaws(process: Held) -> list[str]:
+        return [report.flaw for report in process.hold.reports.snapshot()]
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    async def play() -> None:
+        async with held(tmp_path / "a") as one:
+            with monkeypatch.context() as fault:
+                if what == "folder":
+                    fault.setattr("shard_node.journal.place.Place.next_segment", full)
+                await live(one, world) if what != "folder" else await one.begin(world.user)
+            if what == "disk":
+                one.keeping.journals[0]._break("No space left on device")
+            if what == "fault":
+                with monkeypatch.context() as fault:
+                    fault.setattr("shard_node.journal.writer.ShardJournal.seen", full)
+                    fault.setattr("shard_node.journal.writer.ShardJournal.last", full)
+                    await one.receive(world.message())
+            assert len(flaws(one)) == 1
+            assert flaws(one)[0].endswith("; a respawn now will IDENTIFY")
+            if what == "disk":
+                await one.receive(*world.first)  # a READY: it is whole again
+                assert flaws(one) == [""]
+
+    asyncio.run(play())
+
+
+WHYS = {
+    "old": "s old, sessions live",
+    "another boot": "",
+    "another bot": "its journal is that of application",
+    "damaged": "is not what was written",
+    "ended": "",
+}
+"""What is told of a journal that cannot be resumed; one that was ended, or that is of another boot
+and so removed, is none."""
+
+
+def sent(process: Held, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """What the process tells the broker from now on."""
+    bodies: list[Any] = []
+    tell = process.hold.node.send_event
+
+    def seen(topic: str, body: Any, *args: Any, **more: Any) -> None:
+        bodies.append(body)
+        tell(topic, body, *args, **more)
+
+    monkeypatch.setattr(process.hold.node, "send_event", seen)
+    return bodies
 
 
 # --- real processes

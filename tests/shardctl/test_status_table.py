@@ -233,3 +233,11 @@ def test_sizes(count: int | None, text: str) -> None:
 def test_ranges() -> None:
     assert words.ranges([7, 0, 1, 2, 3]) == "0-3, 7"
     assert words.ranges([]) == "-"
+
+
+def test_a_shard_whose_journal_is_none_is_named_though_it_is_ready() -> None:
+    why = "its journal cannot be written: No space left on device; a respawn now will IDENTIFY"
+    some = [shard(0), shard(1, journal=why)]
+    assert words.troubles(fleet_report(shards=some)) == [f"shard 1: {why}"]
+    many = [shard(number, journal=why) for number in range(20)]
+    assert len(words.troubles(fleet_report(shards=many))) == words.FLAWS_SHOWN

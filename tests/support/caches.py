@@ -16,11 +16,19 @@ _PLAIN = (str, int, float, bool, bytes, type(None), datetime.datetime, datetime.
 
 def compare(one: Any, other: Any) -> list[str]:
     """How the guilds of two connection states differ; empty where they are equal."""
-    differences: list[str] = []
-    left = {guild.id: picture(guild) for guild in one.guilds}
-    right = {guild.id: picture(guild) for guild in other.guilds}
-    _differ("guilds", left, right, differences)
-    return differences
+    return differences(pictures(one), pictures(other))
+
+
+def pictures(state: Any) -> dict[int, Any]:
+    """The guilds of a connection state, by id."""
+    return {guild.id: picture(guild) for guild in state.guilds}
+
+
+def differences(one: dict[int, Any], other: dict[int, Any]) -> list[str]:
+    """How the guilds in ``pictures`` differ; empty where they are equal."""
+    found: list[str] = []
+    _differ("guilds", one, other, found)
+    return found
 
 
 def picture(thing: Any) -> dict[str, Any]:
