@@ -162,7 +162,7 @@ def number_of(shown: Shown) -> int:
 
 def ends(step: Shown) -> list[str]:
     """A step that did not succeed, with the last lines of its process."""
-    reason = f": {step['reason']}" if step["reason"] else ""
+    reason = f": {step['reason']}" if step["reason"] not in ("", step["state"]) else ""
     tail = [safe(line) for line in step["tail"][-TAIL_LINES:]]
     return [f"node {step['node']} {step['state']}{safe(reason)}", *(f"    | {x}" for x in tail)]
 

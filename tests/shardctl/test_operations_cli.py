@@ -669,3 +669,12 @@ def test_ctrl_c_detaches_and_a_terminal_has_bars(
     assert "detached from op-1; it goes on. shardctl wait op-1" in rest
     assert process.wait(PTY_TIMEOUT_S) == 130
     assert all(not isinstance(request, OpsRequest) for request in broker.asked)
+
+
+def test_a_step_that_was_cancelled_says_so_once() -> None:
+    from shardctl.cli.opwords import ends
+
+    assert ends(step("b", "cancelled", shard(2), reason="cancelled")) == ["node b cancelled"]
+    assert ends(step("b", "cancelled", shard(2), reason="after node a failed")) == [
+        "node b cancelled: after node a failed"
+    ]
