@@ -93,6 +93,8 @@ class Node(Peer):
         once or awaited."""
         self.hears: dict[str, Callable[[Any], None]] = {}
         """Who is told of the broker's events of a topic, each with its body."""
+        self.welcomed: list[Callable[[], None]] = []
+        """Called after each registration: a new broker knows nothing yet."""
         self._answering: set[asyncio.Task[None]] = set()
         self.client: BrokerClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -326,6 +328,9 @@ class Node(Peer):
             Link.UNREGISTERED: "the broker is gone; the bot goes on and waits for the next one",
         }
         _log.info("%s", said.get(link, link.value))
+        if link is Link.REGISTERED:
+            for call in self.welcomed:
+                call()
 
     def _introduction(self, now: float) -> Register:
         return Register(

@@ -164,6 +164,9 @@ class Adoption:
         self.node.serves[NODE_RELOAD] = reloading.serve
         hold.moves.serve()
         hold.passing.serve()
+        hold.hosting.serve()
+        hold.exile.serve()
+        hold.asked.serve()
         self.node.hears[SHARD_RECONNECT] = hold.reconnecting.asked
         self.node.hears[FLEET_READY] = FleetReadyOnce(client).heard
 

@@ -41,6 +41,18 @@ class NodeKeepAlive(KeepAliveHandler):
         super().ack()
 
 
+def acknowledges(hold: Hold, ws: NodeWebSocket) -> int | None:
+    """What a beat says: up to here nothing need be said again. Of guilds that others have that is
+    what they have handled."""
+    sequence = ws.sequence
+    if sequence is None or not hold.exile or hold.keeping is None:
+        return sequence
+    journal = hold.keeping.journals.get(ws.shard_id or 0)
+    if journal is None or not journal.story.out:
+        return sequence
+    return min(sequence, journal.story.resume_from)
+
+
 async def answers(ws: NodeWebSocket) -> bool:
     """Whether the last beat was acknowledged, asked when the next is due."""
     beats, sent_at = ws._keep_alive, ws.beat_at

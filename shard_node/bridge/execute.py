@@ -100,13 +100,13 @@ class Executor:
         """The bot and its guild. Raises Refusal where they are not here."""
         node, hold = self._adoption.node, self._adoption.hold
         shard = shard_of_guild(guild_id, node.num_shards) if guild_id >= 0 else -1
-        if shard not in node.shards:
+        hosted = hold is not None and hold.hosting.has(guild_id)
+        if shard not in node.shards and not hosted:
             held = ", ".join(map(str, node.shards))
             text = f"guild {guild_id} is on shard {shard}; node {node.name} holds {held}"
             raise refused(text, "ask Guild(id), the guild's owner", "E_WRONG_NODE")
-        state = node.table.state(shard)
-        if hold is None or state not in SERVING:
-            text = f"shard {shard} of node {node.name} is {state.value}"
+        if hold is None or not (hosted or node.table.state(shard) in SERVING):
+            text = f"shard {shard} of node {node.name} is {node.table.state(shard).value}"
             raise Refusal(ErrorBody("E_NOT_READY", text, "retry later", retryable=True))
         guild = hold.client.get_guild(guild_id)
         if guild is None:

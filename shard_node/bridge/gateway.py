@@ -94,6 +94,7 @@ class NodeWebSocket(DiscordWebSocket):
         """Send; of an IDENTIFY, tell the permit."""
         if data.get("op") == self.HEARTBEAT:
             self.beat_at = time.perf_counter()
+            data = {**data, "d": self._acknowledged()}
         permit = self._attempt.permit if self._attempt is not None else None
         if permit is None or data.get("op") != self.IDENTIFY:
             await super().send_as_json(data)
@@ -122,7 +123,13 @@ class NodeWebSocket(DiscordWebSocket):
             await alive.give_up(hold_of(self._connection._get_client()), self)
             return
         self.beat_at = time.perf_counter()
+        data["d"] = self._acknowledged()
         await super().send_heartbeat(data)
+
+    def _acknowledged(self) -> int | None:
+        connection = self.__dict__.get("_connection")  # none before disnake has made it
+        hold = None if connection is None else hold_of(connection._get_client())
+        return self.sequence if hold is None else alive.acknowledges(hold, self)
 
     async def close(self, code: int = RESUMABLE_CODE) -> None:
         """Close within CLOSE_TIMEOUT_S. 1000 would end the session, so it becomes 4000.

@@ -76,6 +76,7 @@ class Giving:
                 await _unread(held)
                 for _ in range(STARTS_TURNS):
                     await asyncio.sleep(0)
+            await hold.exile.freeze(shard)
             self._last_words(shard, to)
         finally:
             keeping.give(shard, to, reason)

@@ -13,8 +13,10 @@ from disnake.client import SessionStartLimit
 from disnake.shard import AutoShardedClient, EventItem, EventType
 
 from shard_node.bridge.connecting import Connecting, Last
+from shard_node.bridge.exile import Exile
 from shard_node.bridge.feeds import Feeds
 from shard_node.bridge.gateway import HOLD_KEY, NodeShard
+from shard_node.bridge.hosting import Hosting
 from shard_node.bridge.keeping import Keeping, Past
 from shard_node.bridge.lingering import Lingering
 from shard_node.bridge.listening import Listening
@@ -22,6 +24,7 @@ from shard_node.bridge.moves import Moves
 from shard_node.bridge.mute import Mute
 from shard_node.bridge.passing import Passing
 from shard_node.bridge.reconnecting import Reconnecting
+from shard_node.bridge.remote import Asked, stand_in
 from shard_node.bridge.reports import Reports
 from shard_node.bridge.sent import Sent
 from shard_node.bridge.tracking import Tracking
@@ -63,6 +66,12 @@ class Hold:
         self.lingering = Lingering(self)
         self.lingering.hang_in()
         self.moves.taken = self._taken
+        self.hosting = Hosting(self)
+        """Guilds whose shards other processes have."""
+        self.exile = Exile(self)
+        """Guilds of this process's shards that others have."""
+        self.asked = Asked(self)
+        stand_in(self)
         self.reconnecting = Reconnecting(self)
         self.listening = Listening(self)
         self.reports = Reports(self)
@@ -99,6 +108,7 @@ class Hold:
         """Write journals in ``folder``. Without it the node works, but cannot be RESUMEd."""
         try:
             self.keeping = Keeping(self, folder, token)
+            self.keeping.feeder.elsewhere = self.hosting.knows
         except OSError as error:
             _log.warning("no journal in %s, so each start IDENTIFYs: %s", folder, error)
 
@@ -115,6 +125,7 @@ class Hold:
         client.session_start_limit = SessionStartLimit(limit)
         self._assign()
         self.moves.launch()
+        self.hosting.launched.set()
         if self.node.settings.role != SUCCESSOR:
             self._launching = asyncio.create_task(self._launch_all(), name="shardctl: launch")
         if self.node.settings.deaf and self.keeping is not None:  # its tap counts what comes
@@ -252,6 +263,7 @@ class Hold:
         """No shard connects any more; the node's shards drain."""
         self.stopping = True
         self.moves.begin_stop()
+        self.hosting.begin_stop()
         self._discard = discard_sessions
         self.node.table.drain()
         self.node.refresh()
@@ -269,6 +281,8 @@ class Hold:
         self.moves.leave()
         self.lingering.close()
         self.passing.close()
+        self.hosting.close()
+        self.exile.close()
         if self.keeping is not None:
             self.keeping.close(discard=self._discard)
 

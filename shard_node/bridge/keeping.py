@@ -14,7 +14,7 @@ from shard_node.bridge.tracking import Line, Tracking
 from shard_node.bridge.warm import Feeder
 from shard_node.gate import Gate
 from shard_node.journal.follow import Follower
-from shard_node.journal.place import Place, generation
+from shard_node.journal.place import Place, generation, touch
 from shard_node.journal.records import Head, Released, Session, Started
 from shard_node.journal.story import Story
 from shard_node.journal.writer import ShardJournal
@@ -24,7 +24,9 @@ from shard_node.wire.lifecycle import INTERRUPTED_MAX, Interrupted, Recovered
 from shard_node.wire.topics import NODE_RECOVERED
 
 if TYPE_CHECKING:
+    from shard_node.bridge.exile import Exile
     from shard_node.bridge.hold import Hold
+    from shard_node.bridge.remote import Asked
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +83,9 @@ class Keeping:
         self.gate = Gate()
         self.tracking: Tracking = hold.tracking
         self.feeder = Feeder(hold.client._connection, hold.mute, hold.stock)
+        self.feeder.elsewhere = hold.hosting.knows
+        self.exile: Exile = hold.exile
+        self.asked: Asked = hold.asked
         self.journals: dict[int, ShardJournal] = {}
         self._node = hold.node
         self._resume_max_s = settings.resume_max_s
@@ -122,10 +127,10 @@ class Keeping:
         if problem or story.session is None:
             self._not_resumed(shard, problem)
             self.feeder.forget(shard)
-            self._begin(shard, Story())
+            self._begin(shard, story.forget())
             return None
         tail.lasts()
-        past = Past(story.session, story.handled_seq)
+        past = self._past(shard, story.session, story, story.handled_seq)
         self._begin(shard, story)
         return past
 
@@ -139,10 +144,11 @@ class Keeping:
             problem = follower.problem or self._unusable(shard, follower.story)
             if problem:
                 self._not_resumed(shard, problem)
+                story = follower.story.forget()
             elif follower.story.session is not None:
                 self.feeder.feed(follower, pieces)
                 story = follower.story
-                past = Past(follower.story.session, story.handled_seq)
+                past = self._past(shard, follower.story.session, story, story.handled_seq)
         except Exception as error:
             _log.exception("shard %d: its journal could not be read; it IDENTIFYs", shard)
             self._why[shard] = f"its journal could not be read: {error}"[:WHY_MAX_CHARS]
@@ -224,6 +230,13 @@ class Keeping:
             for one in running.values():
                 if one.seq not in journal.story.running:
                     journal.started(one.seq, one.event, one.guild, one.key)
+        return self._past(shard, session, story, seq)
+
+    def _past(self, shard: int, session: Session, story: Story, fed: int) -> Past:
+        """The caches are as old as ``fed``. What is out comes again, and with it what is not."""
+        seq = min(fed, story.resume_from)
+        if seq < fed:
+            self.gate.skip(shard, fed)
         return Past(session, seq)
 
     def _is_ours(self, head: Head | None) -> bool:
@@ -270,6 +283,8 @@ class Keeping:
             self._unkept.pop(shard, None)
         except OSError as error:
             self._keeps_none(shard, f"no journal can be kept: {error}")
+        else:
+            self.exile.restore(shard, story)
 
     # --- what the tap tells
 
@@ -284,6 +299,7 @@ class Keeping:
         """READY came."""
         self._end_line(shard)
         self.gate.fresh(shard)
+        self.exile.renewed(shard)
         self.journals[shard].session(seq, session)
 
     def ended(self, shard: int) -> None:
@@ -359,7 +375,7 @@ class Keeping:
             for shard in list(self.journals):
                 segments = self.place.segments(shard)
                 if segments:
-                    _touch(segments[-1])
+                    touch(segments[-1])
 
     async def _clean(self) -> None:
         while True:
@@ -368,13 +384,6 @@ class Keeping:
                 more |= journal.clean(CLEAN_BUDGET_S)
                 await asyncio.sleep(0)
             await asyncio.sleep(CLEAN_EVERY_S if more else 1.0)
-
-
-def _touch(path: Path) -> None:
-    try:
-        os.utime(path)
-    except OSError as error:
-        _log.debug("%s: %s", path, error)
 
 
 def _boot_id() -> str:

@@ -32,6 +32,8 @@ SOON_S: Final = 0.02
 TELL_EVERY_S: Final = 10.0
 """Also where nothing has changed: a holder may be new."""
 TELL_TTL_S: Final = 2.5
+GUILD_TOLD_S: Final = 0.05
+"""How long a guild is held up at most by telling its next owner what waits here for it."""
 _INTERACTIONS: Final = frozenset(
     {"interaction", "message_interaction", "button_click", "dropdown", "modal_submit"}
 )
@@ -46,6 +48,8 @@ class Lingering:
         self._max_s = hold.node.settings.linger_s
         self._given: dict[int, str] = {}
         """Shards that others have, and the process that each was given to."""
+        self._guilds: dict[int, tuple[str, float]] = {}
+        """Guilds that others have: the process that each was given to, and until when."""
         self._until = 0.0
         self._lingers = False
         self._told: Waits | None = None
@@ -104,6 +108,41 @@ class Lingering:
         if keeping is not None and keeping.busy(shard):
             return True
         return shard in self._given and time.monotonic() < self._until and bool(self.count())
+
+    # --- what hosting says
+
+    async def guild_given(self, guild: int, to: str) -> None:
+        """A guild is about to be another process's: it is told what waits here."""
+        if not to or to == self.label or not self.count():
+            return
+        self._guilds[guild] = (to, time.monotonic() + self._max_s)
+        waits = self._told = self.waits()
+        self._told_at = time.monotonic()
+        if self._timer is None:
+            self._watch()
+        telling = asyncio.create_task(self._send(Node(to), waits), name="shardctl: lingering")
+        self._tasks.add(telling)
+        telling.add_done_callback(self._tasks.discard)
+        await asyncio.wait({telling}, timeout=GUILD_TOLD_S)
+
+    def guild_taken(self, guild: int) -> None:
+        """A guild is handled here again."""
+        self._guilds.pop(guild, None)
+
+    def guild_views(self, guild: int) -> int:
+        """Views on messages that were sent in a guild, as far as is known where that was."""
+        client = self._hold.client
+        found, state = client.get_guild(guild), client._connection
+        if found is None:
+            return 0
+        views = {
+            view.id
+            for (_, message, _), (view, _) in state._view_store._views.items()
+            if message is not None
+            and not view.is_finished()
+            and found.get_channel_or_thread(self._hold.sent.channel(message)) is not None
+        }
+        return len(views)
 
     def close(self) -> None:
         """The process ends."""
@@ -169,13 +208,13 @@ class Lingering:
 
     def changed(self) -> None:
         """Something was sent, shown or is waited for; told soon where others have shards."""
-        if self._given and self._soon is None:
+        if (self._given or self._guilds) and self._soon is None:
             loop = asyncio.get_running_loop()
             self._soon = loop.call_later(SOON_S, self._tell_soon)
 
     def _tell_soon(self) -> None:
         self._soon = None
-        if self._given:
+        if self._given or self._guilds:
             self._tell(self.waits())
 
     def _watch(self) -> None:
@@ -188,25 +227,33 @@ class Lingering:
             self._timer = None
         now, count = time.monotonic(), self.count()
         self._node.vitals.lingers = count if self._lingers or not self._node.shards else 0
-        if self._given:
+        self._look_at_guilds(now, count)
+        if self._given or self._guilds:
             waits = self.waits()
             if waits != self._told or now >= self._told_at + TELL_EVERY_S:
                 self._tell(waits)
         over = not count or now >= self._until
         if over and self._lingers:
             self._end(count)
-        elif over and all(shard not in self._node.shards for shard in self._given):
+        elif over and self._given and all(one not in self._node.shards for one in self._given):
             self._tell(self.waits(over=True))
             self._given.clear()
             self._told = None
-        if self._given:
+        if self._given or self._guilds:
             self._watch()
+
+    def _look_at_guilds(self, now: float, count: int) -> None:
+        ended = [one for one, (_, until) in self._guilds.items() if not count or now >= until]
+        gone = {self._guilds.pop(guild)[0] for guild in ended}
+        for to in gone - {to for to, _ in self._guilds.values()}:
+            self._later(self._send(Node(to), self.waits(over=True)))
 
     def _tell(self, waits: Waits) -> None:
         if waits.over and self._told is None:
             return  # nobody knows of anything
         self._told, self._told_at = waits, time.monotonic()
-        for target in {self._holder(shard) for shard in self._given}:
+        guilds = {Node(to) for to, _ in self._guilds.values()}
+        for target in {*guilds, *(self._holder(shard) for shard in self._given)}:
             self._later(self._send(target, waits))
 
     def _holder(self, shard: int) -> Target:
@@ -231,6 +278,7 @@ class Lingering:
             _log.warning("%d views, modals or handlers still wait here; they end now", count)
         self._tell(self.waits(over=True))
         self._given.clear()
+        self._guilds.clear()
         reason = "nothing waits in it any more" if not count else "it has lingered long enough"
         self._later(self._stop(StopAsked(reason, None if count else 0.0, False)))
 

@@ -163,6 +163,20 @@ NEEDS: Final[tuple[Need | Sets | Takes, ...]] = (
     Need("disnake.ui.view:View", "is_persistent"),
     Need("disnake.ext.tasks:Loop", "start"),
     Sets("disnake.ext.tasks:Loop.__init__", "_handle"),
+    # remote
+    *(
+        Need(_SOCKET, name)
+        for name in (
+            "PRESENCE",
+            "VOICE_STATE",
+            "REQUEST_MEMBERS",
+            "request_chunks",
+            "voice_state",
+            "change_presence",
+        )
+    ),
+    Need(_SHARDED, "_get_websocket"),
+    Sets(f"{_SHARDED}.__init__", "_get_websocket"),
     # commands
     Sets(f"{_COMMANDS}.__init__", "_command_sync_flags"),
     Sets(f"{_COMMANDS}.__init__", "_sync_queued"),

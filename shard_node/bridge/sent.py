@@ -44,6 +44,10 @@ class Sent:
         """Where something was sent, as far as that is known."""
         return {*self._pressable.values(), *self._plain.values()} - {0}
 
+    def channel(self, message: int) -> int:
+        """Where a message was sent; 0: nobody knows."""
+        return self._pressable.get(message) or self._plain.get(message) or 0
+
     def asked(self, route: Any, payload: Any) -> None:
         """Before a request goes out: what answers an interaction has no id of its own yet.
         ``payload`` None: it has files, and is not looked into."""

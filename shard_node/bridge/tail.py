@@ -97,13 +97,16 @@ class Tail:
         if self._known or session is None or self.problem:
             return
         self._known = True
-        self._feeder.absent(guild for guild in session.guilds if guild not in self._guilds)
+        wanted = (guild for guild in session.guilds if guild not in self._guilds)
+        self._feeder.absent(guild for guild in wanted if not self._feeder.elsewhere(guild))
 
     def _feed(self, piece: Piece) -> None:
         if not piece.guild and not self._alone:
             return  # the bot's own user: this process hears of it itself
         self._fed += 1
         self._guilds.add(piece.guild)
+        if self._feeder.elsewhere(piece.guild):
+            return
         try:
             self._feeder.piece(piece, self._follower.payload(piece))
         except Exception:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from shard_node.gate import Verdict
 from shard_node.journal.records import MUTATING, Session, guild_of
+from shard_node.outbound import Entry
 
 if TYPE_CHECKING:
     from shard_node.bridge.gateway import NodeWebSocket
@@ -26,6 +27,8 @@ _CHUNK: Final = "GUILD_MEMBERS_CHUNK"
 _STARTER: Final = 21
 """A thread's first message (Discord, Message Types: THREAD_STARTER_MESSAGE)."""
 
+_OF_SESSIONS: Final = frozenset({"READY", "RESUMED"})
+
 Parser = Callable[[Any], Any]
 
 
@@ -38,6 +41,7 @@ class Tap:
     __slots__ = (
         "_affinity",
         "_event",
+        "_exile",
         "_gate",
         "_keeping",
         "_parsers",
@@ -52,6 +56,7 @@ class Tap:
         self._keeping, self._ws, self._parsers = keeping, ws, parsers
         self._passing, self._affinity = passing, passing.affinity
         self._gate, self._tracking = keeping.gate, keeping.tracking
+        self._exile = keeping.exile
         self._event = ""
 
     def __getitem__(self, event: str) -> Parser:
@@ -65,15 +70,42 @@ class Tap:
         heard[event] = heard.get(event, 0) + 1
         shard, seq = ws.shard_id or 0, ws.sequence or 0
         journal = self._keeping.journals.get(shard)
+        verdict = Verdict.PARSE if journal is None else self._gate.decide(shard, seq)
+        if self._exile and self._is_away(journal, shard, seq, event, raw, data, verdict):
+            return
         if journal is None:
             self._parse(event, data)
-        elif self._gate.decide(shard, seq) is Verdict.SUPPRESS and event != "READY":
+        elif verdict is Verdict.SKIP and event not in _OF_SESSIONS:
+            pass
+        elif verdict is Verdict.SUPPRESS and event != "READY":
             self._keep(journal, shard, seq, event, raw, data)
             self._keeping.feeder.event(event, data)
         else:
             self._keep(journal, shard, seq, event, raw, data)
             if not self._affinity or not self._passed(journal, shard, seq, event, data, raw):
                 self._tracked(journal, seq, event, data)
+
+    def _is_away(
+        self,
+        journal: ShardJournal | None,
+        shard: int,
+        seq: int,
+        event: str,
+        raw: str,
+        data: Any,
+        verdict: Verdict,
+    ) -> bool:
+        """Whether it goes to the process that has its guild."""
+        one = self._exile.of(shard, event, data)
+        if one is None:
+            return False
+        again = verdict is not Verdict.PARSE
+        if journal is not None and not again:
+            self._keep(journal, shard, seq, event, raw, data)
+            journal = self._keeping.journals.get(shard)
+        entry = Entry(self._ws.session_id or "", seq, event, raw.encode())
+        self._exile.put(one, entry, data, journal, again=again)
+        return True
 
     def _passed(
         self, journal: ShardJournal, shard: int, seq: int, event: str, data: Any, raw: str
@@ -84,7 +116,9 @@ class Tap:
         return self._passing.takes(line, shard, seq, event, data, raw, parse)
 
     def _tracked(self, journal: ShardJournal, seq: int, event: str, data: Any) -> None:
-        if event in ("READY", "RESUMED"):
+        if event in _OF_SESSIONS:
+            if event == "READY" and self._exile:
+                data["guilds"] = self._exile.here(data["guilds"])
             self._parse(event, data)
             return
         line = self._keeping.line(self._ws.shard_id or 0, journal)
@@ -134,7 +168,9 @@ class Tap:
         """Whether somebody asked for these members to keep them."""
         requests = self._keeping.client._connection._chunk_requests.values()
         nonce = data.get("nonce")
-        return any(request.nonce == nonce and request.cache for request in requests)
+        return self._keeping.asked.keeps(nonce) or any(
+            request.nonce == nonce and request.cache for request in requests
+        )
 
 
 def _session(ready: Any) -> Session:

@@ -27,7 +27,8 @@ NONCE: Final = "sandbox_nonce"
 
 
 class Line:
-    """One session in a shard's journal: its sequence numbers mean nothing in the next one."""
+    """One session in a shard's journal, or in a guild's: its sequence numbers mean nothing in
+    the next one."""
 
     __slots__ = ("alive", "first_at", "journal", "last_at")
 
@@ -41,12 +42,12 @@ class Line:
 class Running:
     """An event whose handlers run."""
 
-    __slots__ = ("_all", "_line", "_open", "_seq", "channel")
+    __slots__ = ("_line", "_open", "_seq", "_tracking", "channel", "guild")
 
-    def __init__(self, line: Line, seq: int, channel: int, others: set[Running]) -> None:
-        self._line, self._seq, self.channel = line, seq, channel
-        self._all = others
-        others.add(self)
+    def __init__(self, line: Line, seq: int, channel: int, guild: int, tracking: Tracking) -> None:
+        self._line, self._seq, self.channel, self.guild = line, seq, channel, guild
+        self._tracking = tracking
+        tracking.all.add(self)
         self._open = 1
         """The parsing counts as one, so that a handler that ends at once is not the last."""
 
@@ -59,9 +60,9 @@ class Running:
         self._open -= 1
         if self._open:
             return
-        self._all.discard(self)
         if self._line.alive:
             self._line.journal.done(self._seq)
+        self._tracking.ended(self)
 
 
 class Tracking:
@@ -73,7 +74,9 @@ class Tracking:
         self._event = ""
         self._data: Any = None
         self._running: Running | None = None
-        self._all = set[Running]()
+        self.all = set[Running]()
+        """The events whose handlers run."""
+        self._awaited = dict[int, list[asyncio.Future[None]]]()
 
     def begin(
         self, line: Line, seq: int, event: str, data: Any, running: Running | None = None
@@ -91,7 +94,35 @@ class Tracking:
 
     def channels(self) -> set[int]:
         """Where the events came from whose handlers run."""
-        return {running.channel for running in self._all} - {0}
+        return {running.channel for running in self.all} - {0}
+
+    def busy(self, guild: int) -> int:
+        """How many events of a guild have handlers that run."""
+        return sum(running.guild == guild for running in self.all)
+
+    async def quiet(self, guild: int, timeout_s: float) -> bool:
+        """Until no handler of a guild runs. False: some still do when the time is over."""
+        if not self.busy(guild):
+            return True
+        future = asyncio.get_running_loop().create_future()
+        waiting = self._awaited.setdefault(guild, [])
+        waiting.append(future)
+        try:
+            await asyncio.wait({future}, timeout=timeout_s)
+        finally:
+            waiting.remove(future)
+            if not waiting and self._awaited.get(guild) is waiting:
+                del self._awaited[guild]
+        return future.done()
+
+    def ended(self, running: Running) -> None:
+        """The last handler of an event has ended."""
+        self.all.discard(running)
+        awaited = self._awaited.get(running.guild)
+        if awaited and not self.busy(running.guild):
+            for future in awaited:
+                if not future.done():
+                    future.set_result(None)
 
     def end(self) -> None:
         """Parsing is over."""
@@ -113,7 +144,8 @@ class Tracking:
 
     def _start(self, line: Line) -> Running:
         channel = int(self._data.get("channel_id") or 0)
-        running = self._running = Running(line, self._seq, channel, self._all)
+        guild = int(self._data.get("guild_id") or 0)
+        running = self._running = Running(line, self._seq, channel, guild, self)
         line.last_at = time.monotonic()
         line.first_at = line.first_at or line.last_at
         self._started(line.journal)

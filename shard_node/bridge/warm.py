@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 import msgspec
@@ -49,6 +49,8 @@ class Feeder:
 
     def __init__(self, state: Any, mute: Mute, stock: Mapping[str, Any]) -> None:
         self._state, self._mute, self._stock = state, mute, stock
+        self.elsewhere: Callable[[int], bool] = _never
+        """Whether a guild is fed by somebody else than its shard's journal as a whole."""
 
     def feed(self, source: Source, pieces: Iterable[Piece]) -> None:
         """Everything that a shard's journal knows. Raises Unfit."""
@@ -60,6 +62,8 @@ class Feeder:
         for piece in pieces:
             fed += 1
             seen.add(piece.guild)
+            if self.elsewhere(piece.guild):
+                continue
             try:
                 self.piece(piece, source.payload(piece))
             except Exception:
@@ -73,7 +77,12 @@ class Feeder:
     def absent(self, guilds: Iterable[int]) -> None:
         """Guilds of a session that have not come yet."""
         for guild in guilds:
-            self._state._add_guild_from_data({"id": str(guild), "unavailable": True})
+            if not self.elsewhere(guild):
+                self.out_of_reach(guild)
+
+    def out_of_reach(self, guild: int) -> None:
+        """A guild that has not come yet."""
+        self._state._add_guild_from_data({"id": str(guild), "unavailable": True})
 
     def lasts(self, story: Story) -> None:
         """The newest message of each channel."""
@@ -83,7 +92,14 @@ class Feeder:
     def forget(self, shard: int) -> None:
         """A shard's guilds, without a word to the bot."""
         for guild in [one for one in self._state.guilds if one.shard_id == shard]:
-            self._state._remove_guild(guild)
+            if not self.elsewhere(guild.id):
+                self._state._remove_guild(guild)
+
+    def drop(self, guild: int) -> None:
+        """One guild, without a word to the bot."""
+        found = self._state._get_guild(guild)
+        if found is not None:
+            self._state._remove_guild(found)
 
     def event(self, event: str, data: Any) -> None:
         """One event, for the caches alone."""
@@ -142,6 +158,10 @@ class Feeder:
             channel.last_message_id = max(channel.last_message_id or 0, message)
 
 
+def _never(_guild: int) -> bool:
+    return False
+
+
 class Start:
     """What the start of a process tells its bot, where shards RESUME instead of IDENTIFYing.
 
@@ -149,6 +169,7 @@ class Start:
     """
 
     def __init__(self, hold: Hold) -> None:
+        self._hold = hold
         self._state = hold.client._connection
         self._waiting = set(hold.node.shards)
         self._connected = self._identified = False
@@ -204,7 +225,9 @@ class Start:
         wanted = [
             guild
             for guild in state.guilds
-            if not guild.unavailable and state._guild_needs_chunking(guild)
+            if not guild.unavailable
+            and guild.shard_id in self._hold.node.shards  # others' chunk their own
+            and state._guild_needs_chunking(guild)
         ]
         places = asyncio.Semaphore(CHUNKS_AT_ONCE)
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from shard_node.journal.frames import Damaged, read
 from shard_node.journal.place import Place, generation
-from shard_node.journal.records import SCHEMA, Head, Kind, Piece
+from shard_node.journal.records import READABLE, Head, Kind, Piece
 from shard_node.journal.story import Story
 
 _COPIES: Final = frozenset({Kind.GUILD, Kind.REST})
@@ -99,7 +99,7 @@ class Follower:
         """Raises Damaged for a segment that is not of this fleet, or behind one whose end is
         missing."""
         place, (before, read_bytes) = self._place, self.story.end
-        if head is None or head.schema != SCHEMA:
+        if head is None or head.schema not in READABLE:
             text = "its journal was written by another version"
         elif head.application != place.application:
             text = f"its journal is that of application {head.application}"

@@ -15,7 +15,7 @@ import msgspec
 
 from shard_node.journal.frames import FRAME_HEAD_BYTES, RECORD
 from shard_node.journal.place import generation
-from shard_node.journal.records import SCHEMA, Head, Kind
+from shard_node.journal.records import READABLE, Head, Kind
 
 FOLDER: Final = "journal"
 """In the data folder; the launcher gives nodes the same."""
@@ -30,7 +30,9 @@ def resumable(
     found: dict[int, set[int]] = {}
     for path in sorted(folder.glob("*-*")):
         head = _newest(path, max_age_s)
-        if head is not None and (head.boot_id, head.application) == (boot_id, application):
+        if head is None or not head.num_shards:
+            continue  # of a guild that is away from its shard
+        if (head.boot_id, head.application) == (boot_id, application):
             found.setdefault(head.num_shards, set()).add(head.shard)
     return {count: frozenset(shards) for count, shards in found.items()}
 
@@ -59,4 +61,4 @@ def _session_of(data: bytes) -> Head | None:
         return None
     head = _head.decode(data[at : at + size])
     after = RECORD.unpack_from(data, at + size)[0]
-    return head if after == Kind.SESSION and head.schema == SCHEMA else None
+    return head if after == Kind.SESSION and head.schema in READABLE else None

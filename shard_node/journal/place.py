@@ -1,9 +1,10 @@
 """Where journals are, and who may write one: the holder of a shard, decided by the kernel.
 
-A shard has one byte in the file ``locks``. Who has the POSIX record lock of it holds the shard;
-nobody IDENTIFYs, RESUMEs or writes a journal without it. A stopped process keeps its locks, a
-killed one loses them at once, a forked child has none. Closing any descriptor of the file
-drops all locks of the process (POSIX), so a process has one, whatever number of places.
+A shard has one byte in the file ``locks``, and so has a guild that is away from its shard. Who
+has the POSIX record lock of it holds the shard; nobody IDENTIFYs, RESUMEs or writes a journal
+without it. A stopped process keeps its locks, a killed one loses them at once, a forked child
+has none. Closing any descriptor of the file drops all locks of the process (POSIX), so a process
+has one, whatever number of places.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ FOLDER_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
 _LOCKS, _BOOT, _BOOT_LOCK = "locks", "boot", "locks.boot"
 _SHARD_BITS: Final = 20
+_GUILDS: Final = 1 << 62
+"""Added to a guild's id, which is below it: a byte that no shard has."""
 
 
 class _Locks:
@@ -155,6 +158,29 @@ class Place:
             beside.replace(boot)
 
 
+class GuildPlace(Place):
+    """The journals of guilds that another process has than the one with their shard; the shard
+    of ``Place`` is the guild's id. They are of no count of shards, so that they outlive one."""
+
+    def __init__(self, folder: Path, boot_id: str, application: str) -> None:
+        super().__init__(folder, 0, boot_id, application)
+
+    def of(self, shard: int) -> Path:
+        """The folder of a guild's journal."""
+        return self.folder / f"guild-{shard}"
+
+    def forget(self, guild: int) -> bool:
+        """The guild is at home: its journal goes, unless somebody has its lock."""
+        if not self.take(guild):
+            return False
+        shutil.rmtree(self.of(guild), ignore_errors=True)
+        self.free(guild)
+        return True
+
+    def _byte(self, shard: int) -> int:
+        return _GUILDS | shard
+
+
 def segment_name(number: int, node: str, epoch: int) -> str:
     """The name of a segment's file."""
     return f"{number:08d}-{node}#{epoch}.seg"
@@ -181,3 +207,9 @@ def _locked(path: Path) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def touch(path: Path) -> None:
+    """A file's age begins anew; one that cannot be touched only grows old."""
+    with contextlib.suppress(OSError):  # the next write says what is wrong
+        os.utime(path)

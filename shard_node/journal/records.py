@@ -12,7 +12,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-SCHEMA: Final = 1
+SCHEMA: Final = 2
+"""What a HEAD says now. 2: events may be another process's to handle (OUT), so whoever does not
+know that must not RESUME from what was handled."""
+READABLE: Final = frozenset({1, 2})
 """Another number in a HEAD: written by another version, not read."""
 
 
@@ -48,6 +51,12 @@ class Kind(enum.IntEnum):
     """The text of an event that is fed after the GUILD before it; the number is the guild's id."""
     LASTS = 14
     """``PAIR`` after ``PAIR``: what LAST has told, at the beginning of a segment."""
+    OUT = 15
+    """``SEQ``, a guild: the event is another process's to handle, and not acknowledged."""
+    ACK = 16
+    """``SEQ``, a guild: its events up to here are handled, by whoever it is."""
+    AWAY = 17
+    """msgpack ``Away``; of a guild the last one counts."""
 
 
 class Record(NamedTuple):
@@ -113,6 +122,21 @@ class Released(_Body, frozen=True):
     at: float
     last_at: float
     reason: str = ""
+
+
+class Away(_Body, frozen=True):
+    """Where a guild's events go: ``state`` is HELD, ROUTED or HOME. ``owner``: the process that
+    has it, of one that is held had it before; "": this one."""
+
+    guild: int
+    version: int
+    state: str
+    owner: str = ""
+
+
+HELD: Final = "held"
+ROUTED: Final = "routed"
+HOME: Final = "home"
 
 
 class Piece(NamedTuple):

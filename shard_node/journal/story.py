@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterator
 from typing import Final
 
@@ -10,8 +11,10 @@ import msgspec
 from shard_node.journal.frames import Damaged
 from shard_node.journal.index import Index
 from shard_node.journal.records import (
+    HOME,
     PAIR,
     SEQ,
+    Away,
     Head,
     Kind,
     Piece,
@@ -41,6 +44,7 @@ _head: Final = msgspec.msgpack.Decoder(Head)
 _session: Final = msgspec.msgpack.Decoder(Session)
 _started: Final = msgspec.msgpack.Decoder(list[Started])
 _done: Final = msgspec.msgpack.Decoder(list[int])
+_away: Final = msgspec.msgpack.Decoder(Away)
 _released: Final = msgspec.msgpack.Decoder(Released)
 
 
@@ -64,6 +68,12 @@ class Story:
         self.running = dict[int, Started]()
         self.interrupted: tuple[Started, ...] = ()
         """What ran in the process before the one that writes now, when that one began."""
+        self.out = dict[int, int]()
+        """Events that are another process's to handle and not acknowledged: their guilds."""
+        self.acked = dict[int, int]()
+        """Of guilds that are away: up to where their events are handled, in this session."""
+        self.away = dict[int, Away]()
+        """Guilds whose events are not handled here; of no session."""
         self.guilds = Index()
         self.user: Piece | None = None
         self.lasts = dict[int, int]()
@@ -80,19 +90,46 @@ class Story:
         None. Raises Damaged."""
         try:
             return self._take(segment, place, record)
-        except (msgspec.MsgspecError, ValueError, KeyError) as error:
+        except (msgspec.MsgspecError, ValueError, KeyError, struct.error) as error:
             text = f"a record of kind {record.kind} at byte {place} of segment {segment}: {error}"
             raise Damaged(text) from None
 
     def begin(self, session: Session, seq: int) -> None:
         """A new session: everything older is dead."""
-        kept = {"head": self.head, "end": self.end, "pulse": self.pulse}
+        kept = {"head": self.head, "end": self.end, "pulse": self.pulse, "away": self.away}
         vars(self).update(vars(Story()), **kept, session=session, handled_seq=seq)
 
-    def forget(self) -> None:
-        """Nothing is known any more but who writes."""
-        kept = {"head": self.head, "pulse": self.pulse}
+    def forget(self) -> Story:
+        """Nothing is known any more but who writes, and which guilds are away."""
+        kept = {"head": self.head, "pulse": self.pulse, "away": self.away}
         vars(self).update(vars(Story()), **kept)
+        return self
+
+    @property
+    def resume_from(self) -> int:
+        """From where a RESUME brings all that nobody is known to have handled."""
+        return min(self.handled_seq, min(self.out, default=self.handled_seq + 1) - 1)
+
+    def unhandled(self, guild: int) -> list[int]:
+        """The events of a guild that are in ``out``, in their order."""
+        return sorted(seq for seq, one in self.out.items() if one == guild)
+
+    def acknowledged(self, guild: int, seq: int) -> None:
+        """The guild's events up to here are handled."""
+        self.acked[guild] = max(self.acked.get(guild, 0), seq)
+        for one in self.unhandled(guild):
+            if one <= seq:
+                del self.out[one]
+
+    def went(self, away: Away) -> None:
+        """A guild's events go elsewhere, or are handled here again."""
+        if away.state != HOME:
+            self.away[away.guild] = away
+            return
+        self.away.pop(away.guild, None)
+        self.acked.pop(away.guild, None)
+        for one in self.unhandled(away.guild):
+            del self.out[one]
 
     def needs(self, segment: int) -> bool:
         """Whether something in a segment is in no later one."""
@@ -190,11 +227,16 @@ class Story:
                 self.session = session
                 self.carried(seq)
             case _:
-                self._take_rare(kind, payload)
+                self._take_rare(kind, seq, payload)
         return None
 
-    def _take_rare(self, kind: int, payload: bytes) -> None:
+    def _take_rare(self, kind: int, seq: int, payload: bytes) -> None:
         match kind:
+            case Kind.OUT:
+                (self.out[seq],) = SEQ.unpack(payload)
+            case Kind.ACK:
+                (guild,) = SEQ.unpack(payload)
+                self.acknowledged(guild, seq)
             case Kind.HEAD:
                 self.headed(_head.decode(payload))
             case Kind.LASTS:
@@ -204,6 +246,8 @@ class Story:
                 self.waits = payload
             case Kind.PULSE:
                 self.pulse = payload
+            case Kind.AWAY:
+                self.went(_away.decode(payload))
             case Kind.RELEASED:
                 self.released = _released.decode(payload)
             case Kind.ENDED:

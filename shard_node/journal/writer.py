@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final, cast
 
@@ -21,6 +22,8 @@ from shard_node.journal.place import generation, segment_name
 from shard_node.journal.records import (
     MUTATING,
     PAIR,
+    SEQ,
+    Away,
     Head,
     Kind,
     Piece,
@@ -124,6 +127,21 @@ class ShardJournal:
         self._done.append(seq)
         if not self._soon and self._later is None:
             self._later = self._loop.call_later(DONE_S, self.flush)
+
+    def out(self, seq: int, guild: int) -> None:
+        """This event, which was told just before, is another process's to handle."""
+        self.story.out[seq] = guild
+        self._put(Kind.OUT, seq, SEQ.pack(guild))
+
+    def acked(self, guild: int, seq: int) -> None:
+        """The events of a guild that is away are handled up to here."""
+        self.story.acknowledged(guild, seq)
+        self._put(Kind.ACK, seq, SEQ.pack(guild))
+
+    def away(self, away: Away) -> None:
+        """Where a guild's events go from here on."""
+        self.story.went(away)
+        self._put(Kind.AWAY, self.story.handled_seq, _encode(away))
 
     def waits(self, waits: msgspec.Struct) -> None:
         """What waits in a lingering process; in place of what was told before."""
@@ -303,6 +321,7 @@ class ShardJournal:
             records.append(Record(Kind.START, seq, _encode(list(story.running.values()))))
         kept = {Kind.WAITS: story.waits, Kind.PULSE: story.pulse, Kind.LASTS: story.lasts_plain()}
         records += (Record(kind, seq, payload) for kind, payload in kept.items() if payload)
+        records += _away(story, seq)
         self._segment, self._number = segment, number
         self._write(frame(records))
 
@@ -330,3 +349,13 @@ class ShardJournal:
         with contextlib.suppress(OSError):
             for path in self._segments():
                 path.unlink()
+
+
+def _away(story: Story, seq: int) -> Iterator[Record]:
+    """What of guilds that are away is in no other segment."""
+    for away in story.away.values():
+        yield Record(Kind.AWAY, seq, _encode(away))
+    for guild, up_to in story.acked.items():
+        yield Record(Kind.ACK, up_to, SEQ.pack(guild))
+    for out, guild in story.out.items():
+        yield Record(Kind.OUT, out, SEQ.pack(guild))

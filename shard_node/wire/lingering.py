@@ -61,9 +61,10 @@ class LingerEvent(Body, frozen=True):
 
 class GatewayOp(Body, frozen=True):
     """A process without a connection asks the shard's holder to send ``payload``, JSON, to the
-    gateway. What comes back under its nonce is for ``owner``."""
+    gateway. What comes back under its nonce is for ``owner``; ``cache``: who keeps it."""
 
     owner: str
     shard: int
     num_shards: int
     payload: bytes
+    cache: bool = False

@@ -15,6 +15,7 @@ from shard_node.wire import (
     health,
     lifecycle,
     lingering,
+    migration,
     operations,
     state,
 )
@@ -56,6 +57,13 @@ FLEET_READY: Final = "node.fleet-ready"
 LINGER_WAITS: Final = "linger.waits"
 LINGER_EVENT: Final = "linger.event"
 GATEWAY_OP: Final = "gateway.op"
+GUILD_TAKE: Final = "guild.take"
+GUILD_HOLD: Final = "guild.hold"
+GUILD_RELEASE: Final = "guild.release"
+GUILD_ROUTE: Final = "guild.route"
+GUILD_DROP: Final = "guild.drop"
+GUILD_MOVED: Final = "guild.moved"
+GUILD_EVENTS: Final = "guild.events"
 PERMIT: Final = "identify.permit"
 IDENTIFY_SENT: Final = "identify.sent"
 PERMIT_RETURN: Final = "identify.return"
@@ -143,6 +151,13 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     LINGER_WAITS: TopicSpec(Kind.MESSAGE, Lane.HIGH, lingering.Waits),
     LINGER_EVENT: TopicSpec(Kind.MESSAGE, Lane.HIGH, lingering.LingerEvent),
     GATEWAY_OP: TopicSpec(Kind.MESSAGE, Lane.HIGH, lingering.GatewayOp),
+    GUILD_TAKE: TopicSpec(Kind.EVENT, Lane.CONTROL, migration.GuildTake),
+    GUILD_HOLD: TopicSpec(Kind.EVENT, Lane.CONTROL, migration.GuildHold),
+    GUILD_RELEASE: TopicSpec(Kind.EVENT, Lane.CONTROL, migration.GuildRelease),
+    GUILD_ROUTE: TopicSpec(Kind.EVENT, Lane.CONTROL, migration.GuildRoute),
+    GUILD_DROP: TopicSpec(Kind.EVENT, Lane.CONTROL, migration.GuildDrop),
+    GUILD_MOVED: TopicSpec(Kind.EVENT, Lane.CONTROL, migration.GuildMoved),
+    GUILD_EVENTS: TopicSpec(Kind.REQUEST, Lane.HIGH, migration.GuildEvents, migration.GuildHandled),
     PERMIT: TopicSpec(Kind.REQUEST, Lane.CONTROL, bodies.PermitRequest, bodies.PermitGrant),
     IDENTIFY_SENT: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.IdentifySent),
     PERMIT_RETURN: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.PermitReturn),
@@ -186,7 +201,7 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     GUILD_HELD: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.WhereReply, bodies.WhereReply),
 }
 
-PEERS_OWN: Final = frozenset({LINGER_WAITS, LINGER_EVENT, GATEWAY_OP})
+PEERS_OWN: Final = frozenset({LINGER_WAITS, LINGER_EVENT, GATEWAY_OP, GUILD_EVENTS})
 """Lower-case topics that go from one process of the fleet to another."""
 
 BROKERS_OWN: Final = frozenset(

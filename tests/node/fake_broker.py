@@ -135,9 +135,13 @@ class FakeBroker:
             while self._outbox:
                 routing_id, head, body = self._outbox.pop(0)
                 socket.send_multipart([routing_id, encode_header(head), body])
+            self._between(socket)
             if socket.poll(5):
                 self._take(socket.recv_multipart())
         socket.close(0)
+
+    def _between(self, socket: Any) -> None:
+        """What nodes say to each other, where it is passed on."""
 
     def _take(self, parts: list[bytes]) -> None:
         routing_id, head_bytes, body_bytes = parts

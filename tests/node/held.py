@@ -27,8 +27,8 @@ TOKEN = "MTIz.token.token"
 class Held:
     """One process's life: its bot, its hold and the connection of its only shard."""
 
-    def __init__(self, folder: Path, epoch: int = 1) -> None:
-        self.folder = folder
+    def __init__(self, folder: Path, epoch: int = 1, shard: int = 0, num_shards: int = 1) -> None:
+        self.folder, self.shard = folder, shard
         self.bot: Any = commands.AutoShardedBot(
             command_prefix="!",
             intents=disnake.Intents.all(),
@@ -36,7 +36,7 @@ class Held:
             command_sync_flags=commands.CommandSyncFlags.none(),
         )
         env = environment(
-            "ipc:///none", folder, "main.py", shards=(0,), num_shards=1,
+            "ipc:///none", folder, "main.py", shards=(shard,), num_shards=num_shards,
             SHARDCTL_EPOCH=str(epoch), SHARDCTL_JOURNAL_DIR=str(folder),
         )  # fmt: skip
         self.hold = Hold(Node(read_settings(env)), self.bot)
@@ -58,9 +58,9 @@ class Held:
         """Log in as ``user``, take the shard, connect."""
         if user is not None:
             self.state.user = disnake.ClientUser(state=self.state, data=user)
-        past = await self.keeping.take(0)
+        past = await self.keeping.take(self.shard)
         self.ws = NodeWebSocket(None, loop=asyncio.get_running_loop())
-        self.ws._connection, self.ws.shard_id = self.state, 0
+        self.ws._connection, self.ws.shard_id = self.state, self.shard
         self.ws._dispatch = self.bot.dispatch
         self.ws._dispatch_gateway_error = self.bot._dispatch_gateway_error
         self.ws._discord_parsers = self.state.parsers
@@ -75,7 +75,7 @@ class Held:
 
     def story(self) -> Any:
         """What is in the files now."""
-        follower = Follower(self.keeping.place, 0)
+        follower = Follower(self.keeping.place, self.shard)
         follower.more()
         follower.close()
         assert not follower.problem
@@ -90,9 +90,11 @@ class Held:
 
 
 @asynccontextmanager
-async def held(folder: Path, epoch: int = 1) -> AsyncIterator[Held]:
+async def held(
+    folder: Path, epoch: int = 1, shard: int = 0, num_shards: int = 1
+) -> AsyncIterator[Held]:
     """A bot that is held; tracked as by `install`, on its class alone."""
-    made = Held(folder, epoch)
+    made = Held(folder, epoch, shard, num_shards)
     try:
         yield made
     finally:

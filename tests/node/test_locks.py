@@ -14,8 +14,16 @@ from pathlib import Path
 
 import pytest
 
-from shard_node.journal.place import Place
-from tests.support.journals import SHARD, begun, place_in, session
+from shard_node.journal.place import GuildPlace, Place
+from tests.support.journals import (
+    APPLICATION,
+    BOOT,
+    SHARD,
+    SHARDS,
+    begun,
+    place_in,
+    session,
+)
 from tests.support.waiting import wait_for
 
 HOLDER = """
@@ -169,3 +177,34 @@ def test_only_its_owner_may_look_into_a_journal(place: Place) -> None:
     assert [oct(path.stat().st_mode & 0o777) for path in found] == [
         "0o700", "0o700", "0o600", "0o600",
     ]  # fmt: skip
+
+
+def test_a_guild_has_a_lock_that_is_no_shards(place: Place, tmp_path: Path) -> None:
+    """In the same file, so closing the one must drop nothing of the other."""
+    guild = (1 << 61) + (SHARDS << 20) + SHARD
+    guilds = GuildPlace(place.folder, BOOT, APPLICATION)
+    with holder(tmp_path) as child:
+        assert place.take(SHARD + 1)
+        assert guilds.take(guild)
+        tell(child, "from shard_node.journal.place import GuildPlace")
+        tell(child, f"guilds = GuildPlace(place.folder, {BOOT!r}, {APPLICATION!r})")
+        tell(child, f"assert not guilds.take({guild})")
+        guilds.close()
+        tell(child, f"assert guilds.take({guild}) and not place.take(SHARD + 1)")
+        tell(child, "guilds.close()")
+        assert not place.take(SHARD)
+
+
+def test_the_journal_of_a_guild_goes_when_nobody_has_it(place: Place, tmp_path: Path) -> None:
+    mine = GuildPlace(place.folder, BOOT, APPLICATION)
+    other = GuildPlace(place.folder, BOOT, APPLICATION)
+    path = mine.next_segment(9, "a", 1)
+    path.touch()
+    assert other.take(9)
+    assert not mine.forget(9)
+    assert path.exists()
+    other.close()
+    assert mine.forget(9)
+    assert not path.parent.exists()
+    assert mine.held == set()
+    mine.close()

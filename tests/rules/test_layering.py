@@ -72,6 +72,7 @@ ALLOWED: dict[str, set[str]] = {
 PURE = ("broker.core", "broker.services", "shard_node.wire", "shard_node.state")
 PURE_MODULES = (
     "shard_node.affinity",
+    "shard_node.guest",
     "shard_node.handing",
     "shard_node.journal.frames",
     "shard_node.journal.index",
@@ -89,6 +90,7 @@ PURE_MODULES = (
     "shard_node.peer.outbox",
     "shard_node.means",
     "shard_node.missing",
+    "shard_node.outbound",
     "shard_node.pulse",
     "shard_node.rates",
     "shard_node.session",

@@ -64,7 +64,8 @@ class Acting:
         self.state = ShardState.READY
         table = SimpleNamespace(state=lambda shard: self.state)
         node = SimpleNamespace(name="a", shards=(0,), num_shards=1, table=table, debug=False)
-        hold = SimpleNamespace(client=bot)
+        hosting = SimpleNamespace(has=lambda guild: False)
+        hold = SimpleNamespace(client=bot, hosting=hosting)
         self.adoption: Any = SimpleNamespace(node=node, hold=hold)
         self.executor = Executor(self.adoption)
 
