@@ -17,7 +17,7 @@ test: $(STAMP)
 # What takes too long for every day: the bank (112,000 transfers, the broker killed 50 times,
 # nodes 20 times), messages over 20 deaths of the broker, a broker on a log of 10,000,000 records
 # (7 GB of disk), with their figures; 20 kills and 20 power cuts of the store, 2,000 seeds of the
-# simulation; deaf shards in real time; hand-overs of shards. Some 20 minutes.
+# simulation; deaf shards in real time; hand-overs of shards and guilds. Some 20 minutes.
 soak: $(STAMP)
 	@SHARDCTL_BANK=full SHARDCTL_KILLS=20 SHARDCTL_RECORDS=10000000 SHARDCTL_SEEDS=2000 \
 		SHARDCTL_HEARING=full SHARDCTL_HANDOVER=full SHARDCTL_LIFECYCLE=full \
@@ -25,7 +25,8 @@ soak: $(STAMP)
 		tests/fleet/test_bank.py tests/store/test_records_survival.py \
 		tests/store/test_state_faults.py tests/peer/test_simulation.py tests/node/test_listening.py \
 		tests/fleet/test_deaths.py tests/fleet/test_wall_clock_survival.py \
-		tests/node/test_moves.py tests/node/test_cold_resume.py tests/fleet/test_respawn.py tests/fleet/test_moves.py \
+		tests/node/test_moves.py tests/node/test_exile.py tests/node/test_exile_feeder.py \
+		tests/node/test_hosting_processes.py tests/node/test_cold_resume.py tests/fleet/test_respawn.py tests/fleet/test_moves.py \
 		tests/fleet/test_buttons.py tests/broker/test_scaling.py \
 		tests/fleet/test_lifecycle_soak.py \
 		tests/fleet/test_chaos.py::test_a_broker_killed_under_load_loses_nothing_and_repeats_nothing

@@ -225,7 +225,7 @@ def test_what_a_dead_feeder_was_not_told_of_comes_again(world: World, fault: str
         death(world, "feeder")
 
 
-@pytest.mark.parametrize("who", ["owner", "feeder"])
+@pytest.mark.parametrize("who", ["owner", pytest.param("feeder", marks=in_soak)])
 def test_a_death_loses_nothing(world: World, who: str) -> None:
     """Of a guild that is away; the owner's comes back, the feeder's next process goes on."""
     death(world, who)

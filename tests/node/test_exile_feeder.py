@@ -30,6 +30,7 @@ from shard_node.wire.migration import (
 from shard_node.wire.topics import GUILD_MOVED
 from tests.node.held import Held, held, track
 from tests.node.test_hosting import Pair, differ, heard, pair
+from tests.node.test_moves import in_soak
 
 Y = "y#2"
 
@@ -319,7 +320,7 @@ def test_a_ready_brings_no_stub_of_it_and_a_late_word_changes_nothing(tmp_path: 
     played(play, tmp_path)
 
 
-@pytest.mark.parametrize("fault", ["skips what is out", "handled seq"])
+@pytest.mark.parametrize("fault", [pytest.param("skips what is out", marks=in_soak), "handled seq"])
 def test_the_judges_find_planted_faults(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: str
 ) -> None:

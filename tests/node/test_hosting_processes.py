@@ -28,6 +28,7 @@ from shard_node.wire.migration import (
 )
 from tests.node.exchange import Exchange
 from tests.node.processes import BOTS, NodeProcess, node
+from tests.node.test_moves import in_soak
 from tests.support.sandbox import call
 from tests.support.waiting import wait_for
 
@@ -196,7 +197,7 @@ def test_a_guild_lives_in_another_process(rig: Rig) -> None:
             assert not [*rig.said(process, "join"), *rig.said(process, "remove")]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=in_soak)])
 def test_the_next_owner_goes_on_where_one_that_is_gone_was(rig: Rig, how: signal.Signals) -> None:
     with rig.start("a", 0), rig.start("b", 1) as b:
         rig.ready("a")
