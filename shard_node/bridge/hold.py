@@ -101,6 +101,8 @@ class Hold:
         self.node.table.remove(shard_id)
         self.start.left(shard_id)
         self._assign()
+        # At once: a new broker that was told of the shard would refuse this process.
+        self.node.refresh()
 
     # --- starting
 

@@ -110,19 +110,25 @@ class Soak:
         wall = time.time()
         os.kill(node["pid"], number)
         wanted = before + held
-        wait_for("RESUMEs", lambda: self.fleet.audit()["resumes"] >= wanted, HANG_S + 30)
+        text = f"node {name}#{node['epoch']} was ended"
+        noticed = wait_for(f"{text!r} in the log", lambda: self._said(text), HANG_S + 30)
+        wait_for("RESUMEs", lambda: self.fleet.audit()["resumes"] >= wanted, 30)
         resumed = time.time() - wall
         self.harmed.append((wall, wall + resumed))
         self.fleet.wait_ready()
-        return self._noticed(f"node {name}#{node['epoch']} was ended") - wall, resumed
+        return noticed - wall, resumed
 
-    def _noticed(self, text: str) -> float:
+    def _said(self, text: str) -> float | None:
         """When (wall clock) the broker said so."""
-        for line in (self.fleet.paths.logs_dir / "broker.log").read_text().splitlines():
-            said = json.loads(line)
+        for line in (self.fleet.paths.logs_dir / "broker.log").read_text().splitlines(True):
+            said = json.loads(line) if line.endswith("\n") else {"text": ""}
             if said["text"].startswith(text):
                 return datetime.fromisoformat(said["at"]).timestamp()
-        raise AssertionError(f"nobody said {text!r}")
+        return None
+
+    def whole(self) -> bool:
+        """Whether each node has as many shards as at the start."""
+        return all(len(node["shards"]) == SHARDS // NODES for node in self.fleet.status()["nodes"])
 
     def named_by_journals(self) -> set[str]:
         """The events that a killed process was handling."""
@@ -210,7 +216,7 @@ def test_nodes_are_killed_and_stopped(
 ) -> None:
     took = []
     for number in range(kills + stops):
-        wait_for("no shard away", lambda: all(n["shards"] for n in nodes(soak)), 150)
+        wait_for("no shard away", soak.whole, 150)
         stopped = number >= kills
         broker_dies = with_broker and number % 4 == 3
         if broker_dies:
@@ -223,6 +229,8 @@ def test_nodes_are_killed_and_stopped(
         assert noticed < (HANG_S + BEAT_S + unfound if stopped else NOTICED_S), took
         assert resumed < noticed + RESUMED_S + START_S, took
     print("noticed after, RESUMEd after (s):", took)
+    wait_for("no shard away", soak.whole, 150)
+    assert sum(soak.epochs().values()) == NODES + kills + stops  # nobody else was started again
     audit, named = soak.settle()
     clean(audit)
     known = soak.named_by_journals()
@@ -231,8 +239,3 @@ def test_nodes_are_killed_and_stopped(
     assert soak.excused([one for one in late if one not in known]) == []
     print("late", audit["answered_late"], "never", audit["answered_never"], "named", len(known))
     print({k: v for k, v in soak.fleet.status()["broker"]["counts"].items() if v})
-
-
-def nodes(soak: Soak) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = soak.fleet.status()["nodes"]
-    return found

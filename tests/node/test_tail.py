@@ -18,7 +18,7 @@ from shard_node.bridge import keeping as keeping_module
 from shard_node.bridge.gateway import NodeWebSocket
 from shard_node.bridge.keeping import Past
 from shard_node.bridge.tail import Tail
-from shard_node.wire.handover import Phase, ShardRelease
+from shard_node.wire.handover import Phase, ShardRelease, ShardSettle
 from tests.node.held import Held, held, track
 from tests.node.test_tap import World, turns
 from tests.support import caches
@@ -306,6 +306,25 @@ def test_a_fault_of_what_goes_along_holds_up_no_shard(
         assert made.old.story().released.to == "a#2"
         assert made.take(None) is not None
         assert "goes without what was to go with it" in caplog.text
+        hold.moves.begin_stop()
+
+    play(tmp_path, body)
+
+
+def test_a_shard_that_is_another_s_for_good_is_reported_no_more(tmp_path: Path) -> None:
+    """A broker that started at this moment would refuse the process: not its own shard."""
+
+    async def body(made: Pair) -> None:
+        hold = made.old.hold
+        hold.node.report = hold.reports.snapshot
+        hold.moves.serve()
+        hold.node.refresh()
+        hold.node.hears["shard.release"](ShardRelease("op-1", (0,), "b#2"))
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert [(one.id, one.phase) for one in hold.node.vitals.shards] == [(0, Phase.RELEASED)]
+        hold.node.hears["shard.settle"](ShardSettle("op-1", (0,)))
+        assert hold.node.vitals.shards == ()
         hold.moves.begin_stop()
 
     play(tmp_path, body)
