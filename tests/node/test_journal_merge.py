@@ -102,6 +102,14 @@ def knows_older_users(changes: list[Change], place: int) -> bool:
     return whole and any(changes_a_user(data) for _, data in changes[:place])
 
 
+def brings_a_channel_back(changes: list[Change], place: int) -> bool:
+    """A guild comes whole with a channel that was deleted, and somebody was in it: a gateway says
+    first that he left, and disnake keeps the deleted channel in the voice state that it has."""
+    gone = {data["id"] for event, data in changes[:place] if event == "CHANNEL_DELETE"}
+    whole = changes[place][0] == "GUILD_CREATE"
+    return whole and bool(gone & {one["channel_id"] for one in guild()["voice_states"]})
+
+
 @settings(max_examples=250, deadline=None)
 @given(st.data())
 def test_changes_one_after_another_cleaned_in_between(
@@ -109,6 +117,7 @@ def test_changes_one_after_another_cleaned_in_between(
 ) -> None:
     changes = data.draw(st.lists(st.sampled_from(EVERY), max_size=12))
     assume(not any(knows_older_users(changes, place) for place in range(len(changes))))
+    assume(not any(brings_a_channel_back(changes, place) for place in range(len(changes))))
     cuts = data.draw(st.lists(st.integers(0, 12), max_size=3))
     check(changes, cuts, disnake.Intents.all(), loop)
 
