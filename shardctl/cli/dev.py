@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import time
 from pathlib import Path
+from types import FrameType
 from typing import Any, Final
 
 import click
@@ -59,19 +61,28 @@ class _Session:
         self._fleet = self._start(lock)
         self._down_said = False
         self._awaited: int | None = None
+        self._ends = False
 
     def _start(self, lock: Lock) -> subprocess.Popen[bytes]:
         return spawn_supervisor(self._launch, lock, "--foreground", "--no-quotes")
 
     def run(self) -> int:
         """Until Ctrl-C; returns the exit code."""
+        before = signal.signal(signal.SIGINT, self._interrupted)
         try:
-            while True:
-                self._look()
-                time.sleep(POLL_S)
-        except KeyboardInterrupt:
+            with contextlib.suppress(KeyboardInterrupt):
+                while not self._ends:
+                    self._look()
+                    time.sleep(POLL_S)
             # The terminal sent the same Ctrl-C to the supervisor, which stops the fleet.
             return self._end()
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+    def _interrupted(self, _number: int, _frame: FrameType | None) -> None:
+        # What is raised where Python calls back (a finalizer) comes to nobody.
+        self._ends = True
+        raise KeyboardInterrupt
 
     def _look(self) -> None:
         for line in self._output.read():
