@@ -28,6 +28,7 @@ soak: $(STAMP)
 		tests/node/test_moves.py tests/node/test_exile.py tests/node/test_exile_feeder.py \
 		tests/node/test_hosting_processes.py tests/node/test_cold_resume.py tests/fleet/test_respawn.py tests/fleet/test_moves.py \
 		tests/fleet/test_buttons.py tests/broker/test_scaling.py \
+		tests/broker/test_migration.py tests/fleet/test_migrate.py \
 		tests/fleet/test_lifecycle_soak.py \
 		tests/fleet/test_chaos.py::test_a_broker_killed_under_load_loses_nothing_and_repeats_nothing
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from shard_node.wire import topics
 from shard_node.wire.bodies import RespawnReply, RespawnRequest
+from shard_node.wire.migration import MigrateRequest, MigrationsRequest
 from shard_node.wire.operations import (
     BalanceRequest,
     MoveRequest,
@@ -36,6 +37,19 @@ class Operations:
         """Hand a shard to another node."""
         reply: OpReply = self._client.ask(topics.MOVE, request)
         return reply
+
+    def migrate(self, request: MigrateRequest) -> OpReply:
+        """Have a guild handled by another process."""
+        reply: OpReply = self._client.ask(topics.MIGRATE, request)
+        return reply
+
+    def migrations(self) -> list[dict[str, Any]]:
+        """The guilds that were given away, put together from their pages."""
+        first = self._client.ask(topics.MIGRATIONS, MigrationsRequest())
+        found: list[dict[str, Any]] = list(first["guilds"])
+        for page in range(1, int(first.get("pages", 1))):
+            found += self._client.ask(topics.MIGRATIONS, MigrationsRequest(page))["guilds"]
+        return found
 
     def balance(self, request: BalanceRequest) -> OpReply:
         """Move shards until the nodes have about the same load."""

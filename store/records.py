@@ -124,6 +124,21 @@ class OperationRecord(Record, frozen=True):
     reason: str = ""
 
 
+class GuildRecord(Record, frozen=True):
+    """A guild that was given away: to the node ``node``, or to who holds ``shard`` (-1: to a
+    node). ``label`` is the process that has it, "" where it is at home for now; ``version`` the
+    last that was said of it; ``given_back``: how often its process died."""
+
+    guild: int
+    version: int
+    node: str = ""
+    shard: int = -1
+    label: str = ""
+    by: str = "operator"
+    since_ms: int = 0
+    given_back: int = 0
+
+
 class FleetReadyRecord(Record, frozen=True):
     """The last start of the fleet of which all shards were ready at one time."""
 
@@ -155,6 +170,7 @@ TABLES: Final[dict[type[Record], Table]] = {
     LeaseRecord: Table(b"lease/", lambda record: record.name),
     OperationRecord: Table(b"operation/", lambda record: record.id),
     FleetReadyRecord: Table(b"ready", None),
+    GuildRecord: Table(b"guild/", lambda record: str(record.guild)),
 }
 
 
@@ -169,6 +185,7 @@ class Durable:
     leases: dict[str, LeaseRecord] = field(default_factory=dict)
     operations: dict[str, OperationRecord] = field(default_factory=dict)
     fleet_ready: str = ""
+    guilds: dict[int, GuildRecord] = field(default_factory=dict)
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -218,6 +235,8 @@ def collect(durable: Durable, record: Record) -> None:
             durable.operations[record.id] = record
         case FleetReadyRecord():
             durable.fleet_ready = record.start
+        case GuildRecord():
+            durable.guilds[record.guild] = record
         case _:
             msg = f"no place for {type(record).__name__}"
             raise TypeError(msg)

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from itertools import chain
 from typing import Any, Final
 
+from broker.core.guilds import Guilds
 from broker.core.letters import Letters
 from broker.core.procs import Proc, Role
 from broker.core.settings import Settings
@@ -197,6 +198,7 @@ class Fleet:
     conflict: Callable[..., ErrorBody | None] = _nobody
     """Why nobody else may touch a shard, and nodes named after it: an operation has them."""
     shared: SharedState = field(default_factory=SharedState)
+    guilds: Guilds = field(default_factory=Guilds)
     resumable: set[int] = field(default_factory=set)
     """The shards whose journal has a session: they start without an IDENTIFY."""
     procs: dict[tuple[str, int], Proc] = field(default_factory=dict)

@@ -38,3 +38,26 @@ class LifecycleLimits:
     spare_bytes: int = 64 << 20
     told_again_s: float = 1.0
     survivors: str = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class GuildLimits:
+    """Of a guild's way to another process: ``warm_s`` to read it, ``hold_s`` for its events to be
+    held and its owner to let go (beside the drain), ``take_s`` for its lock, ``route_s`` and
+    ``undo_s`` for what follows. ``steady_s``: a node whose process died is given its guilds again
+    when it has lived so long, at most ``again_max`` times in ``again_window_s``. ``start_s``: so
+    long a fleet that starts waits for a guild's node. ``at_once``: guilds that follow at a time.
+    """
+
+    warm_s: float = 10.0
+    hold_s: float = 2.0
+    take_s: float = 2.0
+    route_s: float = 10.0
+    undo_s: float = 10.0
+    told_again_s: float = 0.5
+    steady_s: float = 30.0
+    again_max: int = 3
+    again_window_s: float = 600.0
+    start_s: float = 10.0
+    at_once: int = 16
+    overrides_max: int = 1000

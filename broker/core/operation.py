@@ -32,6 +32,8 @@ WHOLE: Final = {
     "scale": "the fleet is being scaled",
 }
 """Kinds of which one at a time is enough: they look at all shards to decide."""
+GUILD_KINDS: Final = frozenset({"migrate", "follow"})
+"""Those of one guild, ``args["guild"]``: as asked, and because who has it is not there."""
 ALL_NODES: Final = "*"
 
 
@@ -149,9 +151,11 @@ class Operation:
         return frozenset(shard for step in self.steps for shard in step.shards)
 
     def nodes(self) -> frozenset[str]:
-        """The nodes whose shards nobody else may change."""
+        """The nodes whose shards nobody else may change; of a guild's way that guild alone."""
         if self.over:
             return frozenset()
+        if self.kind in GUILD_KINDS:
+            return frozenset({guild_claim(int(self.args["guild"]))})
         names = {name for step in self.steps for name in (step.node, step.gets)}
         return frozenset(names | {ALL_NODES} if self.kind in WHOLE else names)
 
@@ -167,10 +171,16 @@ class Operation:
         """A step is over; so is the operation after its last one."""
         step.state, step.reason = state, reason
         if state in (OpState.FAILED, OpState.REVERTED):
-            self.reason = self.reason or f"node {step.node}: {reason}"
+            self.reason = self.reason or f"{self.about(step)}: {reason}"
             if self.abort_on_fail:
                 self.drop_waiting(f"after node {step.node} failed")
         self._look()
+
+    def about(self, step: Step) -> str:
+        """What a step is about, for people."""
+        if self.kind in GUILD_KINDS:
+            return guild_claim(int(self.args["guild"]))
+        return f"node {step.node}"
 
     def go_on(self, more: list[Step]) -> None:
         """It is not over after all: these follow."""
@@ -210,6 +220,11 @@ class Operation:
         }
 
 
+def guild_claim(guild: int) -> str:
+    """What an operation of one guild has to itself; no node has such a name."""
+    return f"guild {guild}"
+
+
 class Book:
     """All operations, oldest first. Those that wait begin in their order, each as soon as no
     older one has a claim on a shard of its own."""
@@ -236,7 +251,9 @@ class Book:
                 continue
             doing = DOING.get(operation.kind, "is in use")
             text = f"shard {both[0]} {doing}" if both else f"node {common[-1]} is in use"
-            if ALL_NODES in common:
+            if operation.kind in GUILD_KINDS:
+                text = f"{common[-1]} is being migrated"
+            elif ALL_NODES in common:
                 text = WHOLE[operation.kind]
             hint = f"wait for it: shardctl wait {operation.id}, or: --queue"
             return ErrorBody(

@@ -10,6 +10,7 @@ from broker.core.inflight import Ref
 from broker.core.operation import Step
 from shard_node.wire.bodies import Body
 from shard_node.wire.handover import ShardMoved
+from shard_node.wire.migration import GuildMoved
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,15 @@ class ShardSaid(Event):
     name: str
     epoch: int
     body: ShardMoved
+
+
+@dataclass(frozen=True, slots=True)
+class GuildSaid(Event):
+    """A process has come further with a guild; what it said is in ``Fleet.guilds``."""
+
+    name: str
+    epoch: int
+    body: GuildMoved
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ class Resolver:
         if place.route == "formula":
             return self._holder(place.owner, place.shard)
         name = self._table.overridden(guild)
-        return self._of_node(place.owner, self._fleet.nodes.get(name))
+        return self._of_node(place.owner, self._fleet.nodes.get(name.partition("#")[0]))
 
     def _holder(self, owner: Owner | None, shard: int) -> Route:
         if owner is not None:

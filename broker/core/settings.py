@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from broker.core.balance import Balancing
 from broker.core.keeping import Keeping
-from broker.core.limits import LifecycleLimits
+from broker.core.limits import GuildLimits, LifecycleLimits
 from broker.core.rules import Rule
 
 
@@ -36,6 +36,7 @@ class Settings:
     routes: tuple[Rule, ...] = ()
     keeping: Keeping | None = None
     lifecycle: LifecycleLimits = field(default_factory=LifecycleLimits)
+    guilds: GuildLimits = field(default_factory=GuildLimits)
     balancing: Balancing = field(default_factory=Balancing)
     journals: Callable[[], Mapping[int, frozenset[int]]] = dict
     """Looks which shards can RESUME, by the shard count that they were started with."""

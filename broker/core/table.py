@@ -165,7 +165,8 @@ class Table:
     # --- who has what
 
     def override(self, guild: int, name: str | None) -> None:
-        """Makes a node own a guild, or (None) gives it back to its shard's node."""
+        """Makes a node, or a process ``name#epoch``, own a guild, or (None) gives it back to its
+        shard's node."""
         if name is None:
             self._overrides.pop(guild, None)
         else:
@@ -200,7 +201,7 @@ class Table:
         shard = shard_of_guild(guild, self.num_shards)
         name = self._overrides.get(guild)
         if name is not None:
-            return Place(shard, self._owners.get(name), "override")
+            return Place(shard, self.node(name), "override")
         return Place(shard, self.shard(shard), "formula")
 
     def everyone(self) -> list[Owner]:
@@ -217,7 +218,7 @@ class Table:
         return [*self._processes.values(), *clients]
 
     def overridden(self, guild: int) -> str:
-        """The node that a guild was given to, or the empty string."""
+        """The node or process that a guild was given to, or the empty string."""
         return self._overrides.get(guild, "")
 
     def overrides(self) -> dict[int, str]:

@@ -33,7 +33,7 @@ class Moving:
         problem = self._problem(body)
         holder = self._fleet.holder(body.shard)
         if problem is not None or holder is None:
-            return [Refuse(ref, problem or _unknown(self._fleet, body.shard))]
+            return [Refuse(ref, problem or unknown_shard(self._fleet, body.shard))]
         plan = {"shard": body.shard, "from": holder.name, "to": body.node}
         reply = OpReply("", plan)
         if body.dry_run:
@@ -50,13 +50,13 @@ class Moving:
             return ErrorBody("E_STOPPING", "the fleet is stopping")
         holder, target = fleet.holder(shard), fleet.nodes.get(body.node)
         if holder is None:
-            return _unknown(fleet, shard)
+            return unknown_shard(fleet, shard)
         if target is None:
             exists = {"exists": list(fleet.nodes)}
             return ErrorBody("E_NOT_FOUND", f"no node {body.node!r} in the fleet", details=exists)
         if holder is target:
             return ErrorBody("E_SAME", f"shard {shard} is on {target.name} already")
-        problem = _no_target(target) or no_journal(holder) or no_journal(target)
+        problem = no_target(target) or no_journal(holder) or no_journal(target)
         if problem is not None:
             return problem
         row = holder.rows[shard]
@@ -121,7 +121,8 @@ class Moving:
         return self._transfers.release(operation, step)
 
 
-def _unknown(fleet: Fleet, shard: int) -> ErrorBody:
+def unknown_shard(fleet: Fleet, shard: int) -> ErrorBody:
+    """Nobody holds it."""
     exists = [row.id for _, row in fleet.shard_rows()]
     return ErrorBody("E_NOT_FOUND", f"no shard {shard} in the fleet", details={"exists": exists})
 
@@ -135,7 +136,7 @@ def no_journal(node: Node) -> ErrorBody | None:
     return ErrorBody("E_NOT_READY", text, hint)
 
 
-def _no_target(node: Node) -> ErrorBody | None:
+def no_target(node: Node) -> ErrorBody | None:
     """Why a node cannot be given a shard now."""
     if node.state is NodeState.UP and not node.retired:
         return None

@@ -25,17 +25,24 @@ from broker.core.events import (
 )
 from broker.core.fleet import Fleet, FleetState
 from broker.core.inflight import Ref
-from broker.core.operation import Book, Operation, OpState, Step
-from broker.core.opevents import OperationEnded, OperationWanted, ShardSaid
+from broker.core.operation import GUILD_KINDS, Book, Operation, OpState, Step
+from broker.core.opevents import GuildSaid, OperationEnded, OperationWanted, ShardSaid
 from broker.core.procs import Role
 from broker.core.states import NodeState
-from broker.services.moving import Moving
-from broker.services.oprecords import kept, late_words, page_of, restored, shown
-from broker.services.respawns import Respawns
-from broker.services.scaling import SCALE, Scaling
-from broker.services.transfers import LOOK_S, Transfers, log_end
+from broker.services.oprecords import (
+    kept,
+    late_words,
+    page_of,
+    restored,
+    shown,
+    unknown_operation,
+)
+from broker.services.scaling import SCALE
+from broker.services.transfers import LOOK_S, log_end
+from broker.services.works import RESPAWN, Works
 from shard_node.wire.bodies import Body, ErrorBody, RespawnReply, RespawnRequest
 from shard_node.wire.handover import ShardMoved
+from shard_node.wire.migration import MigrateRequest
 from shard_node.wire.operations import (
     MoveRequest,
     OpReply,
@@ -45,8 +52,6 @@ from shard_node.wire.operations import (
 )
 from store.records import Durable, Forget, OperationRecord
 
-RESPAWN: Final = "respawn"
-SHOWN_MAX: Final = 16
 INTERRUPTED: Final = "interrupted: the fleet was stopped meanwhile"
 FLEET_STOPS: Final = "the fleet stops"
 
@@ -57,11 +62,8 @@ class Operations:
     def __init__(self, fleet: Fleet, durable: Durable) -> None:
         self._fleet = fleet
         self._book = Book(map(restored, durable.operations.values()))
-        self._transfers = Transfers(fleet)
-        self._ended = self._transfers.ended
-        self._respawns = Respawns(fleet, self._transfers)
-        self._moving = Moving(fleet, self._transfers)
-        self._scaling = Scaling(fleet, durable, self._transfers, self._moving)
+        self._works = works = Works(fleet, durable)
+        self._transfers, self._ended = works.transfers, works.transfers.ended
         fleet.conflict = lambda shard, *nodes: self._book.conflict([shard], nodes)
         self._boots = {record.id: record.boot_id for record in durable.operations.values()}
         self._pending: dict[str, tuple[Ref | None, Body]] = {}
@@ -85,11 +87,8 @@ class Operations:
         """When somebody is to be looked at."""
         if self._fleet.state is FleetState.STOPPING:
             return None
-        times = [
-            self._transfers.next_deadline(),
-            self._respawns.next_deadline(),
-        ]
-        if self._respawns.busy or self._moving.busy or self._scaling.busy:
+        times = self._works.deadlines()
+        if self._works.busy:
             times.append(self._looked_at + LOOK_S)
         known = [time for time in times if time is not None]
         # What is due already and waits for something else is not looked at without end.
@@ -104,16 +103,15 @@ class Operations:
             case OperationStored():
                 return self._stored(event)
             case StepFlipped():
-                of_scale = self._scaling.flipped(event, now)
-                return self._transfers.flipped(event, now) + of_scale
+                return self._works.flipped(event, now)
+            case GuildSaid():
+                return self._works.migrating.look(now)
             case SuccessorSpawned():
-                return self._respawns.spawned(event, now)
+                return self._works.respawns.spawned(event, now)
             case SupervisorHello():
                 return self._restore(event, now)
             case Exited():
-                self._respawns.exited(event)
-                self._scaling.exited(event)
-                self._transfers.exited(event)
+                self._works.exited(event)
                 late_words(self._book, event)
             case NodeGone() | NodeRegistered() | Tick():
                 return self._look(now)
@@ -121,12 +119,7 @@ class Operations:
 
     def _look(self, now: float) -> Effects:
         self._looked_at = now
-        return [
-            *self._transfers.look(now),
-            *self._respawns.look(now),
-            *self._moving.look(now),
-            *self._scaling.look(now),
-        ]
+        return self._works.look(now)
 
     # --- requests
 
@@ -145,11 +138,13 @@ class Operations:
                     return [Emit(ShardSaid(*who, body))]
                 return self._transfers.moved(who, body, now)
             case RespawnRequest():
-                return self._respawns.asked(ref, body, now)
+                return self._works.respawns.asked(ref, body, now)
             case MoveRequest():
-                return self._moving.asked(ref, body)
+                return self._works.moving.asked(ref, body)
+            case MigrateRequest():
+                return self._works.migrating.asked(ref, body)
             case ScaleRequest():
-                return self._scaling.asked(ref, body)
+                return self._works.scaling.asked(ref, body)
             case OpsRequest(page=page):
                 return [Reply(ref, page_of(self._book, page))]
         return self._about(ref, body, ref.topic, now)
@@ -157,11 +152,7 @@ class Operations:
     def _about(self, ref: Ref, body: OpRequest, topic: str, now: float) -> Effects:
         operation = self._book.get(body.op)
         if operation is None:
-            exists = [one.id for one in self._book][-SHOWN_MAX:]
-            text = f"no operation {body.op[:64]!r}"
-            hint = "run: shardctl operations"
-            error = ErrorBody("E_NOT_FOUND", text, hint, details={"exists": exists})
-            return [Refuse(ref, error)]
+            return [Refuse(ref, unknown_operation(self._book, body.op))]
         if topic == "op.cancel":
             return self._cancel(ref, operation, now)
         return [Reply(ref, shown(operation))]
@@ -170,11 +161,12 @@ class Operations:
 
     def _wanted(self, event: OperationWanted, now: float) -> Effects:
         steps = [_own(step) for step in event.steps]
-        problem = self._book.problem(Operation(0, event.kind, steps), queue=event.queue)
+        args = dict(event.args)
+        problem = self._book.problem(Operation(0, event.kind, steps, args), queue=event.queue)
         if problem is not None:
-            return self._refuse(event, problem)
+            return self._refuse(event.ref, event.kind, event.args, problem)
         started_ms = self._fleet.shared.clock.at_ms(now)
-        operation = self._book.add(event.kind, steps, dict(event.args), started_ms)
+        operation = self._book.add(event.kind, steps, args, started_ms)
         operation.max_unavailable = max(1, event.max_unavailable)
         operation.abort_on_fail = event.abort_on_fail
         operation.held = True
@@ -182,11 +174,13 @@ class Operations:
         self._pending[operation.id] = (event.ref, event.reply or OpReply(""))
         return [self._keep(operation)]
 
-    def _refuse(self, event: OperationWanted, error: ErrorBody) -> Effects:
-        if event.ref is not None:
-            return [Refuse(event.ref, error)]
-        ended = OperationEnded("", event.kind, "refused", error.message, event.args)
-        return [Log("INFO", f"{event.kind} does not begin: {error.message}"), Emit(ended)]
+    def _refuse(
+        self, ref: Ref | None, kind: str, args: dict[str, Any], error: ErrorBody
+    ) -> Effects:
+        if ref is not None:
+            return [Refuse(ref, error)]
+        ended = OperationEnded("", kind, "refused", error.message, args)
+        return [Log("INFO", f"{kind} does not begin: {error.message}"), Emit(ended)]
 
     def _keep(self, operation: Operation) -> Keep:
         record = kept(operation, self._fleet.settings.boot_id)
@@ -207,7 +201,7 @@ class Operations:
             self._book.drop(event.op)
             self._open.discard(event.op)
             error = ErrorBody("E_STORE", event.error, "retry", retryable=True)
-            return [Refuse(ref, error)] if ref is not None else []
+            return self._refuse(ref, operation.kind, operation.args, error)
         operation.held = False
         if isinstance(reply, RespawnReply | OpReply):
             reply = msgspec.structs.replace(reply, op=operation.id)
@@ -245,29 +239,26 @@ class Operations:
             return []
         operation.ended(step, state, reason)
         if operation.over and operation.kind == SCALE:
-            operation.go_on(self._scaling.undone(operation))
+            operation.go_on(self._works.scaling.undone(operation))
         return [log_end(operation, step)]
 
     def _begin_steps(self, changed: dict[str, Operation], now: float) -> Effects:
         effects: Effects = []
         for operation in self._book:
             for step in operation.due_steps():
-                if operation.kind == RESPAWN and self._respawns.waits(operation, step, now):
+                if operation.kind == RESPAWN and self._works.respawns.waits(operation, step, now):
                     continue
                 step.state = OpState.RUNNING
                 changed[operation.id] = operation
-                effects += self._of(operation).begin(operation, step, now)
+                effects += self._works.of(operation).begin(operation, step, now)
         return effects
-
-    def _of(self, operation: Operation) -> Respawns | Moving | Scaling:
-        if operation.kind == SCALE:
-            return self._scaling
-        return self._respawns if operation.kind == RESPAWN else self._moving
 
     def _renew(self, operation: Operation) -> None:
         """Where the shards are, and what the nodes have, as of now."""
+        if operation.kind in GUILD_KINDS:
+            return
         if operation.kind == SCALE:
-            self._scaling.renew(operation)
+            self._works.scaling.renew(operation)
             return
         for step in operation.steps:
             if step.over:
@@ -317,7 +308,7 @@ class Operations:
     def _take_back(self, operation: Operation, step: Step, effects: Effects, now: float) -> bool:
         if self._transfers.cancel(operation, step, "cancelled", now):
             return True
-        found = self._of(operation).cancel(operation, step, "cancelled")
+        found = self._works.of(operation).cancel(operation, step, "cancelled")
         effects += found or []
         return found is not None
 
@@ -355,7 +346,7 @@ class Operations:
             self._ended.append((operation, step, OpState.FAILED, "its node is not in the fleet"))
             return []
         effects: Effects = [Log("INFO", f"{operation.id} goes on: node {step.node}")]
-        effects += self._of(operation).resume(operation, step, now)
+        effects += self._works.of(operation).resume(operation, step, now)
         for name in names & self._fleet.deciding.keys():
             node = self._fleet.nodes[name]
             if node.state is NodeState.BACKOFF:
@@ -367,8 +358,7 @@ class Operations:
         """The fleet stops: nobody begins anything, and nothing goes on."""
         effects: Effects = []
         self._ended.clear()
-        for part in (self._transfers, self._respawns, self._moving, self._scaling):
-            part.forget()
+        self._works.forget()
         for operation in self._book:
             if operation.over:
                 continue

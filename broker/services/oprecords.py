@@ -7,8 +7,11 @@ from typing import Any, Final
 
 from broker.core.events import Exited
 from broker.core.operation import Book, Operation, OpState, Progress, Step
+from shard_node.wire.bodies import ErrorBody
 from store.records import OperationRecord, StepRecord
 
+SHOWN_MAX: Final = 16
+"""Operations that are named where one is not known."""
 PAGE: Final = 16
 """Operations in one answer of `op.list`."""
 
@@ -21,6 +24,13 @@ def shown(operation: Operation) -> dict[str, Any]:
         "voice": sum(step.voice for step in operation.steps),
         "args": operation.args,
     }
+
+
+def unknown_operation(book: Book, op: str) -> ErrorBody:
+    """No operation has this id."""
+    exists = [one.id for one in book][-SHOWN_MAX:]
+    text = f"no operation {op[:64]!r}"
+    return ErrorBody("E_NOT_FOUND", text, "run: shardctl operations", details={"exists": exists})
 
 
 def page_of(book: Book, page: int) -> dict[str, Any]:

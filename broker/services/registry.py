@@ -14,6 +14,7 @@ from broker.services.clients import Clients
 from broker.services.commands import Commands
 from broker.services.cooldowns import Cooldowns
 from broker.services.forgetting import Forgettings
+from broker.services.homes import Homes
 from broker.services.identify import Identify
 from broker.services.leases import Leases
 from broker.services.lifecycle import Lifecycle
@@ -58,6 +59,7 @@ SERVICES: Final[dict[str, type[Service]]] = {
     "planning": Planning,
     # Before those who carry out what a death means: an operation may want to decide.
     "balancing": Balancer,
+    "homes": Homes,
     "operations": Operations,
     "lifecycle": Lifecycle,
     "survivors": Survivors,
@@ -104,6 +106,8 @@ SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.WHERE: ("where", Served(_ANYBODY)),
     topics.RESPAWN: ("operations", Served(_OPERATOR)),
     topics.MOVE: ("operations", Served(_OPERATOR)),
+    topics.MIGRATE: ("operations", Served(_OPERATOR)),
+    topics.MIGRATIONS: ("homes", Served(_OPERATOR)),
     topics.BALANCE: ("balancing", Served(_OPERATOR)),
     topics.SCALE: ("operations", Served(_OPERATOR)),
     topics.OP_SHOW: ("operations", Served(_OPERATOR)),
@@ -113,6 +117,7 @@ SERVED: Final[dict[str, tuple[str, Served]]] = {
     topics.RECONNECT: ("reconnects", Served(_OPERATOR)),
     topics.RELOAD: ("reconnects", Served(_OPERATOR)),
     topics.SHARD_MOVED: ("operations", Served(_NODE)),
+    topics.GUILD_MOVED: ("homes", Served(_NODE)),
     topics.ROUTES: ("operators", Served(_ANYBODY)),
     topics.DEAD_LETTERS: ("operators", Served(_OPERATOR)),
     topics.DEAD_LETTERS_RETRY: ("operators", Served(_OPERATOR)),

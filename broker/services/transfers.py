@@ -385,5 +385,5 @@ def log_end(operation: Operation, step: Step) -> Log:
     """How a step went, for the log."""
     good = step.state in (OpState.DONE, OpState.CANCELLED)
     reason = f": {step.reason}" if step.reason else ""
-    text = f"{operation.id}: node {step.node} {step.state.value}{reason}"
+    text = f"{operation.id}: {operation.about(step)} {step.state.value}{reason}"
     return Log("INFO" if good else "WARNING", text)

@@ -36,6 +36,25 @@ class GuildPhase(enum.StrEnum):
     LEFT = "left"
 
 
+class MigrateRequest(Body, frozen=True):
+    """Give a guild to the node ``node``, or to whoever holds ``shard``; ``back``: to the holder of
+    its own shard. Handlers that run get ``drain_s``; ``queue`` as in RespawnRequest."""
+
+    guild: int
+    node: str = ""
+    shard: int = -1
+    back: bool = False
+    dry_run: bool = False
+    queue: bool = False
+    drain_s: float = 0.1
+
+
+class MigrationsRequest(Body, frozen=True):
+    """Asks for the guilds that were given away."""
+
+    page: int = 0
+
+
 class GuildAt(Body, frozen=True):
     """An event of a shard's session."""
 

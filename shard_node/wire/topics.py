@@ -74,6 +74,8 @@ NODES: Final = "fleet.nodes"
 RESPAWN: Final = "fleet.respawn"
 STOP: Final = "fleet.stop"
 MOVE: Final = "fleet.move"
+MIGRATE: Final = "fleet.migrate"
+MIGRATIONS: Final = "fleet.migrations"
 BALANCE: Final = "fleet.balance"
 SCALE: Final = "fleet.scale"
 RECONNECT: Final = "fleet.reconnect"
@@ -168,6 +170,8 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     RESPAWN: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.RespawnRequest, bodies.RespawnReply),
     STOP: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.StopRequest, bodies.StopReply),
     MOVE: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.MoveRequest, operations.OpReply),
+    MIGRATE: TopicSpec(Kind.REQUEST, Lane.HIGH, migration.MigrateRequest, operations.OpReply),
+    MIGRATIONS: TopicSpec(Kind.REQUEST, Lane.HIGH, migration.MigrationsRequest, dict),
     BALANCE: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.BalanceRequest, operations.OpReply),
     SCALE: TopicSpec(Kind.REQUEST, Lane.HIGH, operations.ScaleRequest, operations.OpReply),
     RECONNECT: TopicSpec(

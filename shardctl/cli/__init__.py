@@ -41,6 +41,9 @@ COMMANDS: Final[dict[str, Entry]] = {
     "move-shard": Entry(
         "shardctl.cli.move_shard", "move_shard", "Hand a shard to another node.", "Shards"
     ),
+    "migrate-guild": Entry(
+        "shardctl.cli.migrate_guild", "migrate_guild", "Have a guild handled elsewhere.", "Shards"
+    ),
     "balance": Entry("shardctl.cli.balance", "balance", "Even out the nodes' load.", "Shards"),
     "scale": Entry("shardctl.cli.scale", "scale", "Have more nodes, or fewer.", "Shards"),
     "operations": Entry(

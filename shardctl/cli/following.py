@@ -14,6 +14,7 @@ from shardctl.cli.common import echo_json
 from shardctl.cli.opwords import (
     DONE,
     FAILED,
+    GUILD_KINDS,
     PHASES_ALL,
     RESPAWN,
     Shown,
@@ -104,6 +105,8 @@ def conclude(
 
 def _what_is_there(paths: FleetPaths, shown: Shown) -> tuple[list[str], list[str]]:
     """What the nodes that were to be replaced run now, and where to look."""
+    if shown["kind"] in GUILD_KINDS:
+        return [], [f"shardctl where {shown['args']['guild']} --fleet {paths.fleet}"]
     failed = {step["node"]: step for step in shown["steps"] if step["state"] in FAILED}
     if shown["kind"] == RESPAWN:
         failed = {name: step for name, step in failed.items() if step["old_epoch"]}
@@ -174,7 +177,8 @@ def display() -> Iterator[Say]:
             for key in tasks.keys() - {ALL} - {bar.shard for bar in running}:
                 progress.remove_task(tasks.pop(key))
             held, total = held_count(shown)
-            show(ALL, str(shown["op"]), held, total or 1, f"{held} of {total} shards")
+            of_all = f"{held} of {total} shards" if total else str(shown["state"])
+            show(ALL, str(shown["op"]), held, total or 1, of_all)
             for bar in running:
                 show(bar.shard, f"shard {bar.shard}", bar.done, PHASES_ALL, bar.phase)
             progress.refresh()

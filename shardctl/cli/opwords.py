@@ -13,6 +13,8 @@ Shown = Mapping[str, Any]
 DONE: Final = "done"
 RESPAWN: Final = "respawn"
 SCALE: Final = "scale"
+GUILD_KINDS: Final = frozenset({"migrate", "follow"})
+"""Operations of one guild."""
 FAILED: Final = frozenset({"failed", "reverted", "cancelled"})
 OVER: Final = FAILED | {DONE}
 HELD: Final = "held"
@@ -169,6 +171,10 @@ def ends(step: Shown) -> list[str]:
 
 def header(shown: Shown) -> str:
     """What somebody waits for: `op-12 respawn: nodes a b, shards 0-3`."""
+    if shown["kind"] in GUILD_KINDS:
+        (step,) = shown["steps"]
+        way = f"from node {step['node']} to node {step['target']}"
+        return f"{shown['op']} {shown['kind']}: guild {shown['args']['guild']} {way}"
     names = nodes_of(shown)
     words = f"node{'s' * (len(names) != 1)} {some(names)}"
     return f"{shown['op']} {shown['kind']}: {words}, shards {ranges(shards_of(shown))}"
@@ -204,6 +210,8 @@ def summary(shown: Shown) -> str:
         said = (one["reason"] for one in (shown, *shown["steps"]))
         why = next((reason for reason in said if reason and reason != shown["state"]), "")
         return f"{shown['op']} {shown['state']}" + (f": {safe(why)}" if why else "")
+    if shown["kind"] in GUILD_KINDS:
+        return f"{shown['op']} done: {of_guild(shown)}"
     progress = [one for _, one in of_shards(shown)]
     count = counted(sum(len(step["shards"]) for step in shown["steps"]), "shard")
     parts = [count if shown["kind"] == RESPAWN else f"{count} moved"]
@@ -214,6 +222,19 @@ def summary(shown: Shown) -> str:
     if gaps:
         parts.append(f"gap median {statistics.median(gaps):.0f} ms, max {max(gaps):.0f} ms")
     return f"{shown['op']} done: {', '.join(parts)}"
+
+
+def of_guild(shown: Shown) -> str:
+    """Of a guild's way that is done: `guild 7 is handled by node c: held for 14 ms, 3 events
+    waited`."""
+    (step,), args = shown["steps"], shown["args"]
+    words = [f"guild {args['guild']} is handled by node {step['target']}"]
+    if args.get("held_ms", -1.0) >= 0:
+        waited = counted(int(args.get("held", 0)), "event")
+        words.append(f"held for {args['held_ms']:.0f} ms, {waited} waited")
+    if args.get("interrupted"):
+        words.append(f"not handled to the end: {safe(args['interrupted'])}")
+    return ": ".join(words[:2]) + "".join(f"; {one}" for one in words[2:])
 
 
 def what_they_run(found: Sequence[tuple[Shown, Shown]]) -> list[str]:

@@ -176,3 +176,14 @@ def test_what_an_operator_spreads_anew_stays() -> None:
     sim.check()
     assert operations(sim, "return") == []
     assert holders(sim) == {0: "a", 1: "b", 2: "b", 3: "b"}
+
+
+def test_a_node_that_dies_while_the_store_keeps_nothing_is_started_again() -> None:
+    """Its shards were to be taken over, and that could not be written down."""
+    sim = started()
+    sim.store_down = True
+    sim.node("a").exit(None, 9)
+    sim.run(1)
+    sim.store_down = False
+    assert sim.run(60, sim.all_ready)
+    sim.check()
