@@ -11,6 +11,7 @@ from store.records import (
     EpochRecord,
     FleetReadyRecord,
     Forget,
+    GuildRecord,
     LeaseRecord,
     LedgerRecord,
     OperationRecord,
@@ -36,6 +37,7 @@ SAMPLES: tuple[Record, ...] = (
     OperationRecord(
         "op-3", "respawn", "running", {}, (StepRecord("a", (0, 1), "running", 5, 6),), 3, 9, "boot"
     ),
+    GuildRecord(7, 3, "c", -1, "c#9", "operator", 5, 1),
     FleetReadyRecord("boot-7"),
 )
 
