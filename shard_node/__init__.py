@@ -11,14 +11,15 @@ Public names:
 - ``listen``, ``serve``: decorators for methods of cogs, bound while the cog is loaded.
 - ``once_per_fleet``: a decorator for ``tasks.loop``; its body runs on one node only.
 - ``node``: the node that this process is; ``None`` outside a fleet before ``run``, and then
-  one that is alone: ``on``, ``serve``, ``publish``, ``send``, ``request``, ``gather``; and the
+  one that is alone: ``on``, ``serve``, ``publish``, ``send``, ``request``, ``gather``,
+  ``fetch_guild``; and the
   shared state: ``guild_config``, ``members``, ``permissions``, ``users``, ``premium``,
   ``cooldowns``, ``economy``, ``moderation``, ``state``, ``transaction``.
 - ``cooldown``: a decorator for commands, one cooldown for all shards.
 - ``GuildConfigChanged`` and the other changes of the shared state, for ``node.on``.
 - ``Tx``, ``LogRecord``, ``LogPage``, ``Allowed``, ``RetryAfter``, ``BanInfo``: what it returns.
 - ``Shard``, ``Guild``, ``Node``, ``Pool``, ``ALL``, ``BROKER``: targets.
-- ``Message``, ``Receipt``, ``Gathered``: what handlers and callers get.
+- ``Message``, ``Receipt``, ``Gathered``, ``GuildView``: what handlers and callers get.
 - ``ShardReady``, ``MemberUpdate``, ``CommandExec`` and so on: the bodies of the protocol's
   types and categories, which also name their topics.
 - ``ShardNodeError`` and its children; those of ``StateError`` are the state's refusals.
@@ -99,6 +100,7 @@ if TYPE_CHECKING:
     from shard_node.wire.categories import StateUpdate as StateUpdate
     from shard_node.wire.categories import StatsUpdate as StatsUpdate
     from shard_node.wire.categories import UserUpdate as UserUpdate
+    from shard_node.wire.guildview import GuildView as GuildView
     from shard_node.wire.targets import ALL as ALL
     from shard_node.wire.targets import BROKER as BROKER
     from shard_node.wire.targets import Guild as Guild
@@ -136,6 +138,7 @@ _HOMES = {
     "Guild": _TARGETS,
     "GuildConfigChanged": _CHANGES,
     "GuildInfo": _CATEGORIES,
+    "GuildView": "shard_node.wire.guildview",
     "GuildSync": _CATEGORIES,
     "InsufficientFunds": _STATE_ERRORS,
     "LogPage": "shard_node.shared.log",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from types import CoroutineType
 from typing import Any
 
-from shard_node.peer.api import encode
+from shard_node.peer.encoding import encode
 from shard_node.peer.handlers import Handlers, Message, TopicName, topic_name
 from shard_node.shared.alone import Alone
 from shard_node.shared.member import tell_handlers

@@ -29,7 +29,6 @@ from shard_node.errors import BrokerUnavailable, RequestTimeout
 from shard_node.peer.api import (
     GATHER_TIMEOUT_S,
     REQUEST_TIMEOUT_S,
-    ROOM_TIMEOUT_S,
     SEND_TTL_S,
     Call,
     Gathered,
@@ -37,7 +36,9 @@ from shard_node.peer.api import (
 )
 from shard_node.peer.connect import CONNECT_TIMEOUT_S, FLUSH_TIMEOUT_S, Client, Connection
 from shard_node.peer.handlers import Message, TopicName
+from shard_node.peer.turns import ROOM_TIMEOUT_S
 from shard_node.shared.blocking import Blocking, BlockingTransaction
+from shard_node.wire.guildview import GuildView
 from shard_node.wire.targets import Target
 
 _log = logging.getLogger(__name__)
@@ -158,6 +159,12 @@ class SyncClient:
         return self._thread.call(
             lambda: self._client.gather(name, body, timeout_s=timeout_s, reply=reply),
             timeout_s=timeout_s,
+        )
+
+    def fetch_guild(self, guild_id: int, *, timeout_s: float = REQUEST_TIMEOUT_S) -> GuildView:
+        """As ``Peer.fetch_guild``."""
+        return self._thread.call(
+            lambda: self._client.fetch_guild(guild_id, timeout_s=timeout_s), timeout_s=timeout_s
         )
 
     def nodes(self, *, timeout_s: float = REQUEST_TIMEOUT_S) -> list[str]:

@@ -26,8 +26,6 @@ from shard_node.peer.handlers import Message
 from shard_node.redact import redact
 from shard_node.wire.bodies import ErrorBody
 from shard_node.wire.categories import CommandExec, CommandResult
-from shard_node.wire.shard_states import SERVING
-from shard_node.wire.targets import shard_of_guild
 
 if TYPE_CHECKING:
     from shard_node.bridge.adopt import Adoption
@@ -71,7 +69,7 @@ class Executor:
         if not 0 < asked.timeout_s <= TIMEOUT_MAX_S:
             raise refused(f"timeout_s={asked.timeout_s}: 0 to {TIMEOUT_MAX_S:g} seconds")
         began_at = time.monotonic()
-        client, guild, shard = self._guild(asked.guild)
+        client, guild, shard = guilds.own_guild(self._adoption, asked.guild)
         try:
             async with asyncio.timeout(asked.timeout_s):  # Discord and the bot's get_prefix
                 stage = await set_up(client, guild, asked.user, asked.channel)
@@ -95,26 +93,6 @@ class Executor:
             run.deferred,
             (time.monotonic() - began_at) * 1000,
         )
-
-    def _guild(self, guild_id: int) -> tuple[Any, Any, int]:
-        """The bot and its guild. Raises Refusal where they are not here."""
-        node, hold = self._adoption.node, self._adoption.hold
-        shard = shard_of_guild(guild_id, node.num_shards) if guild_id >= 0 else -1
-        hosted = hold is not None and hold.hosting.has(guild_id)
-        if shard not in node.shards and not hosted:
-            held = ", ".join(map(str, node.shards))
-            text = f"guild {guild_id} is on shard {shard}; node {node.name} holds {held}"
-            raise refused(text, "ask Guild(id), the guild's owner", "E_WRONG_NODE")
-        if hold is None or not (hosted or node.table.state(shard) in SERVING):
-            text = f"shard {shard} of node {node.name} is {node.table.state(shard).value}"
-            raise Refusal(ErrorBody("E_NOT_READY", text, "retry later", retryable=True))
-        guild = hold.client.get_guild(guild_id)
-        if guild is None:
-            raise Refusal(guilds.absent(hold.client, guild_id, shard))
-        if guild.unavailable:
-            text = f"guild {guild_id} is in an outage of Discord"
-            raise Refusal(ErrorBody("E_UNAVAILABLE", text, "retry later", retryable=True))
-        return hold.client, guild, shard
 
 
 async def _begin(stage: Stage, asked: CommandExec) -> tuple[str, str, Run]:

@@ -22,6 +22,7 @@ from shard_node.bridge.adopt import Adoption
 from shard_node.bridge.alive import NodeKeepAlive
 from shard_node.bridge.execute import Executor
 from shard_node.bridge.gateway import NodeShard, NodeWebSocket, hold_of
+from shard_node.bridge.views import Views
 from shard_node.runtime import Node
 from shard_node.wire.topics import COMMAND_EXEC
 
@@ -43,6 +44,7 @@ def install(node: Node) -> Adoption:
     if node.settings.journal_dir is not None:
         _hold_sent(adoption)
     node.serve(COMMAND_EXEC, Executor(adoption).serve)
+    Views(adoption).install()
     if node.settings.sandbox:
         _hold_events(adoption)
     return adoption

@@ -4,35 +4,43 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Final, NamedTuple, TypeVar, overload
 
 import msgspec
 
-from shard_node.errors import BrokerUnavailable, NoHandler, RequestTimeout, ShardNodeError
+from shard_node.errors import (
+    BrokerUnavailable,
+    NoHandler,
+    RequestFailed,
+    RequestTimeout,
+    ShardNodeError,
+)
 from shard_node.peer.addresses import check_receiver
 from shard_node.peer.answers import DELIVERED
 from shard_node.peer.asks import Ask
+from shard_node.peer.encoding import UNENCODABLE, encode, encode_any, too_large, unencodable
 from shard_node.peer.frames import Line
 from shard_node.peer.handlers import Decode, Message, TopicName, decoder, lane_number, topic_name
 from shard_node.peer.lines import LINES_MAX
 from shard_node.peer.plane import Plane
+from shard_node.peer.turns import A_TURN, Room
 from shard_node.shared.member import StateMember
 from shard_node.wire import batch
 from shard_node.wire.bodies import NodesReply, NodesRequest
+from shard_node.wire.guildview import GuildAsk, GuildView
 from shard_node.wire.header import Kind
 from shard_node.wire.lanes import Lane
 from shard_node.wire.limits import BATCH_MAX_BYTES, BODY_MAX_BYTES, TTL_MAX_MS
-from shard_node.wire.targets import Broker, Node, Target, Topic
-from shard_node.wire.topics import NODES, TOPICS
+from shard_node.wire.targets import Broker, Guild, Node, Target, Topic
+from shard_node.wire.topics import GUILD_VIEW, NODES, TOPICS
 
 Call = TypeVar("Call", bound=Callable[[Message], Any])
 
 PUBLISH_BURST: Final = 256
 """Events published in one turn of the loop; the next one lets the loop turn."""
-ROOM_TIMEOUT_S: Final = 1.0
 GATHER_TIMEOUT_S: Final = 5.0
 GATHER_IN_FLIGHT_MAX: Final = 256
 """Nodes that one ``gather`` has asked and that have not answered yet."""
@@ -48,9 +56,6 @@ _MESSAGE: Final = int(Kind.MESSAGE)
 _REQUEST: Final = int(Kind.REQUEST)
 _HIGH: Final = int(Lane.HIGH)
 _NORMAL: Final = int(Lane.NORMAL)
-_UNENCODABLE: Final = (TypeError, ValueError, OverflowError, RecursionError)
-
-_encode = msgspec.msgpack.Encoder().encode
 
 
 class Receipt(NamedTuple):
@@ -78,6 +83,8 @@ class Peer(StateMember):
 
     def __init__(self, epoch: int, name: str = "", state_dir: Path | None = None) -> None:
         super().__init__(Plane(epoch), name, state_dir)
+        self.viewed: Callable[[int], GuildView | None] = lambda _: None
+        """What a guild looks like that this process handles itself."""
 
     # --- handlers
 
@@ -142,13 +149,13 @@ class Peer(StateMember):
         """
         plane = self._plane
         try:
-            data = _encode(body)
-        except _UNENCODABLE as error:
-            raise _unencodable(body, error) from None
+            data = encode_any(body)
+        except UNENCODABLE as error:
+            raise unencodable(body, error) from None
         line = plane.outbox.topics.get((topic, lane)) or self._topic_line(topic, lane)
         size = len(data)
         if size > BODY_MAX_BYTES:
-            raise _too_large(size)
+            raise too_large(size)
         messages = line.batch
         messages.append(batch.Message(_EVENT, line.topic, data))
         line.size += size
@@ -255,6 +262,25 @@ class Peer(StateMember):
                 found.replies[node] = answer
         return found
 
+    async def fetch_guild(
+        self, guild_id: int, *, timeout_s: float = REQUEST_TIMEOUT_S
+    ) -> GuildView:
+        """What a guild looks like now, whichever process handles it.
+
+        Raises LookupError where the bot is in no such guild, and else what ``request`` raises.
+        """
+        if (mine := self.viewed(guild_id)) is not None:
+            return mine
+        try:
+            found: GuildView = await self.request(
+                Guild(guild_id), GUILD_VIEW, GuildAsk(guild_id), timeout_s=timeout_s
+            )
+        except RequestFailed as error:
+            if error.code == "E_NOT_FOUND":
+                raise LookupError(str(error)) from None
+            raise
+        return found
+
     async def nodes(self, *, timeout_s: float = REQUEST_TIMEOUT_S) -> list[str]:
         """The names of all nodes that the fleet is planned to have."""
         return list(await self._planned(timeout_s))
@@ -330,57 +356,15 @@ class Peer(StateMember):
             plane.burst += count
             plane.full_batch()
         if not plane.outbox.room(line):
-            return _Room(plane, line)
+            return Room(plane, line)
         if plane.burst >= PUBLISH_BURST:
-            return _A_TURN
+            return A_TURN
         assert plane.done is not None
         return plane.done
 
 
-class _Room:
-    """Awaited: until the line has room."""
-
-    __slots__ = ("_line", "_plane")
-
-    def __init__(self, plane: Plane, line: Line) -> None:
-        self._plane, self._line = plane, line
-
-    def __await__(self) -> Generator[Any, None, None]:
-        return self._plane.rooms.wait(self._line, ROOM_TIMEOUT_S).__await__()
-
-
-class _Turn:
-    """Awaited: lets the loop turn once."""
-
-    def __await__(self) -> Generator[None, None, None]:
-        yield
-
-
-_A_TURN: Final = _Turn()
-
-
-def encode(body: Any) -> bytes:
-    """A body's bytes. Raises TypeError or ValueError naming the type that cannot be sent."""
-    try:
-        data = _encode(body)
-    except _UNENCODABLE as error:
-        raise _unencodable(body, error) from None
-    if len(data) <= BODY_MAX_BYTES:
-        return data
-    raise _too_large(len(data))
-
-
-def _unencodable(body: Any, error: Exception) -> Exception:
-    kind = TypeError if isinstance(error, TypeError) else ValueError
-    return kind(f"a body of type {type(body).__name__} cannot be sent: {error}")
-
-
 def _no_time(timeout_s: float) -> ValueError:
     return ValueError(f"{timeout_s!r} is no time to wait: seconds, 0 or more, and not for ever")
-
-
-def _too_large(size: int) -> ValueError:
-    return ValueError(f"body of {size} bytes; the limit is {BODY_MAX_BYTES}")
 
 
 @lru_cache(DECODERS_CACHED)

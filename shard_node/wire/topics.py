@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 from shard_node.wire import (
     bodies,
     categories,
+    guildview,
     handover,
     health,
     lifecycle,
@@ -64,6 +65,7 @@ GUILD_ROUTE: Final = "guild.route"
 GUILD_DROP: Final = "guild.drop"
 GUILD_MOVED: Final = "guild.moved"
 GUILD_EVENTS: Final = "guild.events"
+GUILD_VIEW: Final = "guild.view"
 PERMIT: Final = "identify.permit"
 IDENTIFY_SENT: Final = "identify.sent"
 PERMIT_RETURN: Final = "identify.return"
@@ -159,6 +161,7 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     GUILD_ROUTE: TopicSpec(Kind.EVENT, Lane.CONTROL, migration.GuildRoute),
     GUILD_DROP: TopicSpec(Kind.EVENT, Lane.CONTROL, migration.GuildDrop),
     GUILD_MOVED: TopicSpec(Kind.EVENT, Lane.CONTROL, migration.GuildMoved),
+    GUILD_VIEW: TopicSpec(Kind.REQUEST, Lane.HIGH, guildview.GuildAsk, guildview.GuildView),
     GUILD_EVENTS: TopicSpec(Kind.REQUEST, Lane.HIGH, migration.GuildEvents, migration.GuildHandled),
     PERMIT: TopicSpec(Kind.REQUEST, Lane.CONTROL, bodies.PermitRequest, bodies.PermitGrant),
     IDENTIFY_SENT: TopicSpec(Kind.EVENT, Lane.CONTROL, bodies.IdentifySent),
@@ -205,7 +208,7 @@ TOPICS: Final[dict[str, TopicSpec]] = {
     GUILD_HELD: TopicSpec(Kind.REQUEST, Lane.HIGH, bodies.WhereReply, bodies.WhereReply),
 }
 
-PEERS_OWN: Final = frozenset({LINGER_WAITS, LINGER_EVENT, GATEWAY_OP, GUILD_EVENTS})
+PEERS_OWN: Final = frozenset({LINGER_WAITS, LINGER_EVENT, GATEWAY_OP, GUILD_EVENTS, GUILD_VIEW})
 """Lower-case topics that go from one process of the fleet to another."""
 
 BROKERS_OWN: Final = frozenset(

@@ -43,6 +43,11 @@ class Relay(commands.Cog):
     def lost(self, message: shard_node.Message) -> None:
         print(f"heard: shard {message.body.shard} lost on {message.sender}", flush=True)
 
+    @shard_node.serve("see")
+    async def see(self, message: shard_node.Message) -> list[object]:
+        seen = await shard_node.node.fetch_guild(message.body)
+        return [seen.name, len(seen.channels), seen.member_count]
+
     @shard_node.listen("BROADCAST")
     def told(self, message: shard_node.Message) -> None:
         print(f"heard: {message.body.data['what']} from {message.sender}", flush=True)

@@ -145,3 +145,21 @@ async def _heard(fleet: Fleet, guild: str) -> None:
 
 async def _next(events: asyncio.Queue[tuple[str, Any]]) -> tuple[str, Any]:
     return await asyncio.wait_for(events.get(), EVENT_MAX_S)
+
+
+def test_a_guild_is_seen_from_anywhere(fleet: Fleet, guilds: dict[str, str]) -> None:
+    """By a program, by the node that has it, and by the other one."""
+    with shard_node.sync.connect(fleet.paths.endpoint) as client:
+        for node, guild in guilds.items():
+            seen = client.fetch_guild(int(guild))
+            assert (seen.id, seen.node, seen.num_shards) == (int(guild), node, 4)
+            assert seen.shard == (int(guild) >> 22) % 4
+            assert seen.channels
+            assert seen.role(int(guild)) is not None  # @everyone
+            assert seen.channel(seen.channels[0].id) == seen.channels[0]
+            for other in guilds:
+                told = client.request(shard_node.Node(other), "see", int(guild), reply=list)
+                assert told == [seen.name, len(seen.channels), seen.member_count]
+        absent = int(guilds["a"]) + (4 << 22) * 10**6
+        with pytest.raises(LookupError, match=f"in no guild {absent}"):
+            client.fetch_guild(absent)
