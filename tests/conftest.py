@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -15,6 +16,13 @@ WHOLE: Final = (
 )
 """Their files go to one worker each: what a module starts once (a fleet, an environment with the
 wheel) would be started by both. All others are dealt test by test."""
+
+
+def pytest_configure() -> None:
+    """A shell that runs the tests in the background has them and all they start ignore Ctrl-C,
+    with which some end what they started."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(optionalhook=True)
